@@ -1,0 +1,66 @@
+"""The exceptions that users meet, one base class for all four packages.
+
+    MerError
+    ├── SpecError            a spec or label list that can't be honoured
+    ├── MediaError           a file that can't be read as audio or video
+    ├── MissingModalityError neither a face nor a voice to work with
+    ├── FaceDetectorError    a detector file that can't be used
+    ├── BundleError          a bundle that is missing, foreign, edited or too new
+    ├── MissingExtraError    an optional package isn't installed
+    └── OutputError          an output path that can't be written
+
+Each message says what is wrong, where, and what to do; the command line prints it in one line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MerError(Exception):
+    """Base class of every error that mer-edge raises on purpose."""
+
+
+class SpecError(MerError, ValueError):
+    """A preprocessing or model spec is malformed or contradicts itself."""
+
+
+class MediaError(MerError, ValueError):
+    """A clip can't be decoded."""
+
+    def __init__(self, source: str | Path, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.source = str(source)
+
+
+class MissingModalityError(MerError, ValueError):
+    """Neither a face nor a voice was given or found."""
+
+
+class FaceDetectorError(MerError, ValueError):
+    """The face detector's file is missing or not a detector."""
+
+
+class BundleError(MerError, ValueError):
+    """A bundle can't be loaded: missing, edited, made by something else, or too new."""
+
+    def __init__(self, bundle: str | Path, reason: str) -> None:
+        super().__init__(f"{bundle}: {reason}")
+        self.bundle = str(bundle)
+
+
+class MissingExtraError(MerError, ImportError):
+    """A package that an optional feature needs isn't installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}: install it with "
+            f"pip install 'mer-edge[{extra}]'"
+        )
+
+
+class OutputError(MerError, OSError):
+    """An output can't be written."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"can't write {path}: {reason}")
