@@ -91,7 +91,7 @@ class VideoSpec:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     detector: Detector = "yunet"
-    margin: float = 0.1
+    margin: float = 0.0  # FER2013's photos are 1.02 times YuNet's box (median of 600)
 
     def __post_init__(self) -> None:
         _require(1 <= self.frames <= 256, "video.frames", "1 to 256")
