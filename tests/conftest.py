@@ -1,0 +1,393 @@
+"""Fixtures of all tests: the shared corpus, real media files made on the spot, a seeded model.
+
+Nothing here imports torch at the top: the runtime's tests must not need it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Frame number as black and white blocks along the lower edge, most significant bit first:
+#: survives lossy codecs and tells a test *which* frame it was given.
+CODE_BITS = 10
+
+#: What each container is written with. Sizes that are odd need 4:4:4.
+CODECS = {
+    ".mp4": ("libx264", "aac"),
+    ".mov": ("libx264", "aac"),
+    ".mkv": ("libx264", "pcm_s16le"),
+    ".avi": ("mpeg4", "libmp3lame"),
+    ".webm": ("libvpx", "libopus"),
+    ".wav": (None, "pcm_s16le"),
+    ".flac": (None, "flac"),
+    ".mp3": (None, "libmp3lame"),
+}
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ``shared`` beside the checkout: stand-in corpus, oracle, YuNet."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data" / "ravdess-proxy").is_dir():
+        pytest.skip("needs ../shared (stand-in corpus, oracle, YuNet) beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def yunet(shared: Path) -> Path:
+    """YuNet's ONNX file."""
+    return shared / "models" / "face_detection_yunet_2023mar.onnx"
+
+
+@pytest.fixture(scope="session")
+def corpus(shared: Path) -> Path:
+    """The stand-in for RAVDESS, in RAVDESS's layout."""
+    return shared / "data" / "ravdess-proxy"
+
+
+@pytest.fixture(scope="session")
+def sample_clip() -> Path:
+    """The committed sample: about 4.2 s of a face that moves and a voice."""
+    return ROOT / "samples" / "portrait.mp4"
+
+
+@pytest.fixture(scope="session")
+def portrait() -> NDArray[np.uint8]:
+    """A photo with one face, (512, 512, 3) RGB uint8: NASA's, from scikit-image's wheel."""
+    from skimage import data
+
+    return np.asarray(data.astronaut(), np.uint8)
+
+
+MakeClip = Callable[..., Path]
+
+
+@pytest.fixture
+def make_clip(tmp_path: Path) -> MakeClip:
+    """A function that writes a real media file under ``tmp_path``; see ``write_clip``."""
+
+    def make(name: str = "clip.mp4", **options: Any) -> Path:
+        return write_clip(tmp_path / name, **options)
+
+    return make
+
+
+def write_clip(
+    path: Path,
+    *,
+    size: tuple[int, int] = (160, 120),
+    fps: int = 30,
+    seconds: float = 2.0,
+    video: bool = True,
+    audio: bool = True,
+    times: Sequence[float] | None = None,
+    picture: NDArray[np.uint8] | None = None,
+    flash_at: float | None = None,
+    rotation: int = 0,
+    sample_rate: int = 48_000,
+    layout: str = "mono",
+    waveform: NDArray[np.floating[Any]] | None = None,
+    click_at: float | None = None,
+    video_start: float = 0.0,
+    audio_start: float = 0.0,
+    video_codec: str | None = None,
+    audio_codec: str | None = None,
+) -> Path:
+    """Encode a clip; the suffix of ``path`` chooses container and codecs.
+
+    Every frame carries its number (``read_frame_number``) over grey or ``picture``.
+
+    Args:
+        size: width and height in pixels *as shown*, that is, after ``rotation``.
+        times: seconds of each frame on the clip's clock (variable frame rate); otherwise
+            ``fps`` frames a second from 0 to ``seconds``.
+        picture: (H, W, 3) RGB uint8, resized to fill the frame behind the number.
+        flash_at: frames shown from this second on are white, earlier ones black.
+        rotation: 0, 90, 180 or 270 degrees clockwise that a player has to turn the stored
+            picture by, written into the MP4's or MOV's track header.
+        waveform: (samples,) or (channels, samples) in [-1, 1] at ``sample_rate``; otherwise a
+            440 Hz tone of amplitude 0.5 in all channels.
+        click_at: silence but for a burst of 10 ms from this second on.
+        video_start, audio_start: seconds by which a stream begins late.
+    """
+    default_video, default_audio = CODECS[path.suffix]
+    video = video and default_video is not None
+    with av.open(str(path), "w") as container:
+        # Lists of (seconds, packet): interleaved by time, as players and muxers expect.
+        packets: list[tuple[float, Any]] = []
+        if video:
+            packets += _encode_video(
+                container,
+                video_codec or default_video or "",
+                _stored_frames(size, fps, seconds, times, picture, flash_at, rotation),
+                fps,
+                video_start,
+            )
+        if audio:
+            if waveform is None:
+                ticks = np.arange(round(seconds * sample_rate)) / sample_rate
+                waveform = 0.5 * np.sin(2 * np.pi * 440 * ticks)
+                if click_at is not None:
+                    burst = (ticks >= click_at) & (ticks < click_at + 0.01)
+                    waveform = np.where(burst, np.sin(2 * np.pi * 2000 * ticks), 0.0)
+            packets += _encode_audio(
+                container,
+                audio_codec or default_audio,
+                np.atleast_2d(waveform),
+                sample_rate,
+                layout,
+                audio_start,
+            )
+        for _, packet in sorted(packets, key=lambda item: item[0]):
+            container.mux(packet)
+    if rotation:
+        _rotate_track(path, rotation)
+    return path
+
+
+def _stored_frames(
+    size: tuple[int, int],
+    fps: int,
+    seconds: float,
+    times: Sequence[float] | None,
+    picture: NDArray[np.uint8] | None,
+    flash_at: float | None,
+    rotation: int,
+) -> list[tuple[float, NDArray[np.uint8]]]:
+    width, height = size
+    frames = []
+    for number, time in enumerate(
+        times if times is not None else np.arange(round(seconds * fps)) / fps
+    ):
+        if flash_at is not None:
+            shown = np.full((height, width, 3), 255 if time >= flash_at else 0, np.uint8)
+        elif picture is not None:
+            shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        else:
+            shown = np.full((height, width, 3), 128, np.uint8)
+        if flash_at is None:
+            _write_frame_number(shown, number)
+        # Stored so that turning it clockwise by ``rotation`` shows it upright.
+        frames.append((float(time), np.ascontiguousarray(np.rot90(shown, rotation // 90))))
+    return frames
+
+
+def _write_frame_number(frame: NDArray[np.uint8], number: int) -> None:
+    height, width = frame.shape[:2]
+    for bit in range(CODE_BITS):
+        left, right = bit * width // CODE_BITS, (bit + 1) * width // CODE_BITS
+        on = number >> (CODE_BITS - 1 - bit) & 1
+        frame[height * 3 // 4 :, left:right] = 255 if on else 0
+
+
+@pytest.fixture(scope="session")
+def read_frame_number() -> Callable[[NDArray[np.uint8]], int]:
+    """Which frame of a clip by ``make_clip`` this (H, W, 3) picture is."""
+
+    def read(frame: NDArray[np.uint8]) -> int:
+        height, width = frame.shape[:2]
+        strip = frame[height * 7 // 8].mean(axis=-1)
+        number = 0
+        for bit in range(CODE_BITS):
+            number = number << 1 | int(strip[(2 * bit + 1) * width // (2 * CODE_BITS)] > 127)
+        return number
+
+    return read
+
+
+def _encode_video(
+    container: Any,
+    codec: str,
+    frames: list[tuple[float, NDArray[np.uint8]]],
+    fps: int,
+    start: float,
+) -> list[tuple[float, Any]]:
+    from fractions import Fraction
+
+    height, width = frames[0][1].shape[:2]
+    stream = container.add_stream(codec, rate=fps)
+    stream.width, stream.height = width, height
+    stream.pix_fmt = "yuv444p" if codec == "libx264" and (width % 2 or height % 2) else "yuv420p"
+    # Milliseconds: fine enough for any frame rate here, and what Matroska stores. MPEG-4 in
+    # AVI has no clock but its frame rate.
+    base = Fraction(1, fps) if codec == "mpeg4" else Fraction(1, 1000)
+    stream.codec_context.time_base = base
+    if codec == "libx264":
+        stream.options = {"crf": "18", "preset": "ultrafast"}
+    else:
+        stream.bit_rate = 2_000_000
+    packets = []
+    for time, pixels in frames:
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame.pts = round((time + start) / base)
+        frame.time_base = base
+        packets += stream.encode(frame)
+    packets += stream.encode(None)
+    return [(float(p.dts * p.time_base), p) for p in packets if p.dts is not None]
+
+
+def _encode_audio(
+    container: Any,
+    codec: str,
+    waveform: NDArray[np.floating[Any]],
+    sample_rate: int,
+    layout: str,
+    start: float,
+) -> list[tuple[float, Any]]:
+    from fractions import Fraction
+
+    stream = container.add_stream(codec, rate=sample_rate, layout=layout)
+    channels = stream.codec_context.layout.nb_channels
+    samples = np.broadcast_to(waveform, (channels, waveform.shape[1]))
+    packets = []
+    step = sample_rate  # a second at a time: long arrays overflow some codecs' buffers
+    for first in range(0, samples.shape[1], step):
+        chunk = np.ascontiguousarray(samples[:, first : first + step], np.float32)
+        frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout=layout)
+        frame.sample_rate = sample_rate
+        frame.pts = first + round(start * sample_rate)
+        frame.time_base = Fraction(1, sample_rate)
+        packets += stream.encode(frame)
+    packets += stream.encode(None)
+    return [(float(p.dts * p.time_base), p) for p in packets if p.dts is not None]
+
+
+def _rotate_track(path: Path, rotation: int) -> None:
+    """Write a clockwise rotation into the first track header (ISO/IEC 14496-12, 8.3.2)."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44  # past version, times, id, duration, layer, volume
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation]
+    for cell, value in ((0, cos), (1, sin), (3, -sin), (4, cos)):
+        at = matrix + 4 * cell
+        data[at : at + 4] = (value * 65536).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="session")
+def small_model() -> tuple[Any, Any]:
+    """(MultimodalNet in eval mode, its Spec): ``ia``, weights from a fixed seed.
+
+    The batch normalisations' statistics are random too, and the inputs standardised by values
+    that aren't trivial, so that a wrong fold or a lost constant changes the answer.
+    """
+    import torch
+
+    from mer.models import build_model
+    from mer_runtime.spec import AudioSpec, Spec, VideoSpec
+
+    torch.set_num_threads(2)
+    spec = Spec(
+        audio=AudioSpec(
+            mean=tuple(-200.0 if i == 0 else 3.0 * i for i in range(10)),
+            std=tuple(120.0 if i == 0 else 25.0 - i for i in range(10)),
+        ),
+        video=VideoSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    )
+    generator = torch.Generator().manual_seed(7)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = build_model(spec)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            size = module.num_features
+            module.running_mean.copy_(0.1 * torch.randn(size, generator=generator))
+            module.running_var.copy_(0.5 + torch.rand(size, generator=generator))
+            module.weight.data.copy_(0.5 + torch.rand(size, generator=generator))
+            module.bias.data.copy_(0.1 * torch.randn(size, generator=generator))
+    return model.eval(), spec
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path: Path, small_model: tuple[Any, Any]) -> Callable[..., Path]:
+    """A function that saves a model and spec (``small_model`` by default) under ``tmp_path``."""
+    from mer import save_checkpoint
+
+    def write(
+        name: str = "model.safetensors",
+        model: Any = None,
+        spec: Any = None,
+        *,
+        half: bool = False,
+    ) -> Path:
+        path = tmp_path / name
+        save_checkpoint(path, model or small_model[0], spec or small_model[1], half=half)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this working tree, built without isolation and without network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+LeanPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def lean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> LeanPython:
+    """A device's Python: our wheel and its base requirements, and nothing else installed.
+
+    ``lean_python(code, *args)`` runs ``code`` with ``sys.argv[1:] == args`` and gives the
+    finished process (text, not checked). For a command: ``lean_python("from mer_runtime.cli
+    import main; main()", bundle, clip, "--json")``.
+    """
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    linked = tmp_path_factory.mktemp("site")
+    (info,) = unpacked.glob("*.dist-info")
+    wanted = _base_requirements(metadata.PathDistribution(info).requires or [])
+    done: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in done:
+            continue
+        done.add(name)
+        distribution = metadata.distribution(name)
+        wanted += _base_requirements(distribution.requires or [])
+        for entry in {file.parts[0] for file in distribution.files or ()}:
+            target = Path(str(distribution.locate_file(entry)))
+            if entry not in ("..", "__pycache__") and not (linked / entry).exists():
+                (linked / entry).symlink_to(target)
+    paths = [str(unpacked), str(linked)]
+    cwd = tmp_path_factory.mktemp("lean-cwd")
+
+    def run(code: str, *args: object) -> subprocess.CompletedProcess[str]:
+        start = f"import sys; sys.path[:0] = {paths!r}\n"
+        # -I -S: neither PYTHONPATH nor any site-packages, the virtual environment's included.
+        command = [sys.executable, "-I", "-S", "-c", start + code, *map(str, args)]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+def _base_requirements(lines: list[str]) -> list[str]:
+    """Names required here without any extra."""
+    requirements = map(Requirement, lines)
+    return [r.name for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
