@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -217,8 +218,6 @@ def _encode_video(
     fps: int,
     start: float,
 ) -> list[tuple[float, Any]]:
-    from fractions import Fraction
-
     height, width = frames[0][1].shape[:2]
     stream = container.add_stream(codec, rate=fps)
     stream.width, stream.height = width, height
@@ -249,8 +248,6 @@ def _encode_audio(
     layout: str,
     start: float,
 ) -> list[tuple[float, Any]]:
-    from fractions import Fraction
-
     stream = container.add_stream(codec, rate=sample_rate, layout=layout)
     channels = stream.codec_context.layout.nb_channels
     samples = np.broadcast_to(waveform, (channels, waveform.shape[1]))
@@ -282,15 +279,15 @@ def _rotate_track(path: Path, rotation: int) -> None:
 def small_model() -> tuple[Any, Any]:
     """(MultimodalNet in eval mode, its Spec): ``ia``, weights from a fixed seed.
 
-    The batch normalisations' statistics are random too, and the inputs standardised by values
-    that aren't trivial, so that a wrong fold or a lost constant changes the answer.
+    Its batch normalisations hold a random batch's statistics, and its classifier is
+    scaled up: logits spread over several units and differ clearly from input to input, so that
+    a wrong fold, a lost constant or a swapped channel shows. Standardisation isn't trivial.
     """
     import torch
 
     from mer.models import build_model
     from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
-    torch.set_num_threads(2)
     spec = Spec(
         audio=AudioSpec(
             mean=tuple(-200.0 if i == 0 else 3.0 * i for i in range(10)),
@@ -298,18 +295,23 @@ def small_model() -> tuple[Any, Any]:
         ),
         video=VideoSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     )
-    generator = torch.Generator().manual_seed(7)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(7)
         model = build_model(spec)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            size = module.num_features
-            module.running_mean.copy_(0.1 * torch.randn(size, generator=generator))
-            module.running_var.copy_(0.5 + torch.rand(size, generator=generator))
-            module.weight.data.copy_(0.5 + torch.rand(size, generator=generator))
-            module.bias.data.copy_(0.1 * torch.randn(size, generator=generator))
-    return model.eval(), spec
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                module.momentum = 1.0  # keep the last batch's statistics
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.1)
+        # One clip each of coarse, middling and fine texture, and of plain colour.
+        grains = [torch.randn(15, 3, side, side) for side in (4, 16, 96, 1)]
+        video = torch.stack([torch.nn.functional.interpolate(g, size=96) for g in grains])
+        video += torch.randn(4, 1, 3, 1, 1)
+        audio = torch.randn(4, 10, 113) + torch.randn(4, 10, 1)
+        model(audio, video)
+        model.eval()
+        model.classifier_1[0].weight.mul_(2 / model(audio, video).std())
+    return model, spec
 
 
 @pytest.fixture
