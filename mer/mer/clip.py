@@ -1,0 +1,74 @@
+"""One recording made into a cache's record: decoded, cropped, windowed, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer.cache import INT16_SCALE, CacheRow, clip_dtype
+from mer.corpus import Recording
+from mer_runtime.errors import MissingModalityError
+from mer_runtime.face import FaceDetector, crop_faces
+from mer_runtime.media import read_window
+from mer_runtime.spec import Spec
+
+
+def write_clip(path: Path, record: NDArray[np.void]) -> None:
+    """Write a clip's record by a temporary name."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            np.save(file, record)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> NDArray[np.void]:
+    """One recording as a cache's record, shape (1,) of ``clip_dtype(spec)``.
+
+    Raises:
+        MediaError: a file can't be decoded.
+        MissingModalityError: it has neither a face nor a voice.
+    """
+    clip = read_window(recording.path, spec)
+    waveform = clip.waveform
+    if waveform is None and recording.audio_path is not None:
+        # RAVDESS cut both from one take: the middle of one file is the middle of the other.
+        waveform = read_window(recording.audio_path, spec).waveform
+    faces = None if clip.frames is None else crop_faces(clip.frames, spec.video, detector)
+    if faces is None and waveform is None:
+        raise MissingModalityError(f"{recording.path}: no face was found and there is no sound")
+    record = np.zeros(1, clip_dtype(spec))
+    if faces is not None:
+        record["crops"][0] = faces.crops
+        record["found"][0] = faces.found
+    if waveform is not None:
+        scaled = np.rint(waveform.astype(np.float64) * INT16_SCALE)
+        record["waveform"][0] = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1)
+    record["has_face"] = faces is not None
+    record["has_voice"] = waveform is not None
+    record["source_bytes"] = source_bytes(recording)
+    return record
+
+
+def source_bytes(recording: Recording) -> int:
+    """Size of the files that a recording is made from."""
+    paths = (recording.path, recording.audio_path)
+    return sum(path.stat().st_size for path in paths if path is not None)
+
+
+def describe_clip(recording: Recording, record: NDArray[np.void]) -> CacheRow:
+    """A clip's row in the index, from its recording and its record (1,)."""
+    return CacheRow(
+        id=recording.id,
+        emotion=recording.emotion,
+        actor=recording.actor,
+        intensity=recording.intensity,
+        has_face=bool(record["has_face"][0]),
+        has_voice=bool(record["has_voice"][0]),
+        faces_found=int(record["found"][0].sum()),
+    )
