@@ -47,8 +47,10 @@ def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> ND
         record["crops"][0] = faces.crops
         record["found"][0] = faces.found
     if waveform is not None:
-        scaled = np.rint(waveform.astype(np.float64) * INT16_SCALE)
-        record["waveform"][0] = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1)
+        largest = INT16_SCALE - 1
+        peak = float(np.abs(waveform).max()) or 1.0
+        record["waveform"][0] = np.rint(waveform * (largest / peak))
+        record["level"] = peak * INT16_SCALE / largest
     record["has_face"] = faces is not None
     record["has_voice"] = waveform is not None
     record["source_bytes"] = source_bytes(recording)
