@@ -32,7 +32,7 @@ CODECS = {
     ".mp4": ("libx264", "aac"),
     ".mov": ("libx264", "aac"),
     ".mkv": ("libx264", "pcm_s16le"),
-    ".avi": ("mpeg4", "libmp3lame"),
+    ".avi": ("mpeg4", "pcm_s16le"),  # MP3 would begin before 0 and shift the pictures
     ".webm": ("libvpx", "libopus"),
     ".wav": (None, "pcm_s16le"),
     ".flac": (None, "flac"),

@@ -48,14 +48,15 @@ class WaveformBuffer:
         self.full = self.full or at + len(mono) >= len(self._native)
 
     def waveform(self) -> NDArray[np.float32]:
-        """(samples,) float32; zeros where nothing was added."""
+        """(samples,) float32 in [-1, 1]; zeros where nothing was added."""
         if self._native is None:
             return np.zeros(self._samples, np.float32)
         resampled = resample(self._native, self._native_rate, self._rate)
         skip = round(MARGIN * self._rate)
         window = np.zeros(self._samples, np.float32)
         piece = resampled[skip : skip + self._samples]
-        window[: len(piece)] = piece
+        # Resampling a signal at full scale overshoots it, and float files may hold more.
+        window[: len(piece)] = np.clip(piece, -1, 1)
         return window
 
 
