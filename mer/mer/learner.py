@@ -1,0 +1,218 @@
+"""A model with what changes it in training: data, optimiser, schedule, moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mer.augmentation import Example, FaceView, draw_examples, drop_channels
+from mer.cache import Cache
+from mer.dataset import FaceSource, LiveFaces, Voices, read_targets
+from mer.errors import TrainingError
+from mer.features import FrozenFaces, list_views
+from mer.metrics import ClassificationMetrics, Scores
+from mer.models import EfficientFace, MultimodalNet, Standardiser
+from mer.protocols import Plateau, Protocol, Sgd, Steps
+from mer.runs import Row
+from mer_runtime.spec import Spec
+
+#: Called with the stage's name ("features" or "training"), steps done and steps in all.
+Progress = Callable[[str, int, int], None]
+
+#: Clips a step when nothing is learnt.
+VALIDATION_BATCH = 8
+
+
+class Learner:
+    """Trains ``model`` on ``rows["train"]`` epoch by epoch, validates on ``rows["validation"]``.
+
+    Attributes:
+        kept: what is validated and worth saving: the moving average of the weights where the
+            protocol has one, else the model itself.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalNet,
+        protocol: Protocol,
+        cache: Cache,
+        spec: Spec,
+        rows: Mapping[str, Sequence[int]],
+        *,
+        frozen: bool,
+        device: str,
+    ) -> None:
+        self.model, self.protocol, self.device = model, protocol, device
+        self.train_rows, self.validation_rows = rows["train"], rows["validation"]
+        if frozen:
+            freeze_encoder(model)
+        self.average: AveragedModel | None = None
+        if protocol.ema_decay is not None:
+            decay = get_ema_multi_avg_fn(protocol.ema_decay)
+            self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+        self.kept = cast(MultimodalNet, self.average.module) if self.average else model
+        self.standardiser = Standardiser(spec).to(device)
+        self.num_classes = len(spec.labels)
+        every = range(len(cache.rows))
+        self.targets = torch.from_numpy(read_targets(cache, every, spec)).to(device)
+        self.voices = Voices(cache, spec.audio, protocol.voice)
+        self.clean_voices = Voices(cache, spec.audio) if protocol.voice else self.voices
+        self.faces: FaceSource
+        self.validation_faces: FaceSource
+        self.frozen_faces = FrozenFaces(cache, spec, model, device) if frozen else None
+        if self.frozen_faces:
+            self.faces = self.validation_faces = self.frozen_faces
+        else:
+            self.faces = LiveFaces(cache, spec, model, device)
+            self.validation_faces = LiveFaces(cache, spec, self.kept, device)
+        self.optimizer = make_optimizer(model, protocol)
+        self.scheduler = make_scheduler(self.optimizer, protocol)
+
+    def prepare(self, progress: Progress | None) -> None:
+        """Compute the frame features that a frozen encoder's cache still lacks."""
+        if self.frozen_faces:
+            step = (lambda done, total: progress("features", done, total)) if progress else None
+            wanted = [
+                (self.train_rows, list_views(self.protocol)),
+                (self.validation_rows, [FaceView()]),
+            ]
+            self.frozen_faces.prepare(wanted, step)
+
+    def run_epoch(self, epoch: int, seed: int, progress: Progress | None) -> Row:
+        """Train over all clips once, validate, step the schedule; epochs count from 0.
+
+        Raises:
+            TrainingError: the loss isn't finite.
+        """
+        rate = self.optimizer.param_groups[0]["lr"]
+        # Drawn from (seed, epoch), so that a resumed run draws what an unbroken one does.
+        generator = np.random.default_rng((seed, epoch))
+        dropout = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        order = generator.permutation(np.asarray(self.train_rows))
+        size = self.protocol.batch_size
+        starts = range(0, len(order), size)
+        losses, hits, seen = 0.0, 0, 0
+        self.model.train()
+        for i, start in enumerate(starts):
+            rows = order[start : start + size].tolist()
+            examples = draw_examples(rows, self.protocol, generator)
+            loss, right = self._learn(examples, generator, dropout)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is not finite in epoch {epoch + 1}, batch {i + 1}: "
+                    "try a lower --learning-rate"
+                )
+            n = len(examples)
+            losses, hits, seen = losses + loss * n, hits + right, seen + n
+            if progress:
+                batches = len(starts)
+                progress("training", epoch * batches + i + 1, self.protocol.epochs * batches)
+        scores = self.validate()
+        if isinstance(self.scheduler, lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(scores.loss)
+        else:
+            self.scheduler.step()
+        return {
+            "epoch": epoch + 1,
+            "lr": rate,
+            "train_loss": losses / seen,
+            "train_prec1": 100 * hits / seen,
+            "validation_loss": scores.loss,
+            "validation_prec1": scores.prec1,
+            "validation_prec5": scores.prec5,
+        }
+
+    @torch.no_grad()
+    def validate(self) -> Scores:
+        """Score ``kept`` on the validation rows, unchanged and with both modalities."""
+        self.kept.eval()
+        metrics = ClassificationMetrics(self.num_classes)
+        unused = np.random.default_rng(0)
+        for start in range(0, len(self.validation_rows), VALIDATION_BATCH):
+            rows = self.validation_rows[start : start + VALIDATION_BATCH]
+            examples = [Example(row) for row in rows]
+            audio = self.standardiser.audio(
+                self.clean_voices.mfcc(examples, unused).to(self.device)
+            )
+            logits = self.kept.head(audio, self.validation_faces.features(examples))
+            metrics.update(logits.cpu().numpy(), self.targets[list(rows)].cpu().numpy())
+        return metrics.compute()
+
+    def state(self) -> dict[str, Any]:
+        """All that ``load_state`` needs to go on from here, loadable with ``weights_only``."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+    def _learn(
+        self, examples: Sequence[Example], generator: np.random.Generator, dropout: torch.Generator
+    ) -> tuple[float, int]:
+        """One step; gives the mean loss and how many answers were right."""
+        audio = self.standardiser.audio(self.voices.mfcc(examples, generator).to(self.device))
+        frames = self.faces.features(examples)
+        frames = drop_channels(frames, self.protocol.feature_dropout, dropout)
+        targets: Tensor = self.targets[[e.row for e in examples]]
+        logits = self.model.head(audio, frames)
+        loss = functional.cross_entropy(
+            logits, targets, label_smoothing=self.protocol.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return loss.item(), int((logits.argmax(dim=1) == targets).sum())
+
+
+def freeze_encoder(model: MultimodalNet) -> None:
+    """Keep the encoder's weights out of training; it must not be run in training mode either."""
+    own = {name for name, _ in EfficientFace().named_parameters()}
+    for name, weight in model.visual_model.named_parameters():
+        if name in own:
+            weight.requires_grad_(False)
+
+
+def make_optimizer(model: MultimodalNet, protocol: Protocol) -> torch.optim.Optimizer:
+    """The protocol's optimiser of all weights that aren't frozen."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    rate, decay, kind = protocol.learning_rate, protocol.weight_decay, protocol.optimizer
+    if isinstance(kind, Sgd):
+        return torch.optim.SGD(
+            weights, rate, momentum=kind.momentum, dampening=kind.dampening, weight_decay=decay
+        )
+    return torch.optim.AdamW(weights, rate, weight_decay=decay)
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, protocol: Protocol
+) -> lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau:
+    """The protocol's schedule, to be stepped after each epoch."""
+    schedule = protocol.schedule
+    if isinstance(schedule, Plateau):
+        return lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=schedule.factor, patience=schedule.patience
+        )
+    if isinstance(schedule, Steps):
+        # A milestone counts the epochs that are over.
+        milestones = [epoch - 1 for epoch in schedule.epochs]
+        return lr_scheduler.MultiStepLR(optimizer, milestones, gamma=schedule.factor)
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=protocol.epochs)

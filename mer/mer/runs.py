@@ -1,0 +1,139 @@
+"""The folder of a training run: its settings, metrics, state to resume from, and best model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mer.errors import TrainingError
+from mer_runtime.errors import OutputError
+
+STATE_FILE = "last.pt"
+BEST_FILE = "best.safetensors"
+SETTINGS_FILE = "run.json"
+METRICS_FILE = "metrics.csv"
+CURVES_FILE = "curves.png"
+METRICS_FIELDS = (
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_prec1",
+    "validation_loss",
+    "validation_prec1",
+    "validation_prec5",
+)
+
+Row = dict[str, float]
+
+
+class RunFolder:
+    """Files of one run; all are written by a temporary name.
+
+    Raises:
+        TrainingError: the folder holds a run and ``resume`` is not set, or one that differs.
+        OutputError: the folder can't be written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.best = path / BEST_FILE
+        self.curves = path / CURVES_FILE
+        self.resumed = (path / STATE_FILE).exists()
+        if self.resumed and not resume:
+            raise TrainingError(
+                f"{path} already holds a run: resume it with --resume, or name another folder"
+            )
+        if self.resumed:
+            self._compare(settings)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(path, str(error)) from error
+        text = json.dumps(settings, indent=1) + "\n"
+        self._write(SETTINGS_FILE, text.encode())
+
+    def load_state(self, device: str) -> dict[str, Any]:
+        """What ``save_epoch`` last kept.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        path = self.path / STATE_FILE
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+            raise TrainingError(f"{path} is damaged: start the run again elsewhere") from error
+        return state
+
+    def save_epoch(self, rows: Sequence[Row], state: Mapping[str, Any]) -> None:
+        """Keep the metrics so far and, last, the state that a resumed run starts from."""
+        table = io.StringIO()
+        writer = csv.DictWriter(table, METRICS_FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self._write(METRICS_FILE, table.getvalue().encode())
+        data = io.BytesIO()
+        torch.save(dict(state), data)
+        self._write(STATE_FILE, data.getvalue())
+
+    def _compare(self, settings: Mapping[str, Any]) -> None:
+        path = self.path / SETTINGS_FILE
+        try:
+            kept = dict(_leaves(json.loads(path.read_text("utf-8"))["settings"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path} can't be read: start the run again elsewhere") from error
+        # By way of JSON, so that tuples compare equal to lists.
+        wanted = dict(_leaves(json.loads(json.dumps(settings["settings"]))))
+        for name in sorted({*kept, *wanted}):
+            before, now = kept.get(name), wanted.get(name)
+            longer = name == "protocol.epochs" and kept.get("protocol.schedule.kind") != "Cosine"
+            if before != now and not longer:
+                raise TrainingError(
+                    f"{self.path} holds a run with {name} {before}, not {now}: resume it with "
+                    "what it was started with, or name another folder"
+                )
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        part = self.path / f"{name}.part"
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(path, str(error)) from error
+
+
+def is_better(row: Row, than: Row | None) -> bool:
+    """Whether an epoch beats another: higher validation prec1 or, equal, lower loss."""
+    if than is None:
+        return True
+    return (row["validation_prec1"], -row["validation_loss"]) > (
+        than["validation_prec1"],
+        -than["validation_loss"],
+    )
+
+
+def find_best(rows: Sequence[Row]) -> Row | None:
+    """The best epoch so far, the earliest of equals."""
+    best: Row | None = None
+    for row in rows:
+        if is_better(row, best):
+            best = row
+    return best
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested objects as ``a.b.c``, value."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{name}.{key}" if name else key)

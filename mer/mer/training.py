@@ -1,0 +1,172 @@
+"""Training of the fused network on a cache, by a protocol, with a live or a frozen encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mer.cache import Cache
+from mer.checkpoint import load_encoder, save_checkpoint
+from mer.dataset import measure_standardisation, require_device
+from mer.errors import TrainingError
+from mer.features import hash_encoder
+from mer.learner import Learner, Progress
+from mer.models import build_model
+from mer.plots import plot_curves
+from mer.protocols import PROTOCOLS, Protocol
+from mer.runs import Row, RunFolder, find_best, is_better
+from mer.splits import load_splits
+from mer_runtime.spec import Fusion
+
+Freeze = Literal["encoder"]
+
+#: The curves are drawn after this many epochs, and at the end.
+CURVES_EVERY = 10
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """A finished run: the best epoch's metrics, as in ``metrics.csv``, and where its model is."""
+
+    best: Row
+    epochs: int
+    checkpoint: Path
+
+
+def train_model(
+    cache: Path,
+    out: Path,
+    *,
+    fusion: Fusion = "ia",
+    protocol: str | Protocol = "paper",
+    encoder: Path | None = None,
+    freeze: Freeze | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    seed: int = 1,
+    device: str = "cpu",
+    resume: bool = False,
+    fold: int | None = None,
+    num_heads: int = 1,
+    n_mfcc: int | None = None,
+    report: Callable[[Row], None] | None = None,
+    progress: Progress | None = None,
+) -> TrainingSummary:
+    """Train on the cache's training actors, validate each epoch, keep the best epoch's model.
+
+    Writes into ``out``: ``run.json`` (every setting), ``metrics.csv``, ``curves.png``,
+    ``best.safetensors`` (highest validation prec1; of equals, lowest loss) and ``last.pt`` to
+    resume from. The same seed gives the same figures on the same machine, resumed or not.
+
+    Args:
+        protocol: a name from ``PROTOCOLS`` or a protocol.
+        encoder: weights that ``mer.checkpoint.load_encoder`` reads; random without.
+        freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
+            and kept in the cache; angles and lights are then rounded to a few (``mer.features``).
+        epochs, batch_size, learning_rate, weight_decay: replace what the protocol says.
+        fold: 1 to 5 for cross-validation, None for the default split.
+        n_mfcc: number of MFCCs; the cache's default (10) without.
+        report: called with a row of metrics after each epoch.
+
+    Raises:
+        CacheError, CorpusError: the cache can't be read or lacks a split.
+        CheckpointError: ``encoder`` can't be read.
+        TrainingError: the run can't start, differs from the one to resume, or diverges.
+        OutputError: ``out`` can't be written.
+    """
+    plan = _customise(protocol, epochs, batch_size, learning_rate, weight_decay)
+    if freeze and encoder is None:
+        raise TrainingError("a frozen encoder needs its weights: name them with --encoder")
+    require_device(device)
+    data = Cache.open(cache)
+    rows = {split: data.select(split, fold) for split in ("train", "validation")}
+    audio = dataclasses.replace(data.spec.audio, n_mfcc=n_mfcc or data.spec.audio.n_mfcc)
+    audio = measure_standardisation(data, rows["train"], audio)
+    spec = dataclasses.replace(data.spec, audio=audio, fusion=fusion, num_heads=num_heads)
+    torch.manual_seed(seed)
+    model = build_model(spec)
+    if encoder is not None:
+        model.visual_model.load_state_dict(load_encoder(encoder), strict=False)
+    model = model.to(device)
+    settings = {
+        "fusion": fusion,
+        "protocol": _describe(plan),
+        "encoder": hash_encoder(model) if encoder else None,
+        "freeze": freeze,
+        "seed": seed,
+        "fold": fold,
+        "corpus": data.digest,
+        "splits": load_splits().sha256,
+        "spec": spec.to_dict(),
+    }
+    place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
+    run = RunFolder(out, {"settings": settings, "place": place}, resume=resume)
+    learner = Learner(model, plan, data, spec, rows, frozen=bool(freeze), device=device)
+    learner.prepare(progress)
+    history: list[Row] = []
+    if run.resumed:
+        state = run.load_state(device)
+        learner.load_state(state["learner"])
+        history = state["rows"]
+    best = find_best(history)
+    for epoch in range(len(history), plan.epochs):
+        row = learner.run_epoch(epoch, seed, progress)
+        history.append(row)
+        if is_better(row, best):
+            best = row
+            save_checkpoint(run.best, learner.kept, spec, notes={**settings, "metrics": row})
+        if len(history) % CURVES_EVERY == 0 or len(history) == plan.epochs:
+            plot_curves(history, run.curves)
+        run.save_epoch(history, {"learner": learner.state(), "rows": history})
+        if report:
+            report(row)
+    if best is None:
+        raise TrainingError("there is nothing to train: the protocol has no epochs")
+    return TrainingSummary(best, len(history), run.best)
+
+
+def _customise(
+    protocol: str | Protocol,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    weight_decay: float | None,
+) -> Protocol:
+    """The protocol with what the caller replaces.
+
+    Raises:
+        TrainingError: there is no such protocol, or a value is out of range.
+    """
+    if isinstance(protocol, str):
+        if protocol not in PROTOCOLS:
+            raise TrainingError(f"there is no protocol {protocol!r}: {', '.join(PROTOCOLS)}")
+        protocol = PROTOCOLS[protocol]
+    values: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    changes = {name: value for name, value in values.items() if value is not None}
+    for name, value in changes.items():
+        if not value > 0 and not (name == "weight_decay" and value == 0):
+            raise TrainingError(f"{name} must be above 0, not {value}")
+    return dataclasses.replace(protocol, **changes)
+
+
+def _describe(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as JSON-ready data; its parts say what kind they are."""
+    described: dict[str, Any] = {}
+    for field in dataclasses.fields(protocol):
+        value = getattr(protocol, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = {"kind": type(value).__name__, **dataclasses.asdict(value)}
+        described[field.name] = value
+    return described
