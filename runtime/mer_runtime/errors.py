@@ -9,6 +9,8 @@
     ├── MissingExtraError    an optional package isn't installed
     └── OutputError          an output path that can't be written
 
+    MerWarning               a degraded answer
+
 Each message says what is wrong, where, and what to do; the command line prints it in one line.
 """
 
@@ -19,6 +21,10 @@ from pathlib import Path
 
 class MerError(Exception):
     """Base class of every error that mer-edge raises on purpose."""
+
+
+class MerWarning(UserWarning):
+    """Something works, but not as well as it could; the command line prints it in one line."""
 
 
 class SpecError(MerError, ValueError):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import FaceDetectorError
+from mer_runtime.errors import FaceDetectorError, MerWarning
 from mer_runtime.spec import Detector, VideoSpec
 
 #: Names the YuNet file where neither the command line nor a bundle gives one.
@@ -81,7 +81,7 @@ class YuNetDetector:
         _, faces = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if faces is None:
             return None
-        return _largest([Box(*(float(v) / scale for v in face[:4])) for face in faces])
+        return _largest([Box(*(np.asarray(face)[:4] / scale).tolist()) for face in faces])
 
 
 class HaarDetector:
@@ -116,6 +116,7 @@ def load_detector(file: str | Path | None = None) -> FaceDetector:
     warnings.warn(
         "no YuNet file given (--face-detector or $MER_FACE_DETECTOR): "
         "the Haar cascade serves, which finds fewer faces",
+        MerWarning,
         stacklevel=2,
     )
     return HaarDetector()

@@ -72,7 +72,7 @@ def _tables(sample_rate: int, n_fft: int, n_mels: int, n_mfcc: int) -> _Tables:
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
     """Triangular filters of equal area (n_mels, 1 + n_fft // 2), as ``librosa.filters.mel``."""
     top = _mel(np.array(sample_rate / 2))
-    edges = _hertz(np.linspace(0.0, float(top), n_mels + 2))
+    edges = _hertz(np.linspace(0.0, float(top), n_mels + 2, dtype=np.float64))
     bins = np.linspace(0, sample_rate / 2, 1 + n_fft // 2)
     widths = np.diff(edges)
     slopes = edges[:, None] - bins[None, :]

@@ -24,8 +24,8 @@ class Standardiser(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         audio, video = spec.audio, spec.video
-        mean = torch.tensor(audio.mean or [0.0] * audio.n_mfcc)
-        std = torch.tensor(audio.std or [1.0] * audio.n_mfcc)
+        mean = torch.tensor(audio.mean or [0.0] * audio.n_mfcc, dtype=torch.float32)
+        std = torch.tensor(audio.std or [1.0] * audio.n_mfcc, dtype=torch.float32)
         self.register_buffer("audio_mean", mean[:, None], persistent=False)
         self.register_buffer("audio_std", std[:, None], persistent=False)
         factor = video.scale / torch.tensor(video.std, dtype=torch.float64)

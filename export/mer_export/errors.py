@@ -1,0 +1,13 @@
+"""Errors of exporting; their base is ``mer_runtime.errors.MerError``."""
+
+from __future__ import annotations
+
+from mer_runtime.errors import MerError
+
+
+class ExportError(MerError, RuntimeError):
+    """A graph can't be made, or the bundle can't be written."""
+
+
+class GateError(MerError, RuntimeError):
+    """The engine's answers differ from the float reference's by more than is allowed."""

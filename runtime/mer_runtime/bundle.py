@@ -1,0 +1,200 @@
+"""The bundle: a folder with graph, manifest and golden answers, checked before use.
+
+``docs/bundle.md`` describes the format. Reading needs nothing but the standard library and
+numpy; ``mer_export`` writes bundles with the functions at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_runtime.errors import BundleError, SpecError
+from mer_runtime.spec import Spec
+
+Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
+Precision = Literal["fp32", "fp16", "int8"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+#: What this version writes, and the only one it reads.
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+GOLDEN_FILE = "golden.npz"
+#: The manifest's own hash, over everything else in it.
+DIGEST_FIELD = "digest"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and answers that travel with a bundle.
+
+    Attributes:
+        cases: a name for each of the n cases.
+        mfcc: (n, n_mfcc, T) float32; zeros where the voice is missing.
+        crops: (k, S, S, 3) uint8, the distinct crops; a window of its own for each case would
+            weigh megabytes.
+        sequence: (n, frames) which crop a case shows when; -1 where the face is missing.
+        reference: (n, classes) logits of the float PyTorch model.
+        answers: (n, classes) logits of the bundle's engine where it was made.
+        tolerance: largest difference from ``answers`` that a device may show.
+    """
+
+    cases: tuple[str, ...]
+    mfcc: NDArray[np.float32]
+    crops: NDArray[np.uint8]
+    sequence: NDArray[np.int64]
+    reference: NDArray[np.float32]
+    answers: NDArray[np.float32]
+    tolerance: float
+
+    def case(self, i: int) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
+        """Inputs of case ``i`` for ``Recognizer.infer``; None for a missing modality."""
+        voice, face = bool(self.mfcc[i].any()), bool((self.sequence[i] >= 0).all())
+        return (
+            self.mfcc[i] if voice else None,
+            self.crops[self.sequence[i]] if face else None,
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were checked against its manifest."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    spec: Spec
+    target: Target
+    precision: Precision
+
+    @property
+    def graph(self) -> Path:
+        """The graph from crops and MFCCs to logits."""
+        return self.path / str(self.manifest["graphs"]["clip"])
+
+    @property
+    def face_detector(self) -> Path | None:
+        """The YuNet file, where the bundle carries one."""
+        name = self.manifest["face_detector"]
+        return self.path / str(name) if name else None
+
+    def golden(self) -> Golden:
+        """Read ``golden.npz``.
+
+        Raises:
+            BundleError: it can't be read.
+        """
+        try:
+            with np.load(self.path / GOLDEN_FILE, allow_pickle=False) as data:
+                return Golden(
+                    cases=tuple(str(name) for name in data["cases"]),
+                    mfcc=data["mfcc"],
+                    crops=data["crops"],
+                    sequence=data["sequence"],
+                    reference=data["reference"],
+                    answers=data["answers"],
+                    tolerance=float(data["tolerance"]),
+                )
+        except (OSError, KeyError, ValueError) as error:
+            raise BundleError(self.path, f"its golden answers can't be read: {error}") from error
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a manifest and check every file's hash.
+
+    Raises:
+        BundleError: the folder isn't a bundle, was edited, or needs another version.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise BundleError(path, "there is no such bundle: make one with mer-export")
+    try:
+        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(path, f"not a bundle: it has no {MANIFEST_FILE}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(path, f"its {MANIFEST_FILE} can't be read: {error}") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise BundleError(path, f"its {MANIFEST_FILE} isn't mer-edge's")
+    if manifest["format"] != FORMAT_VERSION:
+        raise BundleError(
+            path,
+            f"bundle format {manifest['format']} needs another version of mer-edge "
+            f"(this one reads {FORMAT_VERSION})",
+        )
+    if manifest.get(DIGEST_FIELD) != digest_manifest(manifest):
+        raise BundleError(path, f"{MANIFEST_FILE} was edited: export the bundle again")
+    try:
+        spec = Spec.from_dict(manifest["spec"])
+        target, precision = manifest["target"], manifest["precision"]
+        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+        needed = [manifest["graphs"]["clip"], GOLDEN_FILE]
+        if manifest["face_detector"]:
+            needed.append(manifest["face_detector"])
+    except (KeyError, TypeError, AttributeError, SpecError) as error:
+        raise BundleError(path, f"its manifest is incomplete or malformed: {error}") from error
+    if target not in TARGETS or precision not in PRECISIONS:
+        raise BundleError(path, f"can't run target {target} with precision {precision}")
+    unlisted = [name for name in needed if name not in files]
+    if unlisted:
+        raise BundleError(path, f"its manifest lists no hash of {unlisted[0]}")
+    for name, expected in files.items():
+        if Path(name).name != name:
+            raise BundleError(path, f"its manifest names a file outside the bundle: {name}")
+        if not (path / name).is_file():
+            raise BundleError(path, f"{name} is missing: copy or export the bundle again")
+        if hash_file(path / name) != expected:
+            raise BundleError(
+                path, f"{name} was changed or damaged (hash mismatch): copy or export it again"
+            )
+    return Bundle(path, manifest, spec, target, precision)
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_manifest(manifest: Mapping[str, Any]) -> str:
+    """sha256 over a manifest's content, its own digest left out."""
+    content = {name: value for name, value in manifest.items() if name != DIGEST_FIELD}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write ``manifest.json`` with the hash of every other file in ``folder`` and its own."""
+    files = {
+        file.name: {"sha256": hash_file(file), "bytes": file.stat().st_size}
+        for file in sorted(folder.iterdir())
+        if file.name != MANIFEST_FILE
+    }
+    manifest: dict[str, Any] = {"format": FORMAT_VERSION, **content, "files": files}
+    manifest[DIGEST_FIELD] = digest_manifest(manifest)
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    """Write ``golden.npz``, compressed."""
+    np.savez_compressed(
+        folder / GOLDEN_FILE,
+        cases=np.array(golden.cases),
+        mfcc=golden.mfcc,
+        crops=golden.crops,
+        sequence=golden.sequence,
+        reference=golden.reference,
+        answers=golden.answers,
+        tolerance=np.array(golden.tolerance),
+    )

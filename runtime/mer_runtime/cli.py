@@ -1,0 +1,170 @@
+"""``mer-run``: clips in, emotions out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mer_runtime import __version__
+from mer_runtime.console import Command, progress
+from mer_runtime.errors import MediaError, MerError
+from mer_runtime.media import MEDIA_SUFFIXES
+from mer_runtime.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
+from mer_runtime.recognizer import Prediction, Recognizer
+
+EPILOG = """\b
+Examples:
+  mer-run ia-onnx-fp32 clip.mp4
+  mer-run ia-onnx-fp32 clip.mp4 --overlay answer.png
+  mer-run ia-onnx-fp32 recordings/ --json > answers.jsonl
+  mer-run ia-onnx-fp32 --self-test
+"""
+
+
+@click.command(cls=Command, epilog=EPILOG)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a clip, a line each.")
+@click.option(
+    "--overlay",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Draw box, label and probabilities: OUT.png, OUT.mp4, or a folder of pictures "
+    "where SOURCE is a folder.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Engine threads [default: all cores].")
+@click.option(
+    "--face-detector",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YuNet model [default: $MER_FACE_DETECTOR, the bundle's, else the Haar cascade].",
+)
+@click.option("--self-test", is_flag=True, help="Replay the bundle's golden inputs and compare.")
+@click.version_option(__version__)
+def main(
+    bundle: Path,
+    source: Path | None,
+    as_json: bool,
+    overlay: Path | None,
+    threads: int | None,
+    face_detector: Path | None,
+    self_test: bool,
+) -> None:
+    """Recognise the emotion in SOURCE, a clip or a folder of clips, with BUNDLE.
+
+    A clip that can't be read is reported and the rest go on; the exit code is then 1.
+    """
+    if (source is None) != self_test:
+        raise click.UsageError("give a SOURCE, or --self-test without one")
+    if source is None:
+        recognizer = Recognizer.load(bundle, threads, face_detector)
+        _report_self_test(recognizer, as_json)
+        return
+    clips = list_clips(source)
+    _check_overlay(overlay, source)
+    recognizer = Recognizer.load(bundle, threads, face_detector)
+    failed = 0
+    # On a terminal the answers themselves show how far it is.
+    hidden = len(clips) == 1 or sys.stdout.isatty()
+    with progress(clips, label="Recognising", hidden=hidden) as bar:
+        for clip in bar:
+            try:
+                analysis = recognizer.analyse(clip)
+            except MerError as error:
+                failed += 1
+                _report_failure(clip, error, as_json)
+                continue
+            _report(analysis.prediction, recognizer, as_json, detailed=len(clips) == 1)
+            if overlay is not None:
+                out = overlay / f"{clip.stem}{PICTURE_SUFFIX}" if source.is_dir() else overlay
+                write_overlay(out, analysis, recognizer.spec)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def list_clips(source: Path) -> list[Path]:
+    """The clip itself, or every clip in a folder and below it, sorted.
+
+    Raises:
+        MediaError: a folder holds no clip.
+    """
+    if not source.is_dir():
+        return [source]
+    clips = sorted(p for p in source.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
+    if not clips:
+        raise MediaError(source, f"no clips in this folder ({', '.join(MEDIA_SUFFIXES)})")
+    return clips
+
+
+def _check_overlay(overlay: Path | None, source: Path) -> None:
+    """Refuse what can't be written before the first clip is decoded."""
+    if overlay is None:
+        return
+    if source.is_dir():
+        if overlay.suffix.lower() in (PICTURE_SUFFIX, VIDEO_SUFFIX):
+            raise click.UsageError("--overlay must name a folder where SOURCE is a folder")
+        try:
+            overlay.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(f"can't write {overlay}: {error.strerror}") from error
+    elif overlay.suffix.lower() not in (PICTURE_SUFFIX, VIDEO_SUFFIX):
+        raise click.UsageError("--overlay must end in .png or .mp4")
+    elif not overlay.absolute().parent.is_dir():
+        raise click.ClickException(f"can't write {overlay}: there is no such folder")
+
+
+def _report(
+    prediction: Prediction, recognizer: Recognizer, as_json: bool, *, detailed: bool
+) -> None:
+    if as_json:
+        click.echo(json.dumps(prediction.to_dict()))
+        return
+    probability = prediction.probabilities[prediction.label]
+    missing = [n for n, t in (("face", prediction.face), ("voice", prediction.voice)) if not t]
+    note = f"  (no {' or '.join(missing)})" if missing else ""
+    click.echo(f"{prediction.source}: {prediction.label} {probability:.1%}{note}")
+    if not detailed:
+        return
+    width = max(len(label) for label in prediction.probabilities)
+    for label, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
+        click.echo(f"  {label:<{width}} {p:6.1%} {'█' * round(30 * p)}")
+    frames = recognizer.spec.video.frames
+    click.echo(f"  face in {prediction.faces_found} of {frames} frames")
+    stages = ", ".join(f"{stage} {1000 * s:.1f} ms" for stage, s in prediction.seconds.items())
+    click.echo(f"  {stages}  ({recognizer.backend.name})")
+
+
+def _report_failure(clip: Path, error: MerError, as_json: bool) -> None:
+    message = " ".join(str(error).split())
+    if as_json:
+        click.echo(json.dumps({"source": str(clip), "error": message}))
+    else:
+        click.echo(f"Error: {message}", err=True)
+
+
+def _report_self_test(recognizer: Recognizer, as_json: bool) -> None:
+    result = recognizer.self_test()
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "passed": result.passed,
+                    "cases": result.cases,
+                    "max_difference": result.max_difference,
+                    "tolerance": result.tolerance,
+                    "backend": recognizer.backend.name,
+                }
+            )
+        )
+    else:
+        verdict = "passed" if result.passed else "FAILED"
+        click.echo(
+            f"Self-test {verdict}: {result.cases} golden inputs, max |Δlogit| "
+            f"{result.max_difference:.2e}, tolerance {result.tolerance:.0e} "
+            f"({recognizer.backend.name})"
+        )
+    if not result.passed:
+        raise click.exceptions.Exit(1)

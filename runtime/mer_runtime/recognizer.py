@@ -1,0 +1,251 @@
+"""The device's API: load a bundle, give it clips, get emotions."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_runtime.backends import Backend, open_backend
+from mer_runtime.bundle import Bundle, load_bundle
+from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
+from mer_runtime.face import (
+    DETECTOR_VARIABLE,
+    FaceCrops,
+    FaceDetector,
+    HaarDetector,
+    YuNetDetector,
+    crop_faces,
+    load_detector,
+)
+from mer_runtime.media import ClipWindow, read_window
+from mer_runtime.mfcc import compute_mfcc
+from mer_runtime.spec import Spec
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one clip.
+
+    Attributes:
+        source: the clip's path.
+        label: the most probable emotion.
+        probabilities: by label, in the spec's order; they sum to 1.
+        face, voice: whether that modality was there; a missing one is fed as zeros.
+        faces_found: in how many of the window's frames a face was detected.
+        seconds: by stage (decode, face, mfcc, inference) and in total.
+    """
+
+    source: str
+    label: str
+    probabilities: Mapping[str, float]
+    face: bool
+    voice: bool
+    faces_found: int
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data: what ``mer-run --json`` prints."""
+        return {
+            "source": self.source,
+            "label": self.label,
+            "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
+            "face": self.face,
+            "voice": self.voice,
+            "faces_found": self.faces_found,
+            "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A prediction and what it was made from, for drawing."""
+
+    prediction: Prediction
+    window: ClipWindow
+    faces: FaceCrops | None
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """How a device's answers to the golden inputs differ from those of the export."""
+
+    max_difference: float
+    tolerance: float
+    cases: int
+
+    @property
+    def passed(self) -> bool:
+        return self.max_difference <= self.tolerance
+
+
+class Recognizer:
+    """A bundle ready to answer. Not safe for use by several threads at once.
+
+    >>> recognizer = Recognizer.load("ia-onnx-int8")        # doctest: +SKIP
+    >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
+    'happy'
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, detector: FaceDetector | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self._detector = detector
+        self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
+        self._no_face = np.zeros(bundle.spec.video.shape, np.uint8)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path,
+        threads: int | None = None,
+        face_detector: str | Path | None = None,
+    ) -> Recognizer:
+        """Check a bundle's hashes and load its engine.
+
+        Args:
+            threads: for the engine; by default all cores that this process may use.
+            face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
+                bundle's, else the Haar cascade (with a ``MerWarning``).
+
+        Raises:
+            BundleError: the bundle is missing, foreign, edited, or can't run here.
+            FaceDetectorError: ``face_detector`` isn't a YuNet file.
+        """
+        if threads is not None and threads < 1:
+            raise SpecError(f"threads must be at least 1, not {threads}")
+        loaded = load_bundle(bundle)
+        detector = load_detector(face_detector) if face_detector else None
+        return cls(loaded, open_backend(loaded, threads), detector)
+
+    @property
+    def spec(self) -> Spec:
+        """What the model expects: labels, audio and video preprocessing, fusion."""
+        return self.bundle.spec
+
+    def infer(
+        self, mfcc: NDArray[np.float32] | None, faces: NDArray[np.uint8] | None
+    ) -> NDArray[np.float32]:
+        """Run the network on prepared inputs.
+
+        Args:
+            mfcc: ``spec.audio.shape``, that is (n_mfcc, T), float32, raw (not standardised).
+            faces: ``spec.video.shape``, that is (frames, S, S, 3), uint8, 0 to 255, in the
+                spec's colour order.
+
+        Returns:
+            Logits (classes,) float32.
+
+        Raises:
+            MissingModalityError: both are None.
+            SpecError: a shape or type isn't the spec's, or an MFCC isn't finite.
+        """
+        if mfcc is None and faces is None:
+            raise MissingModalityError("neither face nor voice: give at least one of them")
+        _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
+        _check("faces", faces, self.spec.video.shape, np.uint8)
+        return self.backend.run(
+            self._no_voice if mfcc is None else mfcc, self._no_face if faces is None else faces
+        )
+
+    def predict(self, path: str | Path) -> Prediction:
+        """Recognise the emotion in a clip's centre window.
+
+        Raises:
+            MediaError: the clip can't be decoded.
+            MissingModalityError: it shows no face and has no sound.
+        """
+        return self.analyse(path).prediction
+
+    def analyse(self, path: str | Path) -> Analysis:
+        """As ``predict``, keeping the frames, boxes and waveform."""
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "decode"):
+            window = read_window(path, self.spec)
+        faces = mfcc = None
+        with _timed(seconds, "face"):
+            if window.frames is not None:
+                faces = self._crop(window.frames)
+        with _timed(seconds, "mfcc"):
+            # A silent track says no more than a missing one.
+            if window.waveform is not None and window.waveform.any():
+                mfcc = compute_mfcc(window.waveform, self.spec.audio)
+        if faces is None and mfcc is None:
+            raise MissingModalityError(f"{path}: no face was found and there is no sound")
+        with _timed(seconds, "inference"):
+            logits = self.infer(mfcc, faces.crops if faces else None)
+        seconds["total"] = sum(seconds.values())
+        probabilities = softmax(logits)
+        prediction = Prediction(
+            source=str(path),
+            label=self.spec.labels[int(probabilities.argmax())],
+            probabilities=dict(zip(self.spec.labels, probabilities.tolist(), strict=True)),
+            face=faces is not None,
+            voice=mfcc is not None,
+            faces_found=int(faces.found.sum()) if faces else 0,
+            seconds=seconds,
+        )
+        return Analysis(prediction, window, faces)
+
+    def self_test(self) -> SelfTest:
+        """Replay the bundle's golden inputs on this device's engine."""
+        golden = self.bundle.golden()
+        answers = [self.infer(*golden.case(i)) for i in range(len(golden.cases))]
+        difference = float(np.abs(np.stack(answers) - golden.answers).max())
+        return SelfTest(difference, golden.tolerance, len(golden.cases))
+
+    def _crop(self, frames: NDArray[np.uint8]) -> FaceCrops | None:
+        if self._detector is None:
+            self._detector = self._find_detector()
+        return crop_faces(frames, self.spec.video, self._detector)
+
+    def _find_detector(self) -> FaceDetector:
+        trained = self.spec.video.detector
+        file = os.environ.get(DETECTOR_VARIABLE) or self.bundle.face_detector
+        detector = YuNetDetector(file) if file else HaarDetector()
+        if detector.name != trained:
+            remedy = f"give YuNet's file with --face-detector or ${DETECTOR_VARIABLE}"
+            warnings.warn(
+                f"the model was trained on faces found by {trained}, here {detector.name} finds "
+                f"them, so answers may be less accurate"
+                + (f": {remedy}" if trained == "yunet" else ""),
+                MerWarning,
+                stacklevel=3,
+            )
+        return detector
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logits (classes,) to probabilities."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(powers / powers.sum())
+
+
+def _check(
+    name: str, value: NDArray[Any] | None, shape: tuple[int, ...], dtype: type[np.generic]
+) -> None:
+    if value is None:
+        return
+    if value.shape != shape or value.dtype != dtype:
+        raise SpecError(
+            f"{name} must be {shape} {np.dtype(dtype)}, not {value.shape} {value.dtype}"
+        )
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise SpecError(f"{name} holds values that are not finite numbers")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
