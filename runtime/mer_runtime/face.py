@@ -81,7 +81,7 @@ class YuNetDetector:
         _, faces = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if faces is None:
             return None
-        return _largest([Box(*(np.asarray(face)[:4] / scale).tolist()) for face in faces])
+        return _largest([Box(*(np.asarray(face)[:4] / scale).tolist()) for face in faces], frame)
 
 
 class HaarDetector:
@@ -101,7 +101,7 @@ class HaarDetector:
         small, scale = _shrink(frame)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         faces = self._cascade.detectMultiScale(grey)
-        return _largest([Box(*(float(v) / scale for v in face)) for face in faces])
+        return _largest([Box(*(float(v) / scale for v in face)) for face in faces], frame)
 
 
 def load_detector(file: str | Path | None = None) -> FaceDetector:
@@ -200,5 +200,15 @@ def _shrink(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     return np.asarray(small, np.uint8), scale
 
 
-def _largest(boxes: list[Box]) -> Box | None:
-    return max(boxes, key=lambda box: box.area, default=None)
+def _largest(boxes: list[Box], frame: NDArray[np.uint8]) -> Box | None:
+    """The largest box whose middle lies in the frame; YuNet answers nonsense for slivers."""
+    height, width = frame.shape[:2]
+    real = [
+        box
+        for box in boxes
+        if box.width >= 1
+        and box.height >= 1
+        and 0 <= box.x + box.width / 2 <= width
+        and 0 <= box.y + box.height / 2 <= height
+    ]
+    return max(real, key=lambda box: box.area, default=None)

@@ -1,0 +1,134 @@
+"""Specs survive JSON exactly and refuse what can't be honoured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from mer_runtime.errors import MerError, SpecError
+from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+
+CUSTOM = Spec(
+    audio=AudioSpec(
+        sample_rate=22_050,
+        n_mfcc=13,
+        amplitude="none",
+        mean=tuple(0.1 * i for i in range(13)),
+        std=tuple(1 / 3 + i for i in range(13)),
+    ),
+    video=VideoSpec(colour="bgr", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    labels=("calm", "ärgerlich", "嬉しい"),
+    fusion="lt",
+    num_heads=4,
+)
+
+
+@pytest.mark.parametrize("spec", [Spec(), CUSTOM], ids=["default", "custom"])
+def test_round_trip_through_json(spec: Spec) -> None:
+    again = Spec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec
+    assert hash(again) == hash(spec)  # tuples again, not lists
+
+
+def test_to_dict_is_plain_json() -> None:
+    data = CUSTOM.to_dict()
+    assert data == json.loads(json.dumps(data))
+    assert set(data) == {field.name for field in dataclasses.fields(Spec)}
+
+
+def test_missing_fields_take_defaults() -> None:
+    assert Spec.from_dict({}) == Spec()
+    assert Spec.from_dict({"audio": {"n_mfcc": 40}}).audio.shape == (40, 113)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "shape"),
+    [(16_000, (10, 113)), (22_050, (10, 156)), (8000, (10, 57)), (48_000, (10, 338))],
+)
+def test_audio_shape(sample_rate: int, shape: tuple[int, int]) -> None:
+    assert AudioSpec(sample_rate=sample_rate).shape == shape
+
+
+def test_derived_values() -> None:
+    spec = Spec()
+    assert spec.audio.samples == 57_600
+    assert spec.video.shape == (15, 224, 224, 3)
+    assert spec.video.slot == pytest.approx(0.24)
+
+
+def test_labels_are_in_ravdess_order() -> None:
+    assert Spec().labels == RAVDESS_LABELS
+    assert " ".join(RAVDESS_LABELS) == "neutral calm happy sad angry fearful disgust surprised"
+
+
+def test_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Spec().fusion = "it"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"flavour": 1}, "flavour"),
+        ({"audio": {"rate": 16_000}}, r"audio\.rate"),
+        ({"video": {"audio": {}}}, r"video\.audio"),
+    ],
+)
+def test_unknown_field_is_named(data: dict[str, Any], name: str) -> None:
+    with pytest.raises(SpecError, match=f"unknown field {name}"):
+        Spec.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"audio": {"sample_rate": 100}}, r"audio\.sample_rate"),
+        ({"audio": {"sample_rate": "fast"}}, r"audio"),
+        ({"audio": {"window": 0}, "video": {"window": 0}}, r"audio\.window"),
+        ({"audio": {"window": 2.0}}, r"audio\.window"),
+        ({"audio": {"window": float("nan")}, "video": {"window": float("nan")}}, "window"),
+        ({"audio": {"n_mfcc": 0}}, r"audio\.n_mfcc"),
+        ({"audio": {"n_mfcc": 129}}, r"audio\.n_mfcc"),
+        ({"audio": {"n_fft": 1023}}, r"audio\.n_fft"),
+        ({"audio": {"hop_length": 0}}, r"audio\.hop_length"),
+        ({"audio": {"top_db": -1}}, r"audio\.top_db"),
+        ({"audio": {"amplitude": "rms"}}, r"audio\.amplitude"),
+        ({"audio": {"mean": [1.0, 2.0]}}, r"audio\.mean"),
+        ({"audio": {"std": [0.0] * 10}}, r"audio\.std"),
+        ({"audio": {"std": [1.0] * 9}}, r"audio\.std"),
+        ({"audio": {"mean": 3}}, "audio"),
+        ({"video": {"frames": 0}}, r"video\.frames"),
+        ({"video": {"size": 100}}, r"video\.size"),
+        ({"video": {"colour": "yuv"}}, r"video\.colour"),
+        ({"video": {"scale": 0}}, r"video\.scale"),
+        ({"video": {"mean": [0.5]}}, r"video\.mean"),
+        ({"video": {"std": [1, 1, 0]}}, r"video\.std"),
+        ({"video": {"std": []}}, r"video\.std"),
+        ({"video": {"detector": "mtcnn"}}, r"video\.detector"),
+        ({"video": {"margin": -0.1}}, r"video\.margin"),
+        ({"fusion": "xx"}, "fusion"),
+        ({"num_heads": 3}, "num_heads"),
+        ({"labels": ["one"]}, "labels"),
+        ({"labels": ["a", "a"]}, "labels"),
+        ({"labels": ["a", ""]}, "labels"),
+        ({"labels": ["a", 2]}, "labels"),
+        ({"labels": 8}, "labels|malformed"),
+        ({"audio": None}, "audio"),
+        ({"video": [1, 2]}, "video"),
+    ],
+)
+def test_bad_value_is_named(data: dict[str, Any], name: str) -> None:
+    with pytest.raises(SpecError, match=name) as error:
+        Spec.from_dict(data)
+    assert isinstance(error.value, MerError)
+    assert isinstance(error.value, ValueError)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [None, [], "spec", 3])
+def test_not_an_object(data: Any) -> None:
+    with pytest.raises(SpecError, match="not an object"):
+        Spec.from_dict(data)
