@@ -22,7 +22,8 @@ FOLDS = 5
 class Splits:
     """The written list, ``splits.json``: actors of the default split and of the five folds.
 
-    Who is in neither test nor validation trains. ``sha256`` names the list whatever its spacing.
+    Who is in neither test nor validation trains. ``sha256`` names the actors' lists,
+    whatever is written around them.
     """
 
     test: frozenset[int]
@@ -50,11 +51,13 @@ class Splits:
 def load_splits() -> Splits:
     """Read the list that ships with the package."""
     data = json.loads(resources.files("mer").joinpath("splits.json").read_text("utf-8"))
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    test, validation = data["default"]["test"], data["default"]["validation"]
+    folds = data["folds"]["actors"]
+    canonical = json.dumps([sorted(test), sorted(validation), [sorted(fold) for fold in folds]])
     return Splits(
-        test=frozenset(data["default"]["test"]),
-        validation=frozenset(data["default"]["validation"]),
-        folds=tuple(frozenset(actors) for actors in data["folds"]["actors"]),
+        test=frozenset(test),
+        validation=frozenset(validation),
+        folds=tuple(frozenset(fold) for fold in folds),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
     )
 

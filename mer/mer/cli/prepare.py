@@ -57,11 +57,15 @@ def main(
 ) -> None:
     """Decode and crop the recordings under ROOT once, for mer-train and mer-eval.
 
-    ROOT is any folder above files named as RAVDESS names them,
-    Actor_NN/MM-VC-EM-IN-ST-RE-AC.mp4|wav. Each spoken utterance becomes one clip: its 01- file,
-    else the silent 02- video with the voice of the 03- file, else that voice alone. The cache
-    holds the 15 face crops and the waveform of each clip's middle 3.6 s: about 2.4 MB a clip,
-    3.4 GB for RAVDESS's 1 440 utterances.
+    ROOT is any folder above files named as RAVDESS names them:
+
+    \b
+      Actor_NN/MM-VC-EM-IN-ST-RE-AC.mp4|wav
+
+    Each spoken utterance becomes one clip: its 01- file, else the silent 02- video with the
+    voice of the 03- file, else that voice alone. The cache holds the 15 face crops and the
+    waveform of each clip's middle 3.6 s: about 2.4 MB a clip, 3.4 GB for RAVDESS's 1 440
+    utterances.
 
     Stopped by Ctrl-C, the same command goes on where it was. Recordings that can't be used are
     listed with the reason and left out; the exit code is 1 only if none could be used.
