@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-import warnings
 from pathlib import Path
 
 import click
@@ -80,8 +79,7 @@ def main(
     failures: list[Failure] = []
     started = time.monotonic()
     try:
-        with warnings.catch_warnings(), progress(length=1, label="Preparing clips") as bar:
-            warnings.showwarning = lambda message, *_: warn(str(message))
+        with progress(length=1, label="Preparing clips") as bar:
 
             def show(done: int, total: int) -> None:
                 bar.length = total
