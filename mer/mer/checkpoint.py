@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -68,7 +68,8 @@ def save_checkpoint(
         save_file(tensors, part, metadata={METADATA_KEY: json.dumps(note)})
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(path, str(error)) from error
 
 
@@ -114,7 +115,7 @@ def load_checkpoint(
         changes["labels"] = tuple(labels)
     try:
         found = dataclasses.replace(found, **changes)
-        classes = _rows(path, weights, "classifier_1.0.weight")
+        classes = _size(path, weights, "classifier_1.0.weight", 0)
         if len(found.labels) != classes:
             raise CheckpointError(
                 path,
@@ -160,13 +161,15 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any]]:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
     try:
         note = json.loads(metadata[METADATA_KEY])
-        if note["format"] != FORMAT_VERSION:
-            raise CheckpointError(
-                path, f"checkpoint format {note['format']} needs another version of mer-edge"
-            )
-        return weights, Spec.from_dict(note["spec"]), dict(note["notes"])
+        found, notes = note["spec"], note["notes"]
+        version = note["format"]
+        if version == FORMAT_VERSION:
+            if not isinstance(notes, dict):
+                raise SpecError("its notes are not an object")
+            return weights, Spec.from_dict(found), notes
     except (json.JSONDecodeError, KeyError, TypeError, SpecError) as error:
         raise CheckpointError(path, f"the spec in it can't be read: {error}") from error
+    raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -183,7 +186,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise just anything
         raise CheckpointError(path, "truncated or not a PyTorch checkpoint of weights") from error
     if not isinstance(data, Mapping):
         raise CheckpointError(path, f"holds a {type(data).__name__}, not a dict of weights")
@@ -206,8 +209,8 @@ def _read_reference(path: Path, base: Spec) -> tuple[dict[str, Tensor], Spec, di
     data = _read_pickle(path)
     weights = _state_dict(path, data)
     fusion = _find_fusion(path, weights)
-    n_mfcc = weights["audio_model.conv1d_0.0.weight"].shape[1]
-    classes = _rows(path, weights, "classifier_1.0.weight")
+    n_mfcc = _size(path, weights, "audio_model.conv1d_0.0.weight", 1)
+    classes = _size(path, weights, "classifier_1.0.weight", 0)
     labels = base.labels if len(base.labels) == classes else RAVDESS_LABELS
     try:
         spec = dataclasses.replace(
@@ -249,7 +252,9 @@ def _find_num_heads(path: Path, data: Mapping[str, Any]) -> int:
     return 1
 
 
-def _rows(path: Path, weights: Mapping[str, Tensor], name: str) -> int:
+def _size(path: Path, weights: Mapping[str, Tensor], name: str, axis: int) -> int:
     if name not in weights:
         raise CheckpointError(path, f"it lacks the weights {name}")
-    return int(weights[name].shape[0])
+    if weights[name].ndim <= axis:
+        raise CheckpointError(path, f"the weights {name} have the wrong shape")
+    return weights[name].shape[axis]
