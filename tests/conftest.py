@@ -446,3 +446,14 @@ def _base_requirements(lines: list[str]) -> list[str]:
     """Names required here without any extra."""
     requirements = map(Requirement, lines)
     return [r.name for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, small_model: tuple[Any, Any]) -> Path:
+    """An fp32 ONNX bundle of ``small_model``, without a face detector. Read it, don't edit it."""
+    from mer import save_checkpoint
+    from mer_export import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundle")
+    save_checkpoint(folder / "model.safetensors", *small_model)
+    return export_bundle(folder / "model.safetensors", folder / "ia-onnx-fp32").bundle

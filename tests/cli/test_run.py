@@ -1,0 +1,137 @@
+"""``mer-run`` as a user types it: in a process of its own where that matters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from mer_runtime.cli import main
+
+MakeClip = Callable[..., Path]
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_clip_as_text(bundle: Path, sample_clip: Path) -> None:
+    result = run(bundle, sample_clip)
+    assert result.exit_code == 0
+    assert "portrait.mp4: " in result.stdout
+    assert "frames" in result.stdout
+    assert "inference" in result.stdout
+    assert result.stderr.count("Warning:") == 1
+
+
+def test_clip_as_json(bundle: Path, sample_clip: Path) -> None:
+    result = run(bundle, sample_clip, "--json")
+    answer = json.loads(result.stdout)
+    assert answer["source"] == str(sample_clip)
+    assert answer["label"] in answer["probabilities"]
+    assert answer["face"] is True
+    assert answer["voice"] is True
+
+
+def test_folder_goes_on_after_a_bad_clip(bundle: Path, make_clip: MakeClip, tmp_path: Path) -> None:
+    folder = tmp_path / "clips" / "deeper"
+    folder.mkdir(parents=True)
+    make_clip("clips/a.mp4")
+    (tmp_path / "clips" / "b.mp4").write_text("not a film")
+    (tmp_path / "clips" / "c.mp4").touch()
+    make_clip("clips/deeper/d.wav")
+    (tmp_path / "clips" / "notes.txt").write_text("no clip")
+    result = run(bundle, tmp_path / "clips", "--json")
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["source"]).name for line in lines] == ["a.mp4", "b.mp4", "c.mp4", "d.wav"]
+    assert ["error" in line for line in lines] == [False, True, True, False]
+    assert "empty" in lines[2]["error"]
+
+
+def test_folder_of_good_clips_exits_with_0(
+    bundle: Path, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").mkdir()
+    make_clip("clips/a.wav")
+    make_clip("clips/b.wav")
+    result = run(bundle, tmp_path / "clips", "--overlay", tmp_path / "pictures")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 2
+    assert "(no face)" in result.stdout
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["a.png", "b.png"]
+
+
+def test_self_test(bundle: Path) -> None:
+    result = run(bundle, "--self-test")
+    assert result.exit_code == 0
+    assert "passed" in result.stdout
+    assert json.loads(run(bundle, "--self-test", "--json").stdout)["passed"] is True
+
+
+class TestBadInput:
+    """One line on standard error, exit 1; nothing written."""
+
+    def check(self, result: Any, *words: str, code: int = 1) -> None:
+        assert result.exit_code == code
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        lines = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+        assert len(lines) == 1
+        for word in words:
+            assert word in lines[0]
+
+    def test_text_named_mp4(self, bundle: Path, tmp_path: Path) -> None:
+        (tmp_path / "x.mp4").write_text("hello")
+        self.check(run(bundle, tmp_path / "x.mp4"), "x.mp4", "not a media file")
+
+    def test_zero_bytes(self, bundle: Path, tmp_path: Path) -> None:
+        (tmp_path / "x.mp4").touch()
+        self.check(run(bundle, tmp_path / "x.mp4"), "empty")
+
+    def test_missing_clip(self, bundle: Path, tmp_path: Path) -> None:
+        self.check(run(bundle, tmp_path / "x.mp4"), "no such file")
+
+    def test_neither_face_nor_sound(self, bundle: Path, make_clip: MakeClip) -> None:
+        self.check(run(bundle, make_clip(audio=False)), "no face was found")
+
+    def test_folder_without_clips(self, bundle: Path, tmp_path: Path) -> None:
+        self.check(run(bundle, tmp_path), "no clips in this folder")
+
+    def test_foreign_bundle(self, tmp_path: Path, sample_clip: Path) -> None:
+        self.check(run(tmp_path, sample_clip), "not a bundle")
+
+    def test_edited_bundle(self, bundle: Path, tmp_path: Path, sample_clip: Path) -> None:
+        copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+        with (copy / "model.onnx").open("ab") as file:
+            file.write(b"\0")
+        self.check(run(copy, sample_clip), "hash mismatch")
+
+    def test_bad_face_detector(self, bundle: Path, sample_clip: Path, tmp_path: Path) -> None:
+        self.check(run(bundle, sample_clip, "--face-detector", tmp_path / "x"), "face detector")
+
+    def test_overlay_that_cannot_be_written(self, bundle: Path, sample_clip: Path) -> None:
+        self.check(run(bundle, sample_clip, "--overlay", "/nowhere/x.png"), "can't write")
+
+    def test_overlay_of_another_kind(self, bundle: Path, sample_clip: Path) -> None:
+        self.check(run(bundle, sample_clip, "--overlay", "x.gif"), ".png or .mp4", code=2)
+
+    def test_no_source(self, bundle: Path) -> None:
+        self.check(run(bundle), "SOURCE", code=2)
+
+    def test_source_and_self_test(self, bundle: Path, sample_clip: Path) -> None:
+        self.check(run(bundle, sample_clip, "--self-test"), "SOURCE", code=2)
+
+
+def test_process_prints_no_traceback(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("mer-run")
+    done = subprocess.run([script, tmp_path, "x.mp4"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""

@@ -1,0 +1,137 @@
+"""Whole exports: what a bundle holds, and that a failed one leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mer import load_checkpoint
+from mer_export import export_bundle, exporter
+from mer_export.errors import ExportError, GateError
+from mer_export.golden import answer
+from mer_runtime import Recognizer
+from mer_runtime.bundle import hash_file, load_bundle
+from mer_runtime.errors import FaceDetectorError, OutputError
+
+
+def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["target"] == "onnx"
+    assert manifest["precision"] == "fp32"
+    assert manifest["spec"] == small_model[1].to_dict()
+    assert manifest["face_detector"] is None
+    assert manifest["gate"]["kind"] == "golden"
+    assert manifest["gate"]["max_difference"] <= 1e-3
+    assert manifest["checkpoint"]["name"] == "model.safetensors"
+    assert set(manifest["versions"]) >= {"torch", "onnx", "onnxruntime"}
+    for name, entry in manifest["files"].items():
+        assert entry["sha256"] == hash_file(bundle / name)
+    assert set(manifest["files"]) == {"model.onnx", "golden.npz"}
+
+
+def test_bundle_answers_as_its_checkpoint(bundle: Path, small_model: Any) -> None:
+    recognizer = Recognizer.load(bundle)
+    spec = recognizer.spec
+    generator = np.random.default_rng(5)
+    mfcc = generator.normal(0, 60, spec.audio.shape).astype(np.float32)
+    faces = generator.integers(0, 256, spec.video.shape, np.uint8)
+    checkpoint = load_checkpoint(bundle.parent / "model.safetensors")
+    # The gate's own bound; what is seen is 1e-6.
+    np.testing.assert_allclose(
+        recognizer.infer(mfcc, faces), answer(checkpoint, mfcc, faces), atol=1e-3
+    )
+
+
+def test_reference_checkpoint_is_exported_with_its_preprocessing(
+    tmp_path: Path, small_model: Any
+) -> None:
+    torch.save({"state_dict": small_model[0].state_dict()}, tmp_path / "reference.pth")
+    report = export_bundle(tmp_path / "reference.pth", tmp_path / "out")
+    spec = load_bundle(report.bundle).spec
+    assert spec.audio.sample_rate == 22_050
+    assert spec.audio.shape == (10, 156)
+    assert spec.video.colour == "bgr"
+
+
+@pytest.mark.corpus
+def test_face_detector_travels_with_the_bundle(
+    tmp_path: Path, write_checkpoint: Callable[..., Path], yunet: Path
+) -> None:
+    report = export_bundle(write_checkpoint(), tmp_path / "out", face_detector=yunet)
+    loaded = load_bundle(report.bundle)
+    assert loaded.face_detector is not None
+    assert hash_file(loaded.face_detector) == hash_file(yunet)
+
+
+def test_bundle_there_is_replaced(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
+    checkpoint = write_checkpoint()
+    export_bundle(checkpoint, tmp_path / "out")
+    (tmp_path / "out" / "stale").write_text("from before")
+    export_bundle(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out" / "stale").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "out"]
+
+
+def test_same_checkpoint_gives_the_same_bundle(
+    tmp_path: Path, write_checkpoint: Callable[..., Path]
+) -> None:
+    checkpoint = write_checkpoint()
+    first = export_bundle(checkpoint, tmp_path / "a").bundle
+    second = export_bundle(checkpoint, tmp_path / "b").bundle
+    for file in first.iterdir():
+        assert file.read_bytes() == (second / file.name).read_bytes(), file.name
+
+
+class TestNothingIsLeftBehind:
+    """Every failure: an error of ours, no bundle, no draft."""
+
+    def test_failed_gate(
+        self,
+        tmp_path: Path,
+        write_checkpoint: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        checkpoint = write_checkpoint()
+        monkeypatch.setitem(exporter.TOLERANCES, "fp32", 1e-12)  # below float32's own noise
+        with pytest.raises(GateError, match="no bundle was written"):
+            export_bundle(checkpoint, tmp_path / "out")
+        assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+    def test_somebodys_folder(self, tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("three years")
+        with pytest.raises(OutputError, match="something else than a bundle"):
+            export_bundle(write_checkpoint(), tmp_path / "out")
+        assert (tmp_path / "out" / "thesis.txt").read_text() == "three years"
+
+    def test_file_in_the_way(self, tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
+        (tmp_path / "out").write_text("")
+        with pytest.raises(OutputError, match="file of that name"):
+            export_bundle(write_checkpoint(), tmp_path / "out")
+
+    def test_parent_that_is_no_folder(
+        self, tmp_path: Path, write_checkpoint: Callable[..., Path]
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError):
+            export_bundle(write_checkpoint(), tmp_path / "file" / "out")
+
+    def test_detector_that_is_none(
+        self, tmp_path: Path, write_checkpoint: Callable[..., Path]
+    ) -> None:
+        (tmp_path / "yunet.onnx").write_bytes(b"not a network")
+        with pytest.raises(FaceDetectorError, match="not a YuNet"):
+            export_bundle(
+                write_checkpoint(), tmp_path / "out", face_detector=tmp_path / "yunet.onnx"
+            )
+        assert not (tmp_path / "out").exists()
+
+    def test_pair_that_is_not_made(self, tmp_path: Path) -> None:
+        with pytest.raises(ExportError, match="possible are: onnx fp32"):
+            export_bundle(out=tmp_path / "out", target="tensorrt", precision="fp32")

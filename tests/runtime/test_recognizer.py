@@ -1,0 +1,188 @@
+"""The device's API on real clips, with a real engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mer_runtime import (
+    BundleError,
+    FaceDetectorError,
+    MediaError,
+    MerWarning,
+    MissingModalityError,
+    Recognizer,
+    SpecError,
+)
+from mer_runtime.bundle import write_manifest
+from mer_runtime.face import DETECTOR_VARIABLE
+from mer_runtime.recognizer import softmax
+
+pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
+
+MakeClip = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def recognizer(bundle: Path) -> Recognizer:
+    return Recognizer.load(bundle, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_detector_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DETECTOR_VARIABLE, raising=False)
+
+
+def test_predict_tells_everything(recognizer: Recognizer, sample_clip: Path) -> None:
+    prediction = recognizer.predict(sample_clip)
+    assert prediction.label in recognizer.spec.labels
+    assert tuple(prediction.probabilities) == recognizer.spec.labels
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert prediction.probabilities[prediction.label] == max(prediction.probabilities.values())
+    assert prediction.face
+    assert prediction.voice
+    assert prediction.faces_found >= 12
+    assert set(prediction.seconds) == {"decode", "face", "mfcc", "inference", "total"}
+    assert all(s > 0 for s in prediction.seconds.values())
+    assert json.loads(json.dumps(prediction.to_dict()))["source"] == str(sample_clip)
+
+
+def test_predict_equals_its_parts(recognizer: Recognizer, sample_clip: Path) -> None:
+    analysis = recognizer.analyse(sample_clip)
+    from mer_runtime.mfcc import compute_mfcc
+
+    assert analysis.faces is not None
+    assert analysis.window.waveform is not None
+    mfcc = compute_mfcc(analysis.window.waveform, recognizer.spec.audio)
+    probabilities = softmax(recognizer.infer(mfcc, analysis.faces.crops))
+    assert list(analysis.prediction.probabilities.values()) == probabilities.tolist()
+
+
+def test_clip_without_a_face_is_heard_only(recognizer: Recognizer, make_clip: MakeClip) -> None:
+    prediction = recognizer.predict(make_clip())
+    assert not prediction.face
+    assert prediction.voice
+    assert prediction.faces_found == 0
+
+
+def test_sound_file_is_heard_only(recognizer: Recognizer, make_clip: MakeClip) -> None:
+    prediction = recognizer.predict(make_clip("voice.wav"))
+    assert (prediction.face, prediction.voice) == (False, True)
+
+
+@pytest.mark.parametrize("sound", ["none", "silence"])
+def test_clip_without_sound_is_seen_only(
+    recognizer: Recognizer, make_clip: MakeClip, portrait: NDArray[np.uint8], sound: str
+) -> None:
+    options = {"audio": False} if sound == "none" else {"waveform": np.zeros(96_000)}
+    clip = make_clip("face.mkv", size=(320, 320), picture=portrait, **options)
+    prediction = recognizer.predict(clip)
+    assert (prediction.face, prediction.voice) == (True, False)
+
+
+def test_clip_with_neither_is_an_error(recognizer: Recognizer, make_clip: MakeClip) -> None:
+    with pytest.raises(MissingModalityError, match="no face was found and there is no sound"):
+        recognizer.predict(make_clip(audio=False))
+
+
+def test_missing_modality_is_raw_zeros(recognizer: Recognizer) -> None:
+    spec = recognizer.spec
+    mfcc = np.random.default_rng(0).normal(0, 60, spec.audio.shape).astype(np.float32)
+    black = np.zeros(spec.video.shape, np.uint8)
+    np.testing.assert_array_equal(recognizer.infer(mfcc, None), recognizer.infer(mfcc, black))
+    faces = np.random.default_rng(0).integers(0, 256, spec.video.shape, np.uint8)
+    silent = np.zeros(spec.audio.shape, np.float32)
+    np.testing.assert_array_equal(recognizer.infer(None, faces), recognizer.infer(silent, faces))
+
+
+def test_infer_gives_logits(recognizer: Recognizer) -> None:
+    logits = recognizer.infer(np.zeros(recognizer.spec.audio.shape, np.float32), None)
+    assert logits.shape == (8,)
+    assert logits.dtype == np.float32
+
+
+def test_infer_refuses_wrong_inputs(recognizer: Recognizer) -> None:
+    audio, video = recognizer.spec.audio.shape, recognizer.spec.video.shape
+    with pytest.raises(MissingModalityError):
+        recognizer.infer(None, None)
+    with pytest.raises(SpecError, match=r"mfcc must be \(10, 113\) float32"):
+        recognizer.infer(np.zeros(audio, np.float64), None)
+    with pytest.raises(SpecError, match="mfcc must be"):
+        recognizer.infer(np.zeros((audio[0], 5), np.float32), None)
+    with pytest.raises(SpecError, match="faces must be"):
+        recognizer.infer(None, np.zeros(video, np.float32))
+    with pytest.raises(SpecError, match="not finite"):
+        recognizer.infer(np.full(audio, np.nan, np.float32), None)
+
+
+def test_threads_change_no_answer(bundle: Path) -> None:
+    faces = np.random.default_rng(1).integers(0, 256, (15, 224, 224, 3), np.uint8)
+    one, two = (Recognizer.load(bundle, threads=n).infer(None, faces) for n in (1, 2))
+    np.testing.assert_allclose(one, two, atol=1e-4)  # sums are split differently
+    with pytest.raises(SpecError, match="threads"):
+        Recognizer.load(bundle, threads=0)
+
+
+def test_self_test_passes_here_and_notices_another_engine(bundle: Path, tmp_path: Path) -> None:
+    assert Recognizer.load(bundle).self_test().passed
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    with np.load(other / "golden.npz") as data:
+        golden = {**data, "answers": data["answers"] + 0.01}
+    np.savez_compressed(other / "golden.npz", **golden)
+    content = json.loads((other / "manifest.json").read_text())
+    write_manifest(other, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    result = Recognizer.load(other).self_test()
+    assert not result.passed
+    assert result.max_difference == pytest.approx(0.01, abs=1e-4)
+
+
+def test_graph_that_is_none(bundle: Path, tmp_path: Path) -> None:
+    """Hashes fit, but ONNX Runtime can't read the file."""
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    (other / "model.onnx").write_bytes(b"not a graph")
+    content = json.loads((other / "manifest.json").read_text())
+    write_manifest(other, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    with pytest.raises(BundleError, match="ONNX Runtime can't load the graph"):
+        Recognizer.load(other)
+
+
+def test_detector_unlike_the_trained_one_is_told(bundle: Path, sample_clip: Path) -> None:
+    recognizer = Recognizer.load(bundle)
+    with pytest.warns(MerWarning, match="trained on faces found by yunet, here haar"):
+        recognizer.predict(sample_clip)
+
+
+@pytest.mark.corpus
+@pytest.mark.filterwarnings("error::mer_runtime.MerWarning")
+def test_yunet_by_argument_or_variable(
+    bundle: Path, sample_clip: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Recognizer.load(bundle, face_detector=yunet).predict(sample_clip)
+    monkeypatch.setenv(DETECTOR_VARIABLE, str(yunet))
+    named = Recognizer.load(bundle).predict(sample_clip)
+    assert given.probabilities == named.probabilities
+
+
+def test_bad_detector_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(FaceDetectorError, match="no such face detector"):
+        Recognizer.load(bundle, face_detector=tmp_path / "none.onnx")
+
+
+def test_clip_that_is_none(recognizer: Recognizer, tmp_path: Path) -> None:
+    (tmp_path / "letter.mp4").write_text("Dear reader")
+    with pytest.raises(MediaError, match=r"letter\.mp4"):
+        recognizer.predict(tmp_path / "letter.mp4")
+
+
+@pytest.mark.corpus
+def test_whole_actor_of_the_stand_in(recognizer: Recognizer, corpus: Path) -> None:
+    for clip in sorted((corpus / "Actor_21").glob("*.mp4"))[::15]:
+        prediction = recognizer.predict(clip)
+        assert prediction.voice
+        assert np.isfinite(list(prediction.probabilities.values())).all()
