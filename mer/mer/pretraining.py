@@ -24,6 +24,8 @@ from mer.photos import Photos, load_photos
 STATE_FILE = "last.pt"
 ENCODER_FILE = "encoder.safetensors"
 METRICS_FILE = "metrics.csv"
+#: Batches over which the averaged weights' batch statistics are taken.
+STATISTICS_BATCHES = 30
 METRICS_FIELDS = ("epoch", "size", "lr", "train_loss", "test_prec1", "test_uar")
 
 
@@ -31,8 +33,8 @@ METRICS_FIELDS = ("epoch", "size", "lr", "train_loss", "test_prec1", "test_uar")
 class PretrainingRecipe:
     """Most epochs at half size, which costs a quarter, and the last ones at the real size."""
 
-    epochs: int = 14
-    full_size_epochs: int = 2
+    epochs: int = 11
+    full_size_epochs: int = 1
     small_size: int = 112  # pixels
     full_size: int = 224  # pixels
     batch_size: int = 64
@@ -116,6 +118,7 @@ def pretrain_encoder(
             losses.append(loss.item())
             if step:
                 step(epoch * batches + i + 1, recipe.epochs * batches)
+        _refresh_statistics(average, train, size, recipe.batch_size, generator, device)
         prec1, uar = evaluate_encoder(average, test, size, device)
         row = {
             "epoch": epoch + 1,
@@ -206,12 +209,29 @@ def _learning_rate(recipe: PretrainingRecipe, progress: float) -> float:
 
 @torch.no_grad()
 def _update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    new = net.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(new[name], 1 - decay)
-        else:
-            value.copy_(new[name])
+    for mean, new in zip(average.parameters(), net.parameters(), strict=True):
+        mean.lerp_(new, 1 - decay)
+
+
+@torch.no_grad()
+def _refresh_statistics(
+    average: nn.Module,
+    photos: Photos,
+    size: int,
+    batch_size: int,
+    generator: np.random.Generator,
+    device: str,
+) -> None:
+    """Give the averaged weights batch statistics of their own: those of the net lag behind."""
+    for module in average.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the plain mean over all batches
+    average.train()
+    for _ in range(STATISTICS_BATCHES):
+        rows = _draw(photos, batch_size, generator)
+        average(augment(torch.from_numpy(photos.pixels[rows]).to(device), size, generator))
+    average.eval()
 
 
 def _save(
