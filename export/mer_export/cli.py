@@ -8,12 +8,16 @@ from typing import get_args
 
 import click
 
-from mer_export.exporter import EXPORTS, ExportReport, export_bundle
 from mer_runtime import __version__
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.console import Command
+from mer_runtime.console import Command, exit_without
 from mer_runtime.errors import SpecError
 from mer_runtime.spec import Spec
+
+try:
+    from mer_export.exporter import EXPORTS, ExportReport, export_bundle
+except ModuleNotFoundError as error:  # the script is installed with the base package too
+    exit_without(error.name or "torch", "export")
 
 EPILOG = """\b
 Examples:

@@ -1,7 +1,4 @@
-"""Models, data, training and evaluation of face-and-voice emotion recognition (needs torch).
-
-Names are imported at first use: listing a corpus, or ``--help``, needn't wait for torch.
-"""
+"""Models, data, training and evaluation of face-and-voice emotion recognition (needs torch)."""
 
 from __future__ import annotations
 
@@ -14,8 +11,9 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
+    # Late, so that a command can say that torch is missing before anything imports it.
     if name in __all__:
         from mer import checkpoint
 
         return getattr(checkpoint, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module 'mer' has no attribute {name!r}")

@@ -6,11 +6,11 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from mer_runtime.errors import MerError, MerWarning
+from mer_runtime.errors import MerError, MerWarning, MissingExtraError
 
 T = TypeVar("T")
 
@@ -62,3 +62,9 @@ def progress(
         items, length=length, label=label, file=sys.stderr, hidden=hidden
     ) as bar:
         yield bar
+
+
+def exit_without(package: str, extra: str) -> NoReturn:
+    """End a command whose extra isn't installed: one line, exit code 1."""
+    click.echo(f"Error: {MissingExtraError(package, extra, 'this command')}", err=True)
+    raise SystemExit(1)
