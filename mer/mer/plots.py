@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import MissingExtraError, OutputError
+from mer.runs import write_file
+from mer_runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,10 +77,6 @@ def _figure(size: tuple[float, float]) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        figure.savefig(part, format="png")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(path, str(error)) from error
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    write_file(path, data.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import math
 from collections.abc import Callable
@@ -13,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mer.errors import TrainingError
 from mer.models.efficientface import FEATURES, EfficientFace
 from mer.photos import Photos, load_photos
+from mer.runs import load_state, write_file
+from mer_runtime.errors import OutputError
 
 STATE_FILE = "last.pt"
 ENCODER_FILE = "encoder.safetensors"
@@ -70,13 +73,18 @@ def pretrain_encoder(
 
     Raises:
         CorpusError: the photos can't be read.
-        TrainingError: ``out`` holds a run and ``resume`` is not set, or the loss isn't finite.
+        TrainingError: ``out`` holds a run and ``resume`` is not set, its state is damaged, or
+            the loss isn't finite.
+        OutputError: ``out`` can't be written.
     """
     recipe = recipe or PretrainingRecipe()
     if (out / STATE_FILE).exists() and not resume:
         raise TrainingError(f"{out} already holds a run: resume it with --resume, or name another")
-    out.mkdir(parents=True, exist_ok=True)
     train, test = load_photos(photos, "train"), load_photos(photos, "test")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(out, str(error)) from error
     torch.manual_seed(recipe.seed)
     net = _Classifier(len(train.labels)).to(device)
     average = copy.deepcopy(net).eval()
@@ -89,7 +97,7 @@ def pretrain_encoder(
     )
     rows: list[dict[str, float]] = []
     if resume and (out / STATE_FILE).exists():
-        state = torch.load(out / STATE_FILE, map_location=device, weights_only=True)
+        state = load_state(out / STATE_FILE, device)
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -249,16 +257,15 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "rows": rows,
     }
-    torch.save(state, out / f"{STATE_FILE}.part")
-    (out / f"{STATE_FILE}.part").replace(out / STATE_FILE)
     note = {"recipe": asdict(recipe), "labels": labels, "metrics": rows[-1]}
-    save_file(
-        {name: value.contiguous() for name, value in average.encoder.state_dict().items()},
-        out / f"{ENCODER_FILE}.part",
-        metadata={"mer_edge_encoder": json.dumps(note)},
-    )
-    (out / f"{ENCODER_FILE}.part").replace(out / ENCODER_FILE)
-    with (out / METRICS_FILE).open("w", newline="") as file:
-        writer = csv.DictWriter(file, METRICS_FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, METRICS_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    weights = {name: value.contiguous() for name, value in average.encoder.state_dict().items()}
+    data = io.BytesIO()
+    torch.save(state, data)
+    write_file(out / ENCODER_FILE, save(weights, {"mer_edge_encoder": json.dumps(note)}))
+    write_file(out / METRICS_FILE, table.getvalue().encode())
+    # Last: a run that is cut off before this does the epoch again.
+    write_file(out / STATE_FILE, data.getvalue())

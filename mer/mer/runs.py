@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class RunFolder:
         except OSError as error:
             raise OutputError(path, str(error)) from error
         text = json.dumps(settings, indent=1) + "\n"
-        self._write(SETTINGS_FILE, text.encode())
+        write_file(path / SETTINGS_FILE, text.encode())
 
     def load_state(self, device: str) -> dict[str, Any]:
         """What ``save_epoch`` last kept.
@@ -65,12 +66,7 @@ class RunFolder:
         Raises:
             TrainingError: the file is damaged.
         """
-        path = self.path / STATE_FILE
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-            raise TrainingError(f"{path} is damaged: start the run again elsewhere") from error
-        return state
+        return load_state(self.path / STATE_FILE, device)
 
     def save_epoch(self, rows: Sequence[Row], state: Mapping[str, Any]) -> None:
         """Keep the metrics so far and, last, the state that a resumed run starts from."""
@@ -78,10 +74,10 @@ class RunFolder:
         writer = csv.DictWriter(table, METRICS_FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._write(METRICS_FILE, table.getvalue().encode())
+        write_file(self.path / METRICS_FILE, table.getvalue().encode())
         data = io.BytesIO()
         torch.save(dict(state), data)
-        self._write(STATE_FILE, data.getvalue())
+        write_file(self.path / STATE_FILE, data.getvalue())
 
     def _compare(self, settings: Mapping[str, Any]) -> None:
         path = self.path / SETTINGS_FILE
@@ -100,15 +96,34 @@ class RunFolder:
                     "what it was started with, or name another folder"
                 )
 
-    def _write(self, name: str, data: bytes) -> None:
-        path = self.path / name
-        part = self.path / f"{name}.part"
-        try:
-            part.write_bytes(data)
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(path, str(error)) from error
+
+def load_state(path: Path, device: str) -> dict[str, Any]:
+    """What a run keeps to be resumed from.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged: start the run again elsewhere") from error
+    return state
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write by a temporary name.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise OutputError(path, str(error)) from error
 
 
 def is_better(row: Row, than: Row | None) -> bool:
