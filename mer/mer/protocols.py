@@ -144,7 +144,7 @@ TUNED = Protocol(
     optimizer=AdamW(),
     schedule=Cosine(),
     missing=ModalityDropout(voice=0.1, face=0.1),
-    face=FaceAugmentation(),
+    face=FaceAugmentation(max_angle=0),  # the encoder was pre-trained on turned faces
     voice=VoiceAugmentation(),
     label_smoothing=0.1,
     feature_dropout=0.3,

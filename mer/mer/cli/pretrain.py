@@ -29,7 +29,7 @@ from mer_runtime.console import Command
     type=click.IntRange(min=1),
     default=PretrainingRecipe.epochs,
     show_default=True,
-    help="The last two see pictures of 224 pixels, those before half of that.",
+    help="The last see pictures of 224 pixels, most of half of that.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=PretrainingRecipe.seed, show_default=True
