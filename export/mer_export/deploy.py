@@ -1,4 +1,4 @@
-"""The network as a device runs it: raw inputs in, normalisation inside, one ONNX graph."""
+"""The deployment graph: raw inputs in, standardisation inside, the encoder made for engines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from mer import Checkpoint
 from mer.models import Standardiser
+from mer_export.encoder import DeploymentEncoder
 from mer_export.errors import ExportError
 
 #: TensorRT 10.3 (JetPack 6) and OpenVINO read it, and it has LayerNormalization.
 OPSET = 18
 
 
-class DeploymentNet(nn.Module):
-    """The trained network behind its spec's standardisation.
+class ReferenceNet(nn.Module):
+    """The trained network as it is, behind its spec's standardisation: what gates compare with.
 
     ``forward(mfcc: (B, n_mfcc, T) float32, faces: (B, 15, S, S, 3) uint8)`` gives logits
     (B, classes) float32.
@@ -36,6 +37,19 @@ class DeploymentNet(nn.Module):
     def forward(self, mfcc: Tensor, faces: Tensor) -> Tensor:
         logits: Tensor = self.network(*self.standardiser(mfcc, faces))
         return logits
+
+
+class DeploymentNet(ReferenceNet):
+    """The same function with the encoder rewritten (``mer_export.encoder``)."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.encoder = DeploymentEncoder(checkpoint.model.visual_model)
+
+    def forward(self, mfcc: Tensor, faces: Tensor) -> Tensor:
+        audio, video = self.standardiser(mfcc, faces)
+        frames = self.encoder(video.flatten(0, 1)).view(*video.shape[:2], -1)
+        return self.network.head(audio, frames)
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mer import Checkpoint
-from mer_export.deploy import DeploymentNet
+from mer_export.deploy import ReferenceNet
 from mer_export.errors import ExportError
 from mer_runtime.bundle import Golden
 from mer_runtime.face import HaarDetector, crop_faces
@@ -82,7 +82,7 @@ def answer(
     checkpoint: Checkpoint, mfcc: NDArray[np.float32], faces: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """The float PyTorch reference's logits (classes,) for one window of raw inputs."""
-    net = DeploymentNet(checkpoint).eval()
+    net = ReferenceNet(checkpoint).eval()
     logits = net(torch.from_numpy(mfcc)[None], torch.from_numpy(faces)[None])
     return np.asarray(logits[0].numpy(), np.float32)
 

@@ -14,7 +14,7 @@ import torch
 
 from mer import Checkpoint
 from mer.models import build_model
-from mer_export.deploy import DeploymentNet, export_onnx
+from mer_export.deploy import ReferenceNet, export_onnx
 from mer_export.golden import answer
 
 #: Float32 sums in another order: about 1e-6 of logits that reach 80 on noise.
@@ -69,7 +69,7 @@ def test_standardisation_is_inside_the_graph(small_model: Any) -> None:
             torch.tensor(audio[None], dtype=torch.float32),
             torch.tensor(video.transpose(0, 3, 1, 2)[None], dtype=torch.float32),
         )
-        logits = DeploymentNet(Checkpoint(model, spec))(
+        logits = ReferenceNet(Checkpoint(model, spec))(
             torch.tensor(mfcc[None]), torch.tensor(faces[None])
         )
     torch.testing.assert_close(logits, expected, **TOLERANCE)

@@ -61,6 +61,7 @@ class ShuffleUnit(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
         self.stride = stride
+        self.out_channels = out_channels
         half = out_channels // 2
         if stride > 1:
             self.branch1 = nn.Sequential(
