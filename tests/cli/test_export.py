@@ -41,27 +41,35 @@ def test_shipped_checkpoint_without_arguments(
     assert load_bundle(tmp_path / "ia-onnx-fp32").spec.fusion == "ia"
 
 
-def test_own_labels_and_heads(tmp_path: Path, small_model: Any) -> None:
+@pytest.fixture
+def foreign_weights(small_model: Any) -> dict[str, torch.Tensor]:
+    """Weights for the reference's preprocessing, which standardises nothing: with logits of a
+    few units all the same, as a trained model's are."""
     weights = dict(small_model[0].state_dict())
+    weights["classifier_1.0.weight"] = weights["classifier_1.0.weight"] / 100
+    return weights
+
+
+def test_own_labels_and_heads(tmp_path: Path, foreign_weights: dict[str, torch.Tensor]) -> None:
     for name in ("classifier_1", "audio_model.classifier_1", "visual_model.classifier_1"):
-        for part in ("weight", "bias"):
-            weights[f"{name}.0.{part}"] = weights[f"{name}.0.{part}"][:3]
-    torch.save(weights, tmp_path / "own.pth")
-    refused = run(tmp_path / "own.pth", "--out", tmp_path / "out")
+        for part in (f"{name}.0.weight", f"{name}.0.bias"):
+            foreign_weights[part] = foreign_weights[part][:3]
+    torch.save(foreign_weights, tmp_path / "own.pth")
+    out = ("--out", tmp_path / "out")
+    refused = run(tmp_path / "own.pth", *out)
     assert refused.exit_code == 1
     assert "--labels" in refused.stderr
-    result = run(
-        tmp_path / "own.pth", "--labels", "no, maybe, yes", "--num-heads", 2,
-        "--out", tmp_path / "out",
-    )  # fmt: skip
+    result = run(tmp_path / "own.pth", "--labels", "no, maybe, yes", "--num-heads", 2, *out)
     assert result.exit_code == 0, result.stderr
     spec = load_bundle(tmp_path / "out").spec
     assert spec.labels == ("no", "maybe", "yes")
     assert spec.num_heads == 2
 
 
-def test_foreign_preprocessing_from_a_file(tmp_path: Path, small_model: Any) -> None:
-    torch.save(small_model[0].state_dict(), tmp_path / "own.pth")
+def test_foreign_preprocessing_from_a_file(
+    tmp_path: Path, foreign_weights: dict[str, torch.Tensor]
+) -> None:
+    torch.save(foreign_weights, tmp_path / "own.pth")
     (tmp_path / "spec.json").write_text(json.dumps({"audio": {"sample_rate": 8000}}))
     result = run(tmp_path / "own.pth", "--spec", tmp_path / "spec.json", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr

@@ -48,15 +48,28 @@ def test_bundle_answers_as_its_checkpoint(bundle: Path, small_model: Any) -> Non
     )
 
 
-def test_reference_checkpoint_is_exported_with_its_preprocessing(
-    tmp_path: Path, small_model: Any
-) -> None:
-    torch.save({"state_dict": small_model[0].state_dict()}, tmp_path / "reference.pth")
-    report = export_bundle(tmp_path / "reference.pth", tmp_path / "out")
-    spec = load_bundle(report.bundle).spec
-    assert spec.audio.sample_rate == 22_050
-    assert spec.audio.shape == (10, 156)
-    assert spec.video.colour == "bgr"
+@pytest.mark.corpus
+def test_reference_checkpoint_answers_on_the_device(tmp_path: Path, shared: Path) -> None:
+    """The public implementation's weights, through export and runtime, give its own logits."""
+    with np.load(shared / "oracle" / "ia.npz") as oracle:
+        weights = {n[2:]: torch.from_numpy(oracle[n]) for n in oracle if n.startswith("w:")}
+        torch.save({"state_dict": weights}, tmp_path / "reference.pth")
+        report = export_bundle(tmp_path / "reference.pth", tmp_path / "out")
+        recognizer = Recognizer.load(report.bundle)
+        spec = recognizer.spec
+        assert spec.audio.sample_rate == 22_050
+        assert spec.audio.shape == (10, 156)
+        assert spec.video.colour == "bgr"
+        videos = oracle["video_u8"].reshape(2, 15, 3, 224, 224).transpose(0, 1, 3, 4, 2)
+        for i in range(2):
+            mfcc, faces = oracle["audio"][i], np.ascontiguousarray(videos[i])
+            for inputs, name in (
+                ((mfcc, faces), "logits"),
+                ((mfcc, None), "logits_video_missing"),
+                ((None, faces), "logits_audio_missing"),
+            ):
+                # The bound that checkpoints are held to; what is seen is 6e-5.
+                np.testing.assert_allclose(recognizer.infer(*inputs), oracle[name][i], atol=1e-4)
 
 
 @pytest.mark.corpus
