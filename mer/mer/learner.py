@@ -56,9 +56,10 @@ class Learner:
             freeze_encoder(model)
         self.average: AveragedModel | None = None
         if protocol.ema_decay is not None:
-            # Normalisation statistics are copied, not averaged: they are moving averages already.
+            # The batch statistics are averaged too: their own average, over some ten batches, of
+            # which some lack more modalities than others, makes validation waver.
             decay = get_ema_multi_avg_fn(protocol.ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=decay)
+            self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
         self.kept = cast(MultimodalNet, self.average.module) if self.average else model
         self.standardiser = Standardiser(spec).to(device)
         self.num_classes = len(spec.labels)

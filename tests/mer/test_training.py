@@ -161,8 +161,13 @@ def test_live_encoder_learns_too(cache: Path, encoder: Path, tmp_path: Path) -> 
     assert not torch.equal(trained["conv1.1.running_mean"], before["conv1.1.running_mean"])
 
 
-def test_frozen_encoder_stays_as_it_was(cache: Path, encoder: Path, tmp_path: Path) -> None:
-    summary = train_model(cache, tmp_path / "run", encoder=encoder, freeze="encoder", epochs=2)
+@pytest.mark.parametrize("protocol", ["paper", "tuned"])
+def test_frozen_encoder_stays_as_it_was(
+    protocol: str, cache: Path, encoder: Path, tmp_path: Path
+) -> None:
+    summary = train_model(
+        cache, tmp_path / "run", protocol=protocol, encoder=encoder, freeze="encoder", epochs=2
+    )
     trained = load_checkpoint(summary.checkpoint).model.visual_model.state_dict()
     for name, weight in load_encoder(encoder).items():
         assert torch.equal(trained[name], weight), name
