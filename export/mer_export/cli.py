@@ -15,7 +15,8 @@ from mer_runtime.errors import SpecError
 from mer_runtime.spec import Spec
 
 try:
-    from mer_export.exporter import EXPORTS, ExportReport, export_bundle
+    from mer_export.exporter import ExportReport, export_bundle
+    from mer_export.targets import EXPORTS
 except ModuleNotFoundError as error:  # the script is installed with the base package too
     exit_without(error.name or "torch", "export")
 
@@ -26,8 +27,8 @@ Examples:
   mer-export reference.pth --num-heads 4 --out reference-bundle
 """
 
-TARGETS = [target for target in get_args(Target) if target in EXPORTS]
-PRECISIONS = [p for p in get_args(Precision) if any(p in some for some in EXPORTS.values())]
+TARGETS = [target for target in get_args(Target) if any(target == t for t, _ in EXPORTS)]
+PRECISIONS = [p for p in get_args(Precision) if any(p == other for _, other in EXPORTS)]
 
 
 @click.command(cls=Command, epilog=EPILOG)

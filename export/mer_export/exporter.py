@@ -14,10 +14,10 @@ from typing import Any
 
 from mer import Checkpoint, load_checkpoint
 from mer.weights import shipped_checkpoint
-from mer_export.deploy import OPSET, export_onnx
-from mer_export.errors import ExportError
+from mer_export.deploy import OPSET
 from mer_export.gate import TOLERANCES, GateReport, check_golden
 from mer_export.golden import golden_reference
+from mer_export.targets import find_export
 from mer_runtime import Recognizer
 from mer_runtime.bundle import (
     MANIFEST_FILE,
@@ -32,13 +32,9 @@ from mer_runtime.errors import OutputError
 from mer_runtime.face import DETECTOR_VARIABLE, YuNetDetector
 from mer_runtime.spec import Spec
 
-#: What can be exported.
-EXPORTS: dict[Target, tuple[Precision, ...]] = {"onnx": ("fp32",)}
-
-GRAPH_FILE = "model.onnx"
 DETECTOR_FILE = "face_detector.onnx"
 #: Packages whose versions decide what an export looks like.
-VERSIONED = ("mer-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+VERSIONED = ("mer-edge", "torch", "onnx", "onnxscript", "numpy")
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class ExportReport:
     Attributes:
         bundle: the folder.
         size: bytes of all its files.
-        graph_size: bytes of the graph alone.
+        graph_size: bytes of the graph's files alone.
         gate: what was compared, and how well it agreed.
         face_detector: whether a YuNet file is in it.
     """
@@ -101,9 +97,7 @@ def export_bundle(
         GateError: the bundle's answers differ from the checkpoint's; nothing is written.
         OutputError: ``out`` can't be written.
     """
-    if precision not in EXPORTS.get(target, ()):
-        pairs = ", ".join(f"{t} {p}" for t, precisions in EXPORTS.items() for p in precisions)
-        raise ExportError(f"can't export {target} with {precision}; possible are: {pairs}")
+    export = find_export(target, precision)
     source = Path(checkpoint) if checkpoint is not None else shipped_checkpoint()
     loaded = load_checkpoint(source, num_heads=num_heads, labels=labels, spec=spec)
     detector = face_detector or os.environ.get(DETECTOR_VARIABLE)
@@ -113,14 +107,15 @@ def export_bundle(
     _check_replaceable(folder)
     golden = golden_reference(loaded, TOLERANCES[precision])
     with _replacing(folder) as draft:
-        export_onnx(loaded, draft / GRAPH_FILE)
+        export.write(loaded, draft)
+        graph_size = sum(file.stat().st_size for file in draft.iterdir())
         if detector:
             shutil.copyfile(detector, draft / DETECTOR_FILE)
         content = {
             "made_by": f"mer-edge {importlib.metadata.version('mer-edge')}",
             "target": target,
             "precision": precision,
-            "graphs": {"clip": GRAPH_FILE},
+            "graphs": {"clip": export.graph},
             "opset": OPSET,
             "spec": loaded.spec.to_dict(),
             "face_detector": DETECTOR_FILE if detector else None,
@@ -130,16 +125,18 @@ def export_bundle(
                 "notes": loaded.notes,
             },
             "calibration": None,
-            "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+            "versions": {
+                name: importlib.metadata.version(name) for name in (*VERSIONED, *export.packages)
+            },
         }
         report = _pass_gate(draft, content, golden, loaded)
-        sizes = {file.name: file.stat().st_size for file in draft.iterdir()}
+        size = sum(file.stat().st_size for file in draft.iterdir())
     return ExportReport(
         bundle=folder,
         target=target,
         precision=precision,
-        size=sum(sizes.values()),
-        graph_size=sizes[GRAPH_FILE],
+        size=size,
+        graph_size=graph_size,
         gate=report,
         face_detector=bool(detector),
     )

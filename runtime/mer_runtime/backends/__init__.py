@@ -32,12 +32,17 @@ def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
         threads: how many to compute with; by default, as many as this process may use.
 
     Raises:
-        BundleError: the engine refuses the graph, or there is none here for this target.
+        BundleError: the engine refuses the graph, or this version has none for the target.
+        MissingExtraError: the engine isn't installed.
     """
     if bundle.target == "onnx":
         from mer_runtime.backends.onnx import OnnxBackend
 
         return OnnxBackend(bundle, threads or usable_cores())
+    if bundle.target == "openvino":
+        from mer_runtime.backends.openvino import OpenvinoBackend
+
+        return OpenvinoBackend(bundle, threads or usable_cores())
     raise BundleError(bundle.path, f"this version has no engine for target {bundle.target}")
 
 
