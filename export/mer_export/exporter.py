@@ -124,7 +124,6 @@ def export_bundle(
                 "sha256": hash_file(source),
                 "notes": loaded.notes,
             },
-            "calibration": None,
             "versions": {
                 name: importlib.metadata.version(name) for name in (*VERSIONED, *export.packages)
             },

@@ -1,1 +1,0 @@
-"""Observers and quantisation ranges."""
