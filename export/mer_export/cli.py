@@ -10,7 +10,7 @@ import click
 
 from mer_runtime import __version__
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.console import Command, exit_without
+from mer_runtime.console import Command, exit_without, split_labels
 from mer_runtime.errors import SpecError
 from mer_runtime.spec import Spec
 
@@ -51,7 +51,12 @@ PRECISIONS = [p for p in get_args(Precision) if any(p == other for _, other in E
     metavar="FILE",
     help="YuNet model to put into the bundle [default: $MER_FACE_DETECTOR].",
 )
-@click.option("--labels", metavar="A,B,...", help="Class names of a model with others than ours.")
+@click.option(
+    "--labels",
+    callback=split_labels,
+    metavar="A,B,...",
+    help="Class names of a model with others than ours.",
+)
 @click.option("--num-heads", type=click.IntRange(min=1), help="Heads of a reference checkpoint.")
 @click.option(
     "--spec",
@@ -68,7 +73,7 @@ def main(
     precision: Precision,
     out: Path | None,
     face_detector: Path | None,
-    labels: str | None,
+    labels: tuple[str, ...] | None,
     num_heads: int | None,
     spec_file: Path | None,
     as_json: bool,
@@ -85,7 +90,7 @@ def main(
         target=target,
         precision=precision,
         face_detector=face_detector,
-        labels=tuple(name.strip() for name in labels.split(",")) if labels else None,
+        labels=labels,
         num_heads=num_heads,
         spec=_read_spec(spec_file) if spec_file else None,
     )

@@ -34,7 +34,11 @@ METRICS_FIELDS = ("epoch", "size", "lr", "train_loss", "test_prec1", "test_uar")
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """Most epochs at half size, which costs a quarter, and the last ones at the real size."""
+    """Most epochs at half size, which costs a quarter, and the last ones at the real size.
+
+    Each of the two phases has a learning rate of its own, which warms up and falls to zero: the
+    features of half-size crops are nearly useless at the real size until they are trained on.
+    """
 
     epochs: int = 11
     full_size_epochs: int = 1
@@ -42,6 +46,7 @@ class PretrainingRecipe:
     full_size: int = 224  # pixels
     batch_size: int = 64
     learning_rate: float = 0.05
+    full_size_learning_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
@@ -111,7 +116,7 @@ def pretrain_encoder(
         losses = []
         net.train()
         for i, rows_of_batch in enumerate(np.split(order, batches)):
-            lr = _learning_rate(recipe, (epoch + i / batches) / recipe.epochs)
+            lr = _learning_rate(recipe, epoch + i / batches)
             optimizer.param_groups[0]["lr"] = lr
             pixels = torch.from_numpy(train.pixels[rows_of_batch]).to(device)
             target = torch.from_numpy(train.classes[rows_of_batch]).to(device)
@@ -209,10 +214,16 @@ def _draw(photos: Photos, n: int, generator: np.random.Generator) -> NDArray[np.
     return generator.choice(len(photos.classes), n, p=weights / weights.sum())
 
 
-def _learning_rate(recipe: PretrainingRecipe, progress: float) -> float:
-    """Linear warm-up over the first 5 %, then a cosine to zero."""
+def _learning_rate(recipe: PretrainingRecipe, epoch: float) -> float:
+    """In each phase a linear warm-up over the first 5 %, then a cosine to zero."""
+    small_epochs = recipe.epochs - recipe.full_size_epochs
+    if epoch < small_epochs:
+        peak, progress = recipe.learning_rate, epoch / small_epochs
+    else:
+        peak = recipe.full_size_learning_rate
+        progress = (epoch - small_epochs) / recipe.full_size_epochs
     warm = min(1.0, 0.1 + progress / 0.05)
-    return recipe.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @torch.no_grad()

@@ -18,16 +18,6 @@ from mer.models import build_model
 Write = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory, write_cache: Write) -> Path:
-    return write_cache(tmp_path_factory.mktemp("data") / "cache")
-
-
 @pytest.fixture(scope="module")
 def model(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"

@@ -8,17 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from mer.checkpoint import load_encoder
 from mer.cli.pretrain import main
 from mer.pretraining import PretrainingRecipe
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
@@ -22,16 +21,6 @@ from mer.cli.train import main
 from mer.models import EfficientFace
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory, write_cache: Write) -> Path:
-    return write_cache(tmp_path_factory.mktemp("data") / "cache")
 
 
 @pytest.fixture(scope="module")

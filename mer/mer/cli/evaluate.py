@@ -11,16 +11,8 @@ import click
 from mer.evaluation import MODALITIES, Evaluation, evaluate_model
 from mer.plots import plot_confusion
 from mer.splits import SPLITS
-from mer_runtime.console import Command, progress
+from mer_runtime.console import Command, progress, split_labels
 from mer_runtime.errors import OutputError
-
-
-def _split_labels(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    return tuple(label.strip() for label in value.split(","))
 
 
 @click.command(cls=Command)
@@ -52,7 +44,7 @@ def _split_labels(
 )
 @click.option(
     "--labels",
-    callback=_split_labels,
+    callback=split_labels,
     metavar="A,B,...",
     help="Names of a checkpoint's classes, where they aren't RAVDESS's eight.",
 )
