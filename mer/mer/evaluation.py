@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from mer.augmentation import Example, FaceView
 from mer.cache import Cache
 from mer.checkpoint import load_checkpoint
+from mer.comparison import Comparison, compare_logits
 from mer.dataset import LiveFaces, Voices, read_crops, read_targets, require_device
+from mer.errors import CacheError
 from mer.metrics import ClassificationMetrics, Interval, Scores
 from mer.models import MultimodalNet, Standardiser
 from mer.splits import Split
@@ -33,7 +35,10 @@ Answer = Callable[[Sequence[Example]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on a part of a cache; percentages, but ``scores.loss`` in nats."""
+    """How a model did on a part of a cache; percentages, but ``scores.loss`` in nats.
+
+    ``logits`` (n, classes) and ``targets`` (n,) are in the order of the cache's rows.
+    """
 
     model: str
     kind: Literal["checkpoint", "bundle"]
@@ -44,6 +49,8 @@ class Evaluation:
     labels: tuple[str, ...]
     scores: Scores
     intervals: dict[str, Interval]
+    logits: NDArray[np.float32]
+    targets: NDArray[np.int64]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-eval --json`` prints."""
@@ -120,9 +127,11 @@ def evaluate_model(
     voice, light = float(modality != "video"), float(modality != "audio")
     examples = [Example(row, voice, FaceView(light=light)) for row in rows]
     metrics = ClassificationMetrics(len(spec.labels))
+    logits = []
     for start in range(0, len(examples), BATCH_CLIPS):
         batch = slice(start, start + BATCH_CLIPS)
-        metrics.update(answer(examples[batch]), targets[batch])
+        logits.append(answer(examples[batch]))
+        metrics.update(logits[-1], targets[batch])
         if progress:
             progress(min(start + BATCH_CLIPS, len(examples)), len(examples))
     return Evaluation(
@@ -135,7 +144,25 @@ def evaluate_model(
         labels=spec.labels,
         scores=metrics.compute(),
         intervals=metrics.compute_intervals(),
+        logits=np.concatenate(logits),
+        targets=targets,
     )
+
+
+def compare_models(first: Evaluation, second: Evaluation) -> Comparison:
+    """Pair two evaluations clip by clip.
+
+    Raises:
+        CacheError: they aren't of the same clips and classes.
+    """
+    told = ("corpus", "split", "fold", "modality", "labels")
+    for name in told:
+        if getattr(first, name) != getattr(second, name):
+            raise CacheError(
+                f"{first.model} and {second.model} can't be compared clip by clip: "
+                f"their {name} differ ({getattr(first, name)}, {getattr(second, name)})"
+            )
+    return compare_logits(first.logits, second.logits, first.targets)
 
 
 def answer_with_network(model: MultimodalNet, spec: Spec, cache: Cache, device: str) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,44 @@ def test_json_is_one_object(model: Path, cache: Path) -> None:
     assert (data["n"], data["split"], data["modality"]) == (8, "test", "audio")
     assert data["model"] == str(model)
     assert len(data["corpus"]) == 64
+
+
+@pytest.fixture(scope="module")
+def other(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("other") / "other.safetensors"
+    spec = Cache.open(cache).spec
+    torch.manual_seed(1)
+    save_checkpoint(path, build_model(spec), spec)
+    return path
+
+
+def test_two_models_clip_by_clip(model: Path, other: Path, cache: Path) -> None:
+    result = run(model, cache, "--against", other, "--split", "all", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["model"] == str(model)
+    assert data["against"]["model"] == str(other)
+    gain = data["only_a"] - data["only_b"]
+    assert data["prec1"] - data["against"]["prec1"] == pytest.approx(100 * gain / data["n"])
+    assert data["prec1_difference"] == pytest.approx(100 * gain / data["n"], abs=1e-4)
+    assert 0 <= data["agreement"] < 100, "two random networks always agree"
+    text = run(model, cache, "--against", other, "--split", "all").stdout
+    assert f"same answer in {data['agreement']:.2f} % of {data['n']} clips" in text
+
+
+def test_model_against_itself_agrees(model: Path, cache: Path) -> None:
+    data = json.loads(run(model, cache, "--against", model, "--json").stdout)
+    assert data["agreement"] == 100
+    assert data["max_logit_difference"] == 0
+
+
+def test_models_of_other_labels_are_not_paired(model: Path, cache: Path, tmp_path: Path) -> None:
+    spec = Cache.open(cache).spec
+    spec = dataclasses.replace(spec, labels=tuple("abcdefgh"))
+    save_checkpoint(tmp_path / "own.safetensors", build_model(spec), spec)
+    result = run(model, cache, "--against", tmp_path / "own.safetensors")
+    assert result.exit_code == 1
+    assert "can't be compared clip by clip" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from mer.evaluation import MODALITIES, Evaluation, evaluate_model
+from mer.comparison import Comparison
+from mer.evaluation import MODALITIES, Evaluation, compare_models, evaluate_model
 from mer.plots import plot_confusion
 from mer.splits import SPLITS
 from mer_runtime.console import Command, progress, split_labels
@@ -30,6 +31,12 @@ from mer_runtime.errors import OutputError
     default="both",
     show_default=True,
     help="audio feeds black crops, video feeds zero MFCCs.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="Another checkpoint or bundle: compare the two clip by clip.",
 )
 @click.option(
     "--confusion",
@@ -56,30 +63,73 @@ from mer_runtime.errors import OutputError
     help="For a checkpoint; a bundle runs on its own engine.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(model: Path, cache: Path, confusion: Path | None, as_json: bool, **options: Any) -> None:
+def main(
+    model: Path,
+    cache: Path,
+    against: Path | None,
+    confusion: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Score MODEL, a checkpoint file or a bundle folder, on the clips of CACHE.
 
     Gives the mean cross-entropy (loss), the percentage of right answers (prec1), of right
     answers among the five most probable (prec5), and the unweighted average recall (uar), with
-    95 % intervals: Wilson's for prec1 and prec5, by bootstrap over clips for uar.
+    95 % intervals: Wilson's for prec1 and prec5, by bootstrap over clips for uar. With
+    --against, how far two models agree on the same clips: flips each way, McNemar's test, the
+    interval of the difference.
 
     \b
     Example:
       mer-eval runs/ia/best.safetensors cache/ravdess --confusion confusion.png
       mer-eval bundles/ia-onnx-fp32 cache/ravdess --modality audio --json
+      mer-eval bundles/ia-onnx-fp32 cache/ravdess --against runs/ia/best.safetensors
     """
     if confusion is not None and not confusion.parent.is_dir():
         raise OutputError(confusion, "there is no such folder")
-    with progress(length=1, label="Evaluating") as bar:
+    evaluation = _evaluate(model, cache, options)
+    other = _evaluate(against, cache, options) if against is not None else None
+    comparison = compare_models(evaluation, other) if other is not None else None
+    if confusion is not None:
+        plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
+    if as_json:
+        described = evaluation.to_dict()
+        if other is not None and comparison is not None:
+            described |= {"against": other.to_dict(), **comparison.to_dict()}
+        click.echo(json.dumps(described))
+        return
+    click.echo(_format(evaluation))
+    if other is not None and comparison is not None:
+        click.echo("\n" + _format_comparison(evaluation, other, comparison))
+
+
+def _evaluate(model: Path, cache: Path, options: dict[str, Any]) -> Evaluation:
+    with progress(length=1, label=f"Evaluating {model.name}") as bar:
 
         def show(done: int, total: int) -> None:
             bar.length = total
             bar.update(done - bar.pos)
 
-        evaluation = evaluate_model(model, cache, progress=show, **options)
-    if confusion is not None:
-        plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
-    click.echo(json.dumps(evaluation.to_dict()) if as_json else _format(evaluation))
+        return evaluate_model(model, cache, progress=show, **options)
+
+
+def _format_comparison(first: Evaluation, second: Evaluation, paired: Comparison) -> str:
+    low, high = paired.interval
+    rows = [("", "loss", "prec1", "prec5", "uar")]
+    for name, one in (("A", first.scores), ("B", second.scores)):
+        figures = f"{one.loss:.3f}", f"{one.prec1:.2f}", f"{one.prec5:.2f}", f"{one.uar:.2f}"
+        rows.append((name, *figures))
+    table = "\n".join(f"{a:3}{b:>7}{c:>8}{d:>8}{e:>8}" for a, b, c, d, e in rows)
+    return (
+        f"A is {first.model}\nB is {second.model}\n{table}\n"
+        f"same answer in {paired.agreement:.2f} % of {paired.n} clips; "
+        f"only A is right in {paired.only_a}, only B in {paired.only_b} "
+        f"(McNemar p {paired.mcnemar_p:.3f})\n"
+        f"prec1 of A minus B {paired.prec1_difference:+.2f} points   "
+        f"95 %: {low:+.2f} to {high:+.2f}\n"
+        f"|Δlogit| at most {paired.max_logit_difference:.1e}, "
+        f"{paired.mean_logit_difference:.1e} on average"
+    )
 
 
 def _format(evaluation: Evaluation) -> str:
