@@ -10,12 +10,12 @@ import click
 
 from mer_runtime import __version__
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.console import Command, exit_without, split_labels
+from mer_runtime.console import Command, exit_without, progress, split_labels
 from mer_runtime.errors import SpecError
 from mer_runtime.spec import Spec
 
 try:
-    from mer_export.exporter import ExportReport, export_bundle
+    from mer_export.exporter import STAGES, ExportReport, export_bundle
     from mer_export.targets import EXPORTS
 except ModuleNotFoundError as error:  # the script is installed with the base package too
     exit_without(error.name or "torch", "export")
@@ -84,16 +84,18 @@ def main(
     checkpoint that ships is taken. The bundle's engine must give the same answers as PyTorch
     to the golden inputs, or nothing is written.
     """
-    report = export_bundle(
-        checkpoint,
-        out,
-        target=target,
-        precision=precision,
-        face_detector=face_detector,
-        labels=labels,
-        num_heads=num_heads,
-        spec=_read_spec(spec_file) if spec_file else None,
-    )
+    with progress(length=STAGES, label="Exporting") as bar:
+        report = export_bundle(
+            checkpoint,
+            out,
+            target=target,
+            precision=precision,
+            face_detector=face_detector,
+            labels=labels,
+            num_heads=num_heads,
+            spec=_read_spec(spec_file) if spec_file else None,
+            progress=lambda done, _: bar.update(done - bar.pos),
+        )
     if as_json:
         click.echo(json.dumps(report.to_dict()))
     else:

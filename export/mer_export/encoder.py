@@ -177,10 +177,9 @@ def plan_channels(units: int, width: int) -> ChannelPlan:
         channels = [c for i, old in enumerate(passed) for c in (old, (reader + 2, i))]
     taken_by.update({channel: (units, i) for i, channel in enumerate(channels)})
 
-    sources = units + 2
+    made = [[(source, i) for i in range(width)] for source in range(units + 2)]
     outputs = tuple(
-        tuple(sorted(range(width), key=lambda i, s=source: taken_by[s, i]))  # type: ignore[misc]
-        for source in range(sources)
+        tuple(i for _, i in sorted(channels, key=taken_by.__getitem__)) for channels in made
     )
     reads = []
     for reader in range(units + 1):
@@ -237,16 +236,19 @@ def _pick(bias: Tensor | None, order: list[int]) -> Tensor | None:
     return None if bias is None else bias[order]
 
 
-def _with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """A convolution like ``conv`` with other weights."""
+def _with_weights(
+    conv: Any, weight: Tensor, bias: Tensor | None, groups: int | None = None
+) -> nn.Conv2d:
+    """A convolution like ``conv`` with other weights, in as many groups or in ``groups``."""
+    groups = groups or conv.groups
     new = nn.Conv2d(
-        weight.shape[1] * conv.groups,
+        weight.shape[1] * groups,
         weight.shape[0],
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        conv.groups,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        groups,
         bias=bias is not None,
     )
     new.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
@@ -257,16 +259,10 @@ def _with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Co
 
 def _stack(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
     """Convolutions side by side, each on channels of its own, as one with groups."""
-    first = convs[0]
-    stacked = nn.Conv2d(
-        first.in_channels * len(convs),
-        first.out_channels * len(convs),
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
-        groups=first.groups * len(convs),
+    biases = [conv.bias for conv in convs if conv.bias is not None]
+    return _with_weights(
+        convs[0],
+        torch.cat([conv.weight for conv in convs]),
+        torch.cat(biases),
+        groups=sum(conv.groups for conv in convs),
     )
-    stacked.weight = nn.Parameter(torch.cat([c.weight for c in convs]), requires_grad=False)
-    biases = [c.bias for c in convs if c.bias is not None]
-    stacked.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
-    return stacked

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ from mer_runtime.face import DETECTOR_VARIABLE, YuNetDetector
 from mer_runtime.spec import Spec
 
 DETECTOR_FILE = "face_detector.onnx"
+#: Of an export: the reference's answers, the graph, the gate.
+STAGES = 3
 #: Packages whose versions decide what an export looks like.
 VERSIONED = ("mer-edge", "torch", "onnx", "onnxscript", "numpy")
 
@@ -80,6 +82,7 @@ def export_bundle(
     labels: tuple[str, ...] | None = None,
     num_heads: int | None = None,
     spec: Spec | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
     """Make a bundle from a checkpoint, and prove it on the golden inputs.
 
@@ -89,6 +92,7 @@ def export_bundle(
             there already is replaced; another folder with something in it is refused.
         face_detector: YuNet's file to put in, by default that of ``$MER_FACE_DETECTOR``.
         labels, num_heads, spec: see ``mer.load_checkpoint``.
+        progress: called with (stages done, stages in all).
 
     Raises:
         CheckpointError: the checkpoint can't be loaded.
@@ -97,6 +101,7 @@ def export_bundle(
         GateError: the bundle's answers differ from the checkpoint's; nothing is written.
         OutputError: ``out`` can't be written.
     """
+    step = progress or (lambda done, total: None)
     export = find_export(target, precision)
     source = Path(checkpoint) if checkpoint is not None else shipped_checkpoint()
     loaded = load_checkpoint(source, num_heads=num_heads, labels=labels, spec=spec)
@@ -106,8 +111,10 @@ def export_bundle(
     folder = Path(out) if out is not None else Path(f"{source.stem}-{target}-{precision}")
     _check_replaceable(folder)
     golden = golden_reference(loaded, TOLERANCES[precision])
+    step(1, STAGES)
     with _replacing(folder) as draft:
         export.write(loaded, draft)
+        step(2, STAGES)
         graph_size = sum(file.stat().st_size for file in draft.iterdir())
         if detector:
             shutil.copyfile(detector, draft / DETECTOR_FILE)
@@ -129,6 +136,7 @@ def export_bundle(
             },
         }
         report = _pass_gate(draft, content, golden, loaded)
+        step(3, STAGES)
         size = sum(file.stat().st_size for file in draft.iterdir())
     return ExportReport(
         bundle=folder,

@@ -33,10 +33,10 @@ from mer.errors import CacheError
 from mer_runtime.errors import MediaError, MissingModalityError, OutputError
 from mer_runtime.face import (
     DETECTOR_VARIABLE,
-    HAAR_CASCADE,
     FaceDetector,
     HaarDetector,
     YuNetDetector,
+    find_haar_cascade,
     load_detector,
 )
 from mer_runtime.spec import Spec
@@ -184,7 +184,7 @@ def _read_row(out: Path, recording: Recording, spec: Spec) -> CacheRow | None:
 
 
 def _identify(detector: FaceDetector, file: str | Path | None) -> dict[str, str]:
-    path = Path(file) if file else Path(getattr(cv2, "data").haarcascades) / HAAR_CASCADE  # noqa: B009
+    path = Path(file) if file else find_haar_cascade()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"name": detector.name, "file": path.name, "sha256": digest}
 

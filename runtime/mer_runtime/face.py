@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -90,7 +90,7 @@ class HaarDetector:
     name: Detector = "haar"
 
     def __init__(self) -> None:
-        path = Path(getattr(cv2, "data").haarcascades) / HAAR_CASCADE  # noqa: B009
+        path = find_haar_cascade()
         self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
             raise FaceDetectorError(
@@ -102,6 +102,12 @@ class HaarDetector:
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         faces = self._cascade.detectMultiScale(grey)
         return _largest([Box(*(float(v) / scale for v in face)) for face in faces], frame)
+
+
+def find_haar_cascade() -> Path:
+    """Where OpenCV's wheel keeps the cascade."""
+    data: Any = cv2.data  # type: ignore[attr-defined] # OpenCV's stubs lack it
+    return Path(data.haarcascades) / HAAR_CASCADE
 
 
 def load_detector(file: str | Path | None = None) -> FaceDetector:

@@ -84,7 +84,9 @@ def test_face_detector_travels_with_the_bundle(
 
 def test_bundle_there_is_replaced(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
     checkpoint = write_checkpoint()
-    export_bundle(checkpoint, tmp_path / "out")
+    stages: list[tuple[int, int]] = []
+    export_bundle(checkpoint, tmp_path / "out", progress=lambda *stage: stages.append(stage))
+    assert stages == [(1, 3), (2, 3), (3, 3)]
     (tmp_path / "out" / "stale").write_text("from before")
     export_bundle(checkpoint, tmp_path / "out")
     assert not (tmp_path / "out" / "stale").exists()

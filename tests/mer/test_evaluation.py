@@ -82,7 +82,7 @@ def recompute(
 
 @pytest.mark.parametrize("modality", ["both", "audio", "video"])
 def test_checkpoint_scores(modality: str, cache: Path, checkpoint: Path) -> None:
-    result = evaluate_model(checkpoint, cache, modality=modality)  # type: ignore[arg-type]
+    result = evaluate_model(checkpoint, cache, modality=modality)
     logits, classes = recompute(load_checkpoint(checkpoint), cache, modality)
     assert result.scores.n == len(classes) == 8
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(classes))
@@ -97,7 +97,7 @@ def test_checkpoint_scores(modality: str, cache: Path, checkpoint: Path) -> None
 
 def test_modality_makes_a_difference(cache: Path, checkpoint: Path) -> None:
     losses = {
-        evaluate_model(checkpoint, cache, modality=m).scores.loss  # type: ignore[arg-type]
+        evaluate_model(checkpoint, cache, modality=m).scores.loss
         for m in ("both", "audio", "video")
     }
     assert len(losses) == 3
@@ -105,7 +105,7 @@ def test_modality_makes_a_difference(cache: Path, checkpoint: Path) -> None:
 
 def test_splits_are_by_actor(cache: Path, checkpoint: Path) -> None:
     n = {
-        split: evaluate_model(checkpoint, cache, split=split).scores.n  # type: ignore[arg-type]
+        split: evaluate_model(checkpoint, cache, split=split).scores.n
         for split in ("train", "validation", "test", "all")
     }
     assert n == {"train": 16, "validation": 8, "test": 8, "all": 32}
@@ -117,8 +117,8 @@ def test_bundle_scores_as_its_checkpoint(cache: Path, checkpoint: Path, tmp_path
     bundle = tmp_path / "bundle"
     export_bundle(checkpoint, bundle)
     for modality in ("both", "audio", "video"):
-        ours = evaluate_model(checkpoint, cache, modality=modality)  # type: ignore[arg-type]
-        theirs = evaluate_model(bundle, cache, modality=modality)  # type: ignore[arg-type]
+        ours = evaluate_model(checkpoint, cache, modality=modality)
+        theirs = evaluate_model(bundle, cache, modality=modality)
         assert theirs.kind == "bundle"
         # The gate lets logits differ by 1e-3.
         assert theirs.scores.loss == pytest.approx(ours.scores.loss, abs=2e-3)

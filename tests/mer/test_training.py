@@ -66,7 +66,7 @@ def read_metrics(run: Path) -> list[dict[str, str]]:
 
 def test_paper_protocol_is_the_paper_s() -> None:
     model = torch.nn.Linear(1, 1)
-    optimizer = make_optimizer(model, PAPER)  # type: ignore[arg-type]
+    optimizer = make_optimizer(model, PAPER)
     (group,) = optimizer.param_groups
     assert isinstance(optimizer, torch.optim.SGD)
     assert (group["lr"], group["momentum"], group["dampening"]) == (0.04, 0.9, 0)
@@ -75,13 +75,13 @@ def test_paper_protocol_is_the_paper_s() -> None:
     scheduler = make_scheduler(optimizer, PAPER)
     rates = []
     for loss in [1.0, *[2.0] * 12]:  # the best epoch, then a plateau
-        scheduler.step(loss)  # type: ignore[call-arg, arg-type]
+        scheduler.step(loss)
         rates.append(round(group["lr"], 6))
     assert rates == [0.04] * 11 + [0.004] * 2
 
 
 def test_reference_protocol_is_the_public_code_s() -> None:
-    optimizer = make_optimizer(torch.nn.Linear(1, 1), REFERENCE)  # type: ignore[arg-type]
+    optimizer = make_optimizer(torch.nn.Linear(1, 1), REFERENCE)
     (group,) = optimizer.param_groups
     assert (group["lr"], group["momentum"], group["dampening"]) == (0.04, 0.9, 0.9)
     assert group["weight_decay"] == 1e-3
@@ -90,7 +90,7 @@ def test_reference_protocol_is_the_public_code_s() -> None:
     for epoch in range(1, 101):
         rates[epoch] = group["lr"]
         optimizer.step()
-        scheduler.step()  # type: ignore[call-arg]
+        scheduler.step()
     drops = [epoch for epoch in range(2, 101) if rates[epoch] < 0.5 * rates[epoch - 1]]
     assert drops == [40, 55, 65, 70]
     assert rates[100] == pytest.approx(0.04e-4)
@@ -139,7 +139,7 @@ def test_every_protocol_and_every_fusion_trains(
     summary = train_model(
         cache,
         tmp_path / "run",
-        fusion=fusion,  # type: ignore[arg-type]
+        fusion=fusion,
         protocol=protocol,
         num_heads=heads,
         n_mfcc=13,
@@ -177,16 +177,16 @@ def test_frozen_encoder_stays_as_it_was(
 
 def test_resumed_run_equals_an_unbroken_one(cache: Path, encoder: Path, tmp_path: Path) -> None:
     options = {"encoder": encoder, "freeze": "encoder", "protocol": "tuned", "epochs": 4}
-    train_model(cache, tmp_path / "whole", **options)  # type: ignore[arg-type]
+    train_model(cache, tmp_path / "whole", **options)
 
     def stop(row: dict[str, float]) -> None:
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_model(cache, tmp_path / "broken", report=stop, **options)  # type: ignore[arg-type]
+        train_model(cache, tmp_path / "broken", report=stop, **options)
     assert len(read_metrics(tmp_path / "broken")) == 2
-    train_model(cache, tmp_path / "broken", resume=True, **options)  # type: ignore[arg-type]
+    train_model(cache, tmp_path / "broken", resume=True, **options)
     assert read_metrics(tmp_path / "broken") == read_metrics(tmp_path / "whole")
     weights = [
         load_checkpoint(tmp_path / run / "best.safetensors").model.state_dict()
@@ -200,16 +200,16 @@ def test_plateau_survives_a_resume_and_more_epochs(
     cache: Path, encoder: Path, tmp_path: Path
 ) -> None:
     options = {"encoder": encoder, "freeze": "encoder"}
-    train_model(cache, tmp_path / "whole", epochs=3, **options)  # type: ignore[arg-type]
-    train_model(cache, tmp_path / "longer", epochs=1, **options)  # type: ignore[arg-type]
-    train_model(cache, tmp_path / "longer", epochs=3, resume=True, **options)  # type: ignore[arg-type]
+    train_model(cache, tmp_path / "whole", epochs=3, **options)
+    train_model(cache, tmp_path / "longer", epochs=1, **options)
+    train_model(cache, tmp_path / "longer", epochs=3, resume=True, **options)
     assert read_metrics(tmp_path / "longer") == read_metrics(tmp_path / "whole")
 
 
 def test_seed_matters(cache: Path, encoder: Path, tmp_path: Path) -> None:
     options = {"encoder": encoder, "freeze": "encoder", "epochs": 1}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train_model(cache, tmp_path / name, seed=seed, **options)  # type: ignore[arg-type]
+        train_model(cache, tmp_path / name, seed=seed, **options)
     assert read_metrics(tmp_path / "a") == read_metrics(tmp_path / "b")
     assert read_metrics(tmp_path / "a") != read_metrics(tmp_path / "c")
 
@@ -217,18 +217,18 @@ def test_seed_matters(cache: Path, encoder: Path, tmp_path: Path) -> None:
 def test_run_that_is_there_is_not_overwritten(cache: Path, encoder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = {"encoder": encoder, "freeze": "encoder", "epochs": 1}
-    train_model(cache, run, **options)  # type: ignore[arg-type]
+    train_model(cache, run, **options)
     before = (run / "best.safetensors").read_bytes()
     with pytest.raises(TrainingError, match="--resume"):
-        train_model(cache, run, **options)  # type: ignore[arg-type]
+        train_model(cache, run, **options)
     with pytest.raises(TrainingError, match=r"seed 1, not 2"):
-        train_model(cache, run, resume=True, seed=2, **options)  # type: ignore[arg-type]
+        train_model(cache, run, resume=True, seed=2, **options)
     with pytest.raises(TrainingError, match=r"protocol.learning_rate 0.04, not 0.1"):
-        train_model(cache, run, resume=True, learning_rate=0.1, **options)  # type: ignore[arg-type]
+        train_model(cache, run, resume=True, learning_rate=0.1, **options)
     assert (run / "best.safetensors").read_bytes() == before
     (run / "last.pt").write_bytes(b"PK\x03\x04 truncated")
     with pytest.raises(TrainingError, match=r"last\.pt is damaged"):
-        train_model(cache, run, resume=True, **options)  # type: ignore[arg-type]
+        train_model(cache, run, resume=True, **options)
 
 
 def test_loss_that_is_not_finite_names_the_epoch(
