@@ -21,6 +21,7 @@ from mer.plots import plot_curves
 from mer.protocols import PROTOCOLS, Protocol
 from mer.runs import Row, RunFolder, find_best, is_better
 from mer.splits import load_splits
+from mer.weights import shipped_checkpoint
 from mer_runtime.spec import Fusion
 
 Freeze = Literal["encoder"]
@@ -67,7 +68,8 @@ def train_model(
 
     Args:
         protocol: a name from ``PROTOCOLS`` or a protocol.
-        encoder: weights that ``mer.checkpoint.load_encoder`` reads; random without.
+        encoder: weights that ``mer.checkpoint.load_encoder`` reads. Without, a frozen encoder
+            is that of the shipped checkpoint; one that is trained starts at random.
         freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
             and kept in the cache; angles and lights are then rounded to a few (``mer.features``).
         epochs, batch_size, learning_rate, weight_decay: replace what the protocol says.
@@ -83,7 +85,7 @@ def train_model(
     """
     plan = _customise(protocol, epochs, batch_size, learning_rate, weight_decay)
     if freeze and encoder is None:
-        raise TrainingError("a frozen encoder needs its weights: name them with --encoder")
+        encoder = shipped_checkpoint()  # its encoder has seen photos alone, and no clip
     require_device(device)
     data = Cache.open(cache)
     rows = {split: data.select(split, fold) for split in ("train", "validation")}

@@ -27,6 +27,7 @@ from mer.models import EfficientFace, Standardiser, build_model
 from mer.protocols import PAPER, PROTOCOLS, REFERENCE, TUNED, ModalityDropout
 from mer.runs import find_best, is_better
 from mer.training import train_model
+from mer.weights import shipped_checkpoint
 from mer_runtime.errors import OutputError
 
 Write = Callable[..., Path]
@@ -246,10 +247,16 @@ def test_loss_that_is_not_finite_names_the_epoch(
     assert not (tmp_path / "run" / "best.safetensors.part").exists()
 
 
+def test_frozen_encoder_is_the_shipped_one_by_default(cache: Path, tmp_path: Path) -> None:
+    summary = train_model(cache, tmp_path / "run", freeze="encoder", epochs=1)
+    trained = load_checkpoint(summary.checkpoint).model.visual_model.state_dict()
+    shipped = load_checkpoint(shipped_checkpoint()).model.visual_model.state_dict()
+    for name in EfficientFace().state_dict():
+        assert torch.equal(trained[name], shipped[name]), name
+
+
 def test_what_can_t_start(cache: Path, encoder: Path, tmp_path: Path, write_cache: Write) -> None:
     run = tmp_path / "run"
-    with pytest.raises(TrainingError, match="--encoder"):
-        train_model(cache, run, freeze="encoder")
     with pytest.raises(TrainingError, match="no protocol 'other': paper, reference, tuned"):
         train_model(cache, run, protocol="other")
     with pytest.raises(TrainingError, match="epochs must be above 0"):

@@ -45,7 +45,7 @@ from mer_runtime.spec import FUSIONS
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint, or of "
-    "a published EfficientFace.",
+    "a published EfficientFace.  [default: random; with --freeze, the shipped encoder]",
 )
 @click.option(
     "--freeze",
