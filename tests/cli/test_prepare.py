@@ -253,7 +253,13 @@ def test_ctrl_c_leaves_a_cache_that_resumes(sample_clip: Path, tmp_path: Path) -
         (root / f"01-01-03-01-01-01-{actor:02}.mp4").symlink_to(sample_clip)
     command = [sys.executable, "-m", "mer.cli.prepare", str(root), "--out", str(out)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job ignores interrupts, and hands that down to the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and len(list(out.glob("clips/*.npy"))) < 2:
         time.sleep(0.02)
