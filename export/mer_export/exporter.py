@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from mer_runtime.bundle import (
     write_manifest,
 )
 from mer_runtime.errors import OutputError
-from mer_runtime.face import DETECTOR_VARIABLE, YuNetDetector
+from mer_runtime.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
 DETECTOR_FILE = "face_detector.onnx"
@@ -105,7 +104,7 @@ def export_bundle(
     export = find_export(target, precision)
     source = Path(checkpoint) if checkpoint is not None else shipped_checkpoint()
     loaded = load_checkpoint(source, num_heads=num_heads, labels=labels, spec=spec)
-    detector = face_detector or os.environ.get(DETECTOR_VARIABLE)
+    detector = find_detector_file(face_detector)
     if detector:
         YuNetDetector(detector)  # refuses anything else, before the work begins
     folder = Path(out) if out is not None else Path(f"{source.stem}-{target}-{precision}")

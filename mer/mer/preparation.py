@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -32,10 +31,10 @@ from mer.corpus import Recording, list_corpus
 from mer.errors import CacheError
 from mer_runtime.errors import MediaError, MissingModalityError, OutputError
 from mer_runtime.face import (
-    DETECTOR_VARIABLE,
     FaceDetector,
     HaarDetector,
     YuNetDetector,
+    find_detector_file,
     find_haar_cascade,
     load_detector,
 )
@@ -108,7 +107,7 @@ def prepare_cache(
     """
     listing = list_corpus(root)
     detector = load_detector(face_detector)
-    detector_file = face_detector or os.environ.get(DETECTOR_VARIABLE) or None
+    detector_file = find_detector_file(face_detector)
     identity = _identify(detector, detector_file)
     spec = spec or Spec()
     video = dataclasses.replace(spec.video, detector=detector.name, colour="rgb")

@@ -110,15 +110,21 @@ def find_haar_cascade() -> Path:
     return Path(data.haarcascades) / HAAR_CASCADE
 
 
+def find_detector_file(file: str | Path | None = None) -> Path | None:
+    """The YuNet file to use: ``file``, else that of ``$MER_FACE_DETECTOR``, else None."""
+    named = file or os.environ.get(DETECTOR_VARIABLE)
+    return Path(named) if named else None
+
+
 def load_detector(file: str | Path | None = None) -> FaceDetector:
     """YuNet from ``file`` or from ``$MER_FACE_DETECTOR``, else Haar with a warning.
 
     Raises:
         FaceDetectorError: the file named is missing or not a YuNet model.
     """
-    file = file or os.environ.get(DETECTOR_VARIABLE)
-    if file:
-        return YuNetDetector(file)
+    found = find_detector_file(file)
+    if found:
+        return YuNetDetector(found)
     warnings.warn(
         "no YuNet file given (--face-detector or $MER_FACE_DETECTOR): "
         "the Haar cascade serves, which finds fewer faces",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from mer_runtime.face import (
     HaarDetector,
     YuNetDetector,
     crop_faces,
+    find_detector_file,
     load_detector,
 )
 from mer_runtime.media import ClipWindow, read_window
@@ -211,7 +211,7 @@ class Recognizer:
 
     def _find_detector(self) -> FaceDetector:
         trained = self.spec.video.detector
-        file = os.environ.get(DETECTOR_VARIABLE) or self.bundle.face_detector
+        file = find_detector_file() or self.bundle.face_detector
         detector = YuNetDetector(file) if file else HaarDetector()
         if detector.name != trained:
             remedy = f"give YuNet's file with --face-detector or ${DETECTOR_VARIABLE}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,14 @@ class TestMissingOpenvino:
                 open_backend(bundle)
         else:
             assert open_backend(bundle, threads=1).name.startswith("onnxruntime")
+
+
+def test_graph_of_another_spec(exported: Path) -> None:
+    bundle = load_bundle(exported)
+    audio = dataclasses.replace(bundle.spec.audio, n_mfcc=12, mean=(), std=())
+    other = dataclasses.replace(bundle, spec=dataclasses.replace(bundle.spec, audio=audio))
+    with pytest.raises(BundleError, match="its spec says"):
+        open_backend(other)
 
 
 def test_graph_that_is_none(exported: Path, tmp_path: Path) -> None:

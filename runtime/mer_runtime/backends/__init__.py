@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +45,17 @@ def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
 
         return OpenvinoBackend(bundle, threads or usable_cores())
     raise BundleError(bundle.path, f"this version has no engine for target {bundle.target}")
+
+
+def check_inputs(bundle: Bundle, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the input shapes that an engine found in a graph with the spec's.
+
+    Raises:
+        BundleError: they differ.
+    """
+    expected = {"mfcc": (1, *bundle.spec.audio.shape), "faces": (1, *bundle.spec.video.shape)}
+    if shapes != expected:
+        raise BundleError(bundle.path, f"the graph takes {shapes}, its spec says {expected}")
 
 
 def usable_cores() -> int:

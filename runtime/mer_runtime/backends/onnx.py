@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from mer_runtime.backends import check_inputs
 from mer_runtime.bundle import Bundle
 from mer_runtime.errors import BundleError
 
@@ -33,10 +34,8 @@ class OnnxBackend:
             )
         except Exception as error:  # its exceptions share no base class of its own
             raise BundleError(bundle.path, f"ONNX Runtime can't load the graph: {error}") from error
-        shapes = {node.name: tuple(node.shape) for node in self._session.get_inputs()}
-        expected = {"mfcc": (1, *bundle.spec.audio.shape), "faces": (1, *bundle.spec.video.shape)}
-        if shapes != expected:
-            raise BundleError(bundle.path, f"the graph takes {shapes}, its spec says {expected}")
+        inputs = self._session.get_inputs()
+        check_inputs(bundle, {node.name: tuple(node.shape) for node in inputs})
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.backends import check_inputs
 from mer_runtime.bundle import Bundle
 from mer_runtime.errors import BundleError, MissingExtraError
 
@@ -37,10 +38,7 @@ class OpenvinoBackend:
             compiled = openvino.Core().compile_model(str(bundle.graph), "CPU", options)
         except RuntimeError as error:
             raise BundleError(bundle.path, f"OpenVINO can't compile the graph: {error}") from error
-        shapes = {port.any_name: tuple(port.shape) for port in compiled.inputs}
-        expected = {"mfcc": (1, *bundle.spec.audio.shape), "faces": (1, *bundle.spec.video.shape)}
-        if shapes != expected:
-            raise BundleError(bundle.path, f"the graph takes {shapes}, its spec says {expected}")
+        check_inputs(bundle, {port.any_name: tuple(port.shape) for port in compiled.inputs})
         self._request: Any = compiled.create_infer_request()
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
 
