@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 SOURCES = {
     "mer": ROOT / "mer",
+    "mer_calibration": ROOT / "calibration",
     "mer_export": ROOT / "export",
     "mer_runtime": ROOT / "runtime",
 }
@@ -73,6 +74,8 @@ def test_import_contracts_hold() -> None:
         ("mer_runtime/spec.py", "def lazy():\n    import librosa", "The runtime is lean"),
         ("mer_runtime/mfcc.py", "from mer.models import EfficientFace", "Arrows go one way"),
         ("mer/errors.py", "import mer_export", "Arrows go one way"),
+        ("mer_calibration/errors.py", "import mer_export", "Arrows go one way"),
+        ("mer_calibration/errors.py", "from mer.cache import Cache", "Arrows go one way"),
     ],
 )
 def test_planted_violation_is_caught(module: str, line: str, contract: str, tmp_path: Path) -> None:

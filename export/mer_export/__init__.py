@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mer_export.exporter import ExportReport, export_bundle
+    from mer_export.exporter import export_bundle
+    from mer_export.report import ExportReport
 
 __all__ = ["ExportReport", "export_bundle"]
 

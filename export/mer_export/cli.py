@@ -10,34 +10,68 @@ import click
 
 from mer_runtime import __version__
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.console import Command, exit_without, progress, split_labels
+from mer_runtime.console import Command, exit_without, split_labels
 from mer_runtime.errors import SpecError
 from mer_runtime.spec import Spec
 
 try:
-    from mer_export.exporter import STAGES, ExportReport, export_bundle
-    from mer_export.targets import EXPORTS
+    from mer.cli.stages import StageBars
+    from mer_export.exporter import STAGES, export_bundle
+    from mer_export.gate import MAX_DROP
+    from mer_export.targets import CPUS, EXPORTS, Cpu, host_cpu
 except ModuleNotFoundError as error:  # the script is installed with the base package too
     exit_without(error.name or "torch", "export")
 
 EPILOG = """\b
 Examples:
-  mer-export --target onnx --precision fp32
-  mer-export runs/ia/best.safetensors --target onnx --out ia-bundle
-  mer-export reference.pth --num-heads 4 --out reference-bundle
+  mer-export --target tensorrt
+  mer-export runs/ia/best.safetensors --calibration cache/ravdess
+  mer-export runs/ia/best.safetensors --target openvino --precision fp32 --out ia-bundle
+  mer-export reference.pth --num-heads 4 --precision fp32 --out reference-bundle
 """
-
-TARGETS = [target for target in get_args(Target) if any(target == t for t, _ in EXPORTS)]
-PRECISIONS = [p for p in get_args(Precision) if any(p == other for _, other in EXPORTS)]
 
 
 @click.command(cls=Command, epilog=EPILOG)
 @click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--target", type=click.Choice(TARGETS), default="onnx", show_default=True, help="Engine."
+    "--target",
+    type=click.Choice(list(EXPORTS)),
+    default="onnx",
+    show_default=True,
+    help="Engine: onnx (ONNX Runtime) and openvino for CPUs, tensorrt for Jetson and GPUs.",
 )
 @click.option(
-    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Numbers."
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="int8",
+    show_default=True,
+    help="Numbers that it computes with.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="CACHE",
+    help="Corpus prepared by mer-prepare: makes int8's ranges on its training actors, and proves "
+    "the bundle on its validation actors.",
+)
+@click.option(
+    "--ranges",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ranges of an earlier calibration (ranges.json of a bundle), instead of a corpus.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=MAX_DROP,
+    show_default=True,
+    metavar="POINTS",
+    help="Most prec1 that may be lost on the validation actors, or one clip if that is more.",
+)
+@click.option(
+    "--cpu",
+    type=click.Choice(CPUS),
+    help=f"What int8 for onnx is made for [default: this machine's, {host_cpu()}].",
 )
 @click.option(
     "--out",
@@ -65,41 +99,54 @@ PRECISIONS = [p for p in get_args(Precision) if any(p == other for _, other in E
     metavar="FILE",
     help="Preprocessing spec (JSON) of a foreign checkpoint [default: the reference's].",
 )
+@click.option("--layers", is_flag=True, help="Print the calibration's table per layer too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.version_option(__version__)
 def main(
     checkpoint: Path | None,
     target: Target,
     precision: Precision,
+    calibration: Path | None,
+    ranges: Path | None,
+    max_drop: float,
+    cpu: Cpu | None,
     out: Path | None,
     face_detector: Path | None,
     labels: tuple[str, ...] | None,
     num_heads: int | None,
     spec_file: Path | None,
+    layers: bool,
     as_json: bool,
 ) -> None:
     """Export CHECKPOINT to a bundle that a device loads with mer-run.
 
     CHECKPOINT is one of mer-train or of the public reference implementation; without one, the
-    checkpoint that ships is taken. The bundle's engine must give the same answers as PyTorch
-    to the golden inputs, or nothing is written.
+    checkpoint that ships is taken, with the ranges that ship beside it. The bundle's engine must
+    answer like PyTorch, or nothing is written: to the golden inputs always, and with
+    --calibration to the clips of the validation actors, with both modalities and with each alone.
     """
-    with progress(length=STAGES, label="Exporting") as bar:
+    with StageBars(dict(STAGES)) as bars:
         report = export_bundle(
             checkpoint,
             out,
             target=target,
             precision=precision,
+            calibration=calibration,
+            ranges=ranges,
+            max_drop=max_drop,
+            cpu=cpu,
             face_detector=face_detector,
             labels=labels,
             num_heads=num_heads,
             spec=_read_spec(spec_file) if spec_file else None,
-            progress=lambda done, _: bar.update(done - bar.pos),
+            progress=bars.show,
         )
     if as_json:
         click.echo(json.dumps(report.to_dict()))
-    else:
-        _print(report)
+        return
+    click.echo(report.format())
+    if layers:
+        click.echo(report.format_layers())
 
 
 def _read_spec(path: Path) -> Spec:
@@ -107,15 +154,3 @@ def _read_spec(path: Path) -> Spec:
         return Spec.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: can't be read as a spec: {error}") from error
-
-
-def _print(report: ExportReport) -> None:
-    gate = report.gate
-    detector = "YuNet inside" if report.face_detector else "no face detector inside"
-    click.echo(f"Exported {report.target} {report.precision} to {report.bundle}")
-    click.echo(f"  graph {report.graph_size / 1e6:.1f} MB, bundle {report.size / 1e6:.1f} MB")
-    click.echo(
-        f"  gate: {gate.cases} golden inputs, max |Δlogit| {gate.max_difference:.1e} "
-        f"(at most {gate.tolerance:.0e}), same label in {gate.agreement:.0f} %"
-    )
-    click.echo(f"  {detector}; next: mer-run {report.bundle} CLIP")

@@ -1,4 +1,4 @@
-"""The deployment graph: raw inputs in, standardisation inside, the encoder made for engines."""
+"""The deployment graphs, encoder and head: raw inputs in, standardisation inside."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from onnxscript import optimizer
 from torch import Tensor, nn
 
 from mer import Checkpoint
 from mer.models import Standardiser
+from mer.models.efficientface import FEATURES
 from mer_export.encoder import DeploymentEncoder
 from mer_export.errors import ExportError
+from mer_export.head import DeploymentHead
 
 #: TensorRT 10.3 (JetPack 6) and OpenVINO read it, and it has LayerNormalization.
 OPSET = 18
+#: Elements of constants that are computed beforehand: all that there are.
+MOST_FOLDED = 1 << 24
+#: Largest batch of crops that the encoder's graph is exported for.
+MOST_CROPS = 256
 
 
 class ReferenceNet(nn.Module):
@@ -39,50 +46,69 @@ class ReferenceNet(nn.Module):
         return logits
 
 
-class DeploymentNet(ReferenceNet):
-    """The same function with the encoder rewritten (``mer_export.encoder``)."""
+class EncoderGraph(nn.Module):
+    """Crops (N, S, S, 3) uint8 to frame features (N, 1024) float32."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
-        self.encoder = DeploymentEncoder(checkpoint.model.visual_model)
+        super().__init__()
+        self.encoder = DeploymentEncoder(checkpoint.model.visual_model, checkpoint.spec.video)
 
-    def forward(self, mfcc: Tensor, faces: Tensor) -> Tensor:
-        audio, video = self.standardiser(mfcc, faces)
-        frames = self.encoder(video.flatten(0, 1)).view(*video.shape[:2], -1)
-        return self.network.head(audio, frames)
+    def forward(self, faces: Tensor) -> Tensor:
+        features: Tensor = self.encoder(faces.float())
+        return features
 
 
-def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the deployment graph with static batch 1 to ``path``.
+def export_encoder(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The graph from ``faces`` (N, S, S, 3) uint8 to ``features`` (N, 1024) float32; N is free.
 
-    Inputs ``mfcc`` (1, n_mfcc, T) float32 and ``faces`` (1, 15, S, S, 3) uint8, output
-    ``logits`` (1, classes) float32.
+    Raises:
+        ExportError: PyTorch can't export the network.
+    """
+    video = checkpoint.spec.video
+    crops = torch.zeros(video.frames, *video.shape[1:], dtype=torch.uint8)
+    batch = {"faces": {0: torch.export.Dim("crops", min=1, max=MOST_CROPS)}}
+    net = EncoderGraph(checkpoint)
+    return _export(net, {"faces": crops}, "features", dynamic_shapes=batch)
+
+
+def export_head(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The graph from ``mfcc`` (1, n_mfcc, T) and ``features`` (1, frames, 1024), both float32,
+    to ``logits`` (1, classes).
 
     Raises:
         ExportError: PyTorch can't export the network.
     """
     spec = checkpoint.spec
-    net = DeploymentNet(checkpoint).eval()
-    inputs = (
-        torch.zeros(1, *spec.audio.shape),
-        torch.zeros(1, *spec.video.shape, dtype=torch.uint8),
-    )
+    inputs = {
+        "mfcc": torch.zeros(1, *spec.audio.shape),
+        "features": torch.zeros(1, spec.video.frames, FEATURES),
+    }
+    return _export(DeploymentHead(checkpoint), inputs, "logits")
+
+
+def _export(
+    net: nn.Module, inputs: dict[str, Tensor], output: str, **options: Any
+) -> onnx.ModelProto:
     try:
         with _quiet():
             program = torch.onnx.export(
-                net,
-                inputs,
-                input_names=["mfcc", "faces"],
-                output_names=["logits"],
+                net.eval(),
+                kwargs=inputs,
+                input_names=list(inputs),
+                output_names=[output],
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
+                **options,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise ExportError(f"PyTorch can't export the network: {error}") from error
     if program is None:
         raise ExportError("PyTorch exported nothing")
-    onnx.save(_strip(program.model_proto), path)
+    model = optimizer.optimize(
+        program.model_proto, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
+    )
+    return _strip(model)
 
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:

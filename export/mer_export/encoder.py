@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,28 +24,59 @@ from mer.models.efficientface import (
     Modulator,
     ShuffleUnit,
 )
+from mer_export.channels import pad_order, plan_channels
+from mer_export.folding import fold, pick_channels, reorder_channels, ungroup, with_weights
+from mer_runtime.spec import VideoSpec
 
 
 class DeploymentEncoder(nn.Module):
-    """Crops (N, 3, S, S) float32, standardised, to frame features (N, 1024)."""
+    """Raw crops (N, S, S, 3), float32 in 0 to 255, to frame features (N, 1024)."""
 
-    def __init__(self, encoder: EfficientFace) -> None:
+    def __init__(self, encoder: EfficientFace, video: VideoSpec) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*fold(encoder.conv1))
+        stem, *rest = fold(encoder.conv1)
+        self.scaling = PixelScaling(video)
+        stem_order = pad_order(range(STAGE_CHANNELS[0]))
+        self.stem = nn.Sequential(self.scaling.absorb(stem), *rest)
         self.maxpool = encoder.maxpool
-        self.stage2 = UnshuffledStage(encoder.stage2, range(STAGE_CHANNELS[0]))
+        self.stage2 = UnshuffledStage(encoder.stage2, stem_order)
         order = self.stage2.order
         self.modulator = ReorderedModulator(encoder.modulator, order)
-        self.local = GroupedLocalFeatures(encoder.local, order)
+        self.local = QuarteredLocalFeatures(encoder.local, stem_order, order)
         self.stage3 = UnshuffledStage(encoder.stage3, order)
         self.stage4 = UnshuffledStage(encoder.stage4, self.stage3.order)
         self.conv5 = nn.Sequential(*fold(encoder.conv5, inputs=self.stage4.order))
 
     def forward(self, crops: Tensor) -> Tensor:
-        x = self.maxpool(self.stem(crops))
+        x = self.maxpool(self.stem(self.scaling(crops.permute(0, 3, 1, 2))))
         x = self.modulator(self.stage2(x)) + self.local(x)
         features: Tensor = self.conv5(self.stage4(self.stage3(x))).mean(dim=(2, 3))
         return features
+
+
+class PixelScaling(nn.Module):
+    """What a spec does to pixels, as far as the first convolution can't absorb it.
+
+    A factor goes into that convolution's weights, exactly. A mean can't, where the convolution
+    pads with zeros: it stays in front. (N, 3, S, S) float32, shape unchanged.
+    """
+
+    offset: Tensor
+
+    def __init__(self, video: VideoSpec) -> None:
+        super().__init__()
+        mean = torch.tensor(video.mean, dtype=torch.float64) / video.scale
+        self.factor = video.scale / torch.tensor(video.std, dtype=torch.float64)
+        self.shifts = any(video.mean)
+        self.register_buffer("offset", mean.float()[:, None, None], persistent=False)
+
+    def absorb(self, conv: Any) -> nn.Conv2d:
+        """``conv`` with the factor in its weights."""
+        weight = conv.weight.double() * self.factor[:, None, None]
+        return with_weights(conv, weight.to(conv.weight.dtype), conv.bias, conv.groups)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels - self.offset if self.shifts else pixels
 
 
 class UnshuffledStage(nn.Module):
@@ -85,10 +115,10 @@ class ReorderedModulator(nn.Module):
         super().__init__()
         gate: Any = modulator.channel_att.gate_c
         squeeze = fuse_linear_bn_eval(gate.gate_c_fc_0, gate.gate_c_bn_1)
-        squeeze.weight = nn.Parameter(squeeze.weight[:, list(order)].detach())
+        squeeze.weight = nn.Parameter(pick_channels(squeeze.weight, order, dim=1).detach())
         expand = copy.deepcopy(gate.gate_c_fc_final)
-        expand.weight = nn.Parameter(expand.weight[list(order)].detach())
-        expand.bias = nn.Parameter(expand.bias[list(order)].detach())
+        expand.weight = nn.Parameter(pick_channels(expand.weight, order).detach())
+        expand.bias = nn.Parameter(pick_channels(expand.bias, order).detach())
         self.channel_gate = nn.Sequential(squeeze, nn.ReLU(), expand)
         self.spatial_gate = nn.Sequential(*fold(modulator.spatial_att.gate_s, inputs=order))
 
@@ -97,172 +127,39 @@ class ReorderedModulator(nn.Module):
         return x * torch.sigmoid(channel * self.spatial_gate(x))
 
 
-class GroupedLocalFeatures(nn.Module):
-    """The four quarters' convolutions as grouped ones over quarters stacked as channels.
+class QuarteredLocalFeatures(nn.Module):
+    """The four quarters' convolutions, their channels in orders.
 
-    (N, 29, H, W) to (N, 116, H / 2, W / 2), the channels in ``order``.
+    (N, 32, H, W) to (N, 128, H / 2, W / 2). Each input channel feeds four outputs, which engines
+    don't treat as depthwise; a dense convolution with zeros in it costs them less, and gives its
+    channels in any order.
     """
 
-    order: Tensor
-
-    def __init__(self, local: LocalFeatureExtractor, order: Sequence[int]) -> None:
+    def __init__(
+        self, local: LocalFeatureExtractor, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential()
-        for layer in (1, 2):
-            modules: Any = local
-            quarters = [
+        modules: Any = local
+        self.quarters = nn.ModuleList()
+        for quarter in (1, 3, 2, 4):  # the weights go by column, these by row
+            first, second = (
                 fuse_conv_bn_eval(
                     getattr(modules, f"conv{quarter}_{layer}"),
                     getattr(modules, f"bn{quarter}_{layer}"),
                 )
-                for quarter in (1, 3, 2, 4)  # the weights go by column, the stack by row
-            ]
-            self.layers.extend([_stack(quarters), nn.ReLU()])
-        # Depthwise convolutions can't reorder their outputs, so this one takes a gather.
-        self.register_buffer("order", torch.tensor(list(order)), persistent=False)
+                for layer in (1, 2)
+            )
+            self.quarters.append(
+                nn.Sequential(
+                    reorder_channels(ungroup(first), inputs=inputs, outputs=outputs),
+                    nn.ReLU(),
+                    reorder_channels(second, outputs=outputs),
+                    nn.ReLU(),
+                )
+            )
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        x = x.view(n, c, 2, h // 2, 2, w // 2).permute(0, 2, 4, 1, 3, 5)
-        x = self.layers(x.reshape(n, 4 * c, h // 2, w // 2))
-        h, w = x.shape[2:]
-        x = x.view(n, 2, 2, -1, h, w).permute(0, 3, 1, 4, 2, 5)
-        return x.reshape(n, -1, 2 * h, 2 * w)[:, self.order]
-
-
-@dataclass(frozen=True)
-class Read:
-    """What a unit reads.
-
-    Attributes:
-        slices: (source, start, stop) in the outputs of earlier units.
-        channels: for each channel read, its original number in the unit's input.
-    """
-
-    slices: tuple[tuple[int, int, int], ...]
-    channels: tuple[int, ...]
-
-    def gather(self, sources: Sequence[Tensor]) -> Tensor:
-        """The slices side by side."""
-        return torch.cat([sources[s][:, start:stop] for s, start, stop in self.slices], dim=1)
-
-
-@dataclass(frozen=True)
-class ChannelPlan:
-    """Where the channels of a stage lie once nothing is shuffled.
-
-    Attributes:
-        outputs: for each source (two branches, then the units) the original numbers of its
-            output channels in the order in which they are now computed.
-        reads: what each unit reads; the last entry is what leaves the stage.
-    """
-
-    outputs: tuple[tuple[int, ...], ...]
-    reads: tuple[Read, ...]
-
-
-def plan_channels(units: int, width: int) -> ChannelPlan:
-    """Follow every channel of a stage from the unit that makes it to the one that takes it.
-
-    Args:
-        units: how many units with stride 1 come after the first, which has stride 2.
-        width: channels that each unit makes: half the stage's.
-    """
-    # The stage's current channels, in their original order, as (source, channel).
-    channels = [(source, i) for i in range(width) for source in (0, 1)]
-    taken_by: dict[tuple[int, int], tuple[int, int]] = {}  # -> (reader, original number)
-    for reader in range(units):
-        passed, taken = channels[:width], channels[width:]
-        taken_by.update({channel: (reader, i) for i, channel in enumerate(taken)})
-        channels = [c for i, old in enumerate(passed) for c in (old, (reader + 2, i))]
-    taken_by.update({channel: (units, i) for i, channel in enumerate(channels)})
-
-    made = [[(source, i) for i in range(width)] for source in range(units + 2)]
-    outputs = tuple(
-        tuple(i for _, i in sorted(channels, key=taken_by.__getitem__)) for channels in made
-    )
-    reads = []
-    for reader in range(units + 1):
-        slices, numbers = [], []
-        for source, order in enumerate(outputs):
-            mine = [at for at, i in enumerate(order) if taken_by[source, i][0] == reader]
-            if mine:
-                slices.append((source, mine[0], mine[-1] + 1))
-                numbers += [taken_by[source, order[at]][1] for at in mine]
-        reads.append(Read(tuple(slices), tuple(numbers)))
-    return ChannelPlan(outputs, tuple(reads))
-
-
-def fold(
-    layers: nn.Module,
-    *,
-    inputs: Sequence[int] | None = None,
-    outputs: Sequence[int] | None = None,
-) -> list[nn.Module]:
-    """Fold each batch normalisation into the convolution before it, and reorder channels.
-
-    Args:
-        layers: a sequence of convolutions, batch normalisations and activations.
-        inputs: the original numbers of the channels that come in, if not in order.
-        outputs: the original numbers of the channels that shall go out, if not in order.
-    """
-    modules = list(layers.children())
-    folded: list[nn.Module] = []
-    for module, following in zip(modules, [*modules[1:], None], strict=True):
-        if isinstance(module, nn.BatchNorm2d):
-            continue
-        if not isinstance(module, nn.Conv2d):
-            folded.append(nn.ReLU())
-            continue
-        conv = module
-        if isinstance(following, nn.BatchNorm2d):
-            conv = fuse_conv_bn_eval(module, following)
-        order = None if inputs is None else list(inputs)
-        if order is not None and conv.groups == 1:
-            conv = _with_weights(conv, conv.weight[:, order], conv.bias)
-            inputs = None  # from here on channels are in their own order
-        elif order is not None:  # depthwise: the order goes through
-            conv = _with_weights(conv, conv.weight[order], _pick(conv.bias, order))
-        folded.append(conv)
-    if outputs is not None:
-        last = max(i for i, module in enumerate(folded) if isinstance(module, nn.Conv2d))
-        wanted = list(outputs)
-        final: Any = folded[last]
-        folded[last] = _with_weights(final, final.weight[wanted], _pick(final.bias, wanted))
-    return folded
-
-
-def _pick(bias: Tensor | None, order: list[int]) -> Tensor | None:
-    return None if bias is None else bias[order]
-
-
-def _with_weights(
-    conv: Any, weight: Tensor, bias: Tensor | None, groups: int | None = None
-) -> nn.Conv2d:
-    """A convolution like ``conv`` with other weights, in as many groups or in ``groups``."""
-    groups = groups or conv.groups
-    new = nn.Conv2d(
-        weight.shape[1] * groups,
-        weight.shape[0],
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        groups,
-        bias=bias is not None,
-    )
-    new.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-    if bias is not None:
-        new.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-    return new
-
-
-def _stack(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
-    """Convolutions side by side, each on channels of its own, as one with groups."""
-    biases = [conv.bias for conv in convs if conv.bias is not None]
-    return _with_weights(
-        convs[0],
-        torch.cat([conv.weight for conv in convs]),
-        torch.cat(biases),
-        groups=sum(conv.groups for conv in convs),
-    )
+        patches = [patch for row in x.chunk(2, dim=2) for patch in row.chunk(2, dim=3)]
+        done = [layers(patch) for layers, patch in zip(self.quarters, patches, strict=True)]
+        rows = [torch.cat(done[i : i + 2], dim=3) for i in (0, 2)]
+        return torch.cat(rows, dim=2)

@@ -1,74 +1,66 @@
-"""Checkpoint to bundle: graph, gate, manifest, and one rename at the end."""
+"""Checkpoint to bundle: graphs, calibration, gate, manifest, and one rename at the end."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer import Checkpoint, load_checkpoint
+from mer.cache import Cache
 from mer.weights import shipped_checkpoint
+from mer_calibration import Ranges
+from mer_calibration.dialects import DIALECTS, DialectName
+from mer_calibration.equalisation import equalise
+from mer_calibration.quantisation import quantise_graph
+from mer_export.calibration import Calibration, calibrate, hash_preprocessing
 from mer_export.deploy import OPSET
-from mer_export.gate import TOLERANCES, GateReport, check_golden
+from mer_export.drafting import check_replaceable, replacing
+from mer_export.errors import GateError
+from mer_export.gate import MAX_DROP, TOLERANCES, golden_tolerance
 from mer_export.golden import golden_reference
-from mer_export.targets import find_export
+from mer_export.graphs import Graphs, export_graphs
+from mer_export.proof import Evidence, Proof, opened, prove
+from mer_export.ranges import RANGES_FILE, find_ranges
+from mer_export.report import ExportReport
+from mer_export.targets import EXPORTS, Cpu, Job, Written, host_cpu
+from mer_export.timing import Timing, time_windows
+from mer_export.validation import ValidationSet, answer_float
 from mer_runtime import Recognizer
-from mer_runtime.bundle import (
-    MANIFEST_FILE,
-    Golden,
-    Precision,
-    Target,
-    hash_file,
-    write_golden,
-    write_manifest,
-)
-from mer_runtime.errors import OutputError
+from mer_runtime.backends import usable_cores
+from mer_runtime.bundle import Golden, Precision, Target, hash_file, write_golden, write_manifest
 from mer_runtime.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
 DETECTOR_FILE = "face_detector.onnx"
-#: Of an export: the reference's answers, the graph, the gate.
-STAGES = 3
+#: Of an export, in order, and what a progress bar calls them.
+STAGES = {
+    "graphs": "Exporting graphs",
+    "calibration": "Calibrating",
+    "reference": "Asking the float model",
+    "gate": "Asking the engine",
+}
 #: Packages whose versions decide what an export looks like.
 VERSIONED = ("mer-edge", "torch", "onnx", "onnxscript", "numpy")
+#: How many layers may go back to float before the export gives up.
+MOST_FLOAT_LAYERS = 12
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """What an export made.
+class Source:
+    """What is exported."""
 
-    Attributes:
-        bundle: the folder.
-        size: bytes of all its files.
-        graph_size: bytes of the graph's files alone.
-        gate: what was compared, and how well it agreed.
-        face_detector: whether a YuNet file is in it.
-    """
-
-    bundle: Path
-    target: Target
-    precision: Precision
-    size: int
-    graph_size: int
-    gate: GateReport
-    face_detector: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data: what ``mer-export --json`` prints."""
-        return {
-            "bundle": str(self.bundle),
-            "target": self.target,
-            "precision": self.precision,
-            "size": self.size,
-            "graph_size": self.graph_size,
-            "gate": self.gate.to_dict(),
-            "face_detector": self.face_detector,
-        }
+    path: Path
+    checkpoint: Checkpoint
+    floats: Graphs
+    ranges: Ranges | None
+    detector: Path | None
 
 
 def export_bundle(
@@ -76,119 +68,230 @@ def export_bundle(
     out: str | Path | None = None,
     *,
     target: Target = "onnx",
-    precision: Precision = "fp32",
+    precision: Precision = "int8",
+    calibration: str | Path | None = None,
+    ranges: str | Path | None = None,
+    max_drop: float = MAX_DROP,
+    cpu: Cpu | None = None,
     face_detector: str | Path | None = None,
     labels: tuple[str, ...] | None = None,
     num_heads: int | None = None,
     spec: Spec | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    timing: bool = True,
+    progress: Progress | None = None,
 ) -> ExportReport:
-    """Make a bundle from a checkpoint, and prove it on the golden inputs.
+    """Make a bundle from a checkpoint, and prove that it answers like the float model.
 
     Args:
         checkpoint: ours or the reference implementation's; by default the one that ships.
         out: the bundle's folder, by default ``MODEL-TARGET-PRECISION`` here. A bundle that is
             there already is replaced; another folder with something in it is refused.
+        calibration: a cache of ``mer-prepare``: int8 ranges are made on its training actors'
+            clips, and the bundle is proved on its validation actors'. Without it the golden
+            inputs alone are replayed.
+        ranges: of an earlier calibration of the same checkpoint; by default, for int8 without
+            ``calibration``, those that ship with the checkpoint or lie beside it.
+        max_drop: points of prec1 that int8 may lose on the validation actors (or one clip).
+        cpu: what an int8 bundle for ONNX Runtime is made for, by default this machine's kind.
         face_detector: YuNet's file to put in, by default that of ``$MER_FACE_DETECTOR``.
         labels, num_heads, spec: see ``mer.load_checkpoint``.
-        progress: called with (stages done, stages in all).
+        timing: whether to measure the time of a window too.
+        progress: called with (stage, steps done, steps in all); stages as in ``STAGES``.
 
     Raises:
         CheckpointError: the checkpoint can't be loaded.
-        ExportError: the pair of target and precision, or the network, can't be exported.
+        CalibrationError: the calibration set is too small or not finite, there are no ranges, or
+            they belong to another model.
+        CacheError, CorpusError: the cache can't be read, doesn't suit the model, or lacks actors.
+        ExportError: the network can't be exported.
         FaceDetectorError: ``face_detector`` isn't a YuNet file.
         GateError: the bundle's answers differ from the checkpoint's; nothing is written.
-        OutputError: ``out`` can't be written.
+        MissingExtraError, EngineError: the target's package isn't there, or refuses a graph.
+        OutputError: ``out`` can't be written, or another export is writing it.
     """
-    step = progress or (lambda done, total: None)
-    export = find_export(target, precision)
-    source = Path(checkpoint) if checkpoint is not None else shipped_checkpoint()
-    loaded = load_checkpoint(source, num_heads=num_heads, labels=labels, spec=spec)
+    show = progress or (lambda stage, done, total: None)
+    path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint()
+    loaded = load_checkpoint(path, num_heads=num_heads, labels=labels, spec=spec)
     detector = find_detector_file(face_detector)
     if detector:
         YuNetDetector(detector)  # refuses anything else, before the work begins
-    folder = Path(out) if out is not None else Path(f"{source.stem}-{target}-{precision}")
-    _check_replaceable(folder)
-    golden = golden_reference(loaded, TOLERANCES[precision])
-    step(1, STAGES)
-    with _replacing(folder) as draft:
-        export.write(loaded, draft)
-        step(2, STAGES)
-        graph_size = sum(file.stat().st_size for file in draft.iterdir())
-        if detector:
-            shutil.copyfile(detector, draft / DETECTOR_FILE)
-        content = {
+    folder = Path(out) if out is not None else Path(f"{path.stem}-{target}-{precision}")
+    check_replaceable(folder)
+    clips = None
+    if calibration is not None:
+        cache = Cache.open(calibration)
+        clips = ValidationSet(cache, loaded.spec)
+    known = None
+    if precision == "int8" and clips is None:
+        known = find_ranges(path, ranges)  # an error here saves the work of the graphs
+    show("graphs", 0, 1)
+    floats = export_graphs(loaded)
+    show("graphs", 1, 1)
+    made: Calibration | None = None
+    if precision == "int8" and clips is not None:
+        made = calibrate(
+            loaded, floats, clips.cache, progress=lambda done, n: show("calibration", done, n)
+        )
+        known = made.ranges
+    elif known is not None:
+        known.require(floats.hashes(), hash_preprocessing(loaded.spec))
+    golden = golden_reference(loaded, golden_tolerance(target, precision))
+    evidence = Evidence(
+        golden=golden,
+        tolerance=TOLERANCES[precision],
+        clips=clips,
+        reference=answer_float(loaded, clips, lambda done, n: show("reference", done, n))
+        if clips is not None
+        else None,
+        max_drop=max_drop,
+        temperature=loaded.temperature,
+    )
+    source = Source(path, loaded, floats, known, detector)
+    exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)
+    return exporter.export(folder, timing)
+
+
+class _Exporter:
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        precision: Precision,
+        cpu: Cpu,
+        evidence: Evidence,
+        calibration: Calibration | None,
+        show: Progress,
+    ) -> None:
+        self.source, self.target, self.precision, self.cpu = source, target, precision, cpu
+        self.evidence, self.calibration, self.show = evidence, calibration, show
+        self.keep_float: list[str] = []
+
+    def export(self, folder: Path, timing: bool) -> ExportReport:
+        """Write the bundle; layers go back to float until the gate holds."""
+        with replacing(folder) as draft:
+            while True:
+                try:
+                    written, content, proof, timed = self._attempt(draft, timing)
+                    break
+                except GateError as error:
+                    self._keep_another(error)
+                for file in draft.iterdir():
+                    shutil.rmtree(file) if file.is_dir() else file.unlink()
+            write_golden(draft, proof.golden)
+            write_manifest(
+                draft,
+                {**content, "temperature": proof.temperature, "gate": proof.report.to_dict()},
+            )
+            files = [file for file in draft.iterdir() if file.is_file()]
+            size = sum(file.stat().st_size for file in files)
+            stems = {Path(name).stem for name in written.graphs.values()}
+            graph_size = sum(f.stat().st_size for f in files if f.stem in stems)
+        return ExportReport(
+            bundle=folder,
+            target=self.target,
+            precision=self.precision,
+            size=size,
+            graph_size=graph_size,
+            gate=proof.report,
+            temperature=proof.temperature,
+            layers=self.calibration.layers if self.calibration else (),
+            float_layers=tuple(self.keep_float),
+            timing=timed,
+            face_detector=self.source.detector is not None,
+        )
+
+    def _attempt(
+        self, draft: Path, timing: bool
+    ) -> tuple[Written, dict[str, Any], Proof, Timing | None]:
+        written = EXPORTS[self.target].write(self._job(self.precision), draft)
+        if self.source.detector:
+            shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
+        if self.precision == "int8" and self.source.ranges is not None:
+            self.source.ranges.write(draft / RANGES_FILE)
+        content = self._content(written)
+        evidence = self.evidence
+        with opened(draft, content, evidence.golden, written.stand_in) as (engine, name):
+            proof = prove(engine, name, evidence, lambda done, n: self.show("gate", done, n))
+            native = name == engine.backend.name
+            timed = self._time(engine, evidence.golden) if timing and native else None
+        return written, content, proof, timed
+
+    def _job(self, precision: Precision) -> Job:
+        return Job(
+            precision, self.source.checkpoint.spec, self.source.floats, self._quantise, self.cpu
+        )
+
+    def _quantise(self, dialect: DialectName) -> Graphs:
+        ranges = self.source.ranges
+        assert ranges is not None
+        return Graphs(
+            *(
+                quantise_graph(
+                    equalise(model, ranges.exponents[name]),
+                    ranges.tensors[name],
+                    DIALECTS[dialect],
+                    self.keep_float,
+                    ranges.pixel_means,
+                ).model
+                for name, model in self.source.floats.items()
+            )
+        )
+
+    def _keep_another(self, error: GateError) -> None:
+        """Return the costliest layer to float, or say that it doesn't help."""
+        if self.calibration is None:
+            raise error
+        costliest = sorted(self.calibration.layers, key=lambda layer: -layer.error_share)
+        left = [layer for layer in costliest if layer.name not in self.keep_float]
+        if len(self.keep_float) >= MOST_FLOAT_LAYERS or not left:
+            raise GateError(
+                f"{error} (nor did it hold with the {len(self.keep_float)} costliest layers in "
+                "float: fine-tune the checkpoint with mer-train --qat)"
+            ) from error
+        self.keep_float.append(left[0].name)
+
+    def _content(self, written: Written) -> dict[str, Any]:
+        source, packages = self.source, EXPORTS[self.target].packages
+        ranges = source.ranges if self.precision == "int8" else None
+        return {
             "made_by": f"mer-edge {importlib.metadata.version('mer-edge')}",
-            "target": target,
-            "precision": precision,
-            "graphs": {"clip": export.graph},
+            "target": self.target,
+            "precision": self.precision,
+            "graphs": dict(written.graphs),
+            "engine": dict(written.engine),
             "opset": OPSET,
-            "spec": loaded.spec.to_dict(),
-            "face_detector": DETECTOR_FILE if detector else None,
+            "spec": source.checkpoint.spec.to_dict(),
+            "temperature": source.checkpoint.temperature,
+            "face_detector": DETECTOR_FILE if source.detector else None,
             "checkpoint": {
-                "name": source.name,
-                "sha256": hash_file(source),
-                "notes": loaded.notes,
+                "name": source.path.name,
+                "sha256": hash_file(source.path),
+                "notes": source.checkpoint.notes,
             },
+            "calibration": {
+                "graphs": dict(ranges.graphs),
+                "clips": ranges.clips,
+                "clips_sha256": ranges.clips_sha256,
+                "corpus": ranges.corpus,
+                "float_layers": list(self.keep_float),
+            }
+            if ranges
+            else None,
+            "gate": None,
             "versions": {
-                name: importlib.metadata.version(name) for name in (*VERSIONED, *export.packages)
+                name: importlib.metadata.version(name) for name in (*VERSIONED, *packages)
             },
         }
-        report = _pass_gate(draft, content, golden, loaded)
-        step(3, STAGES)
-        size = sum(file.stat().st_size for file in draft.iterdir())
-    return ExportReport(
-        bundle=folder,
-        target=target,
-        precision=precision,
-        size=size,
-        graph_size=graph_size,
-        gate=report,
-        face_detector=bool(detector),
-    )
 
-
-def _pass_gate(
-    draft: Path, content: dict[str, Any], golden: Golden, checkpoint: Checkpoint
-) -> GateReport:
-    """Load the draft as a device would, compare, and complete its files."""
-    write_golden(draft, golden)
-    write_manifest(draft, {**content, "gate": None})
-    engine = Recognizer.load(draft)
-    golden, report = check_golden(golden, engine.infer, golden.tolerance)
-    write_golden(draft, golden)
-    write_manifest(draft, {**content, "gate": report.to_dict()})
-    return report
-
-
-def _check_replaceable(folder: Path) -> None:
-    """A bundle may be replaced, an empty folder filled; anything else is somebody's work."""
-    if folder.is_dir():
-        if any(folder.iterdir()) and not (folder / MANIFEST_FILE).is_file():
-            raise OutputError(folder, "the folder holds something else than a bundle")
-    elif folder.exists():
-        raise OutputError(folder, "a file of that name is there")
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A draft folder beside ``folder`` that takes its place when the block ends well."""
-    try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
-    try:
-        yield draft
-        draft.chmod(0o755)  # mkdtemp's 0o700 is for its owner alone
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=draft.parent))
-            folder.replace(old)
-            draft.replace(folder)
-            shutil.rmtree(old)
-        else:
-            draft.replace(folder)
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    def _time(self, engine: Recognizer, golden: Golden) -> Timing:
+        threads = usable_cores()
+        checkpoint = self.source.checkpoint
+        if self.precision == "fp32":
+            return time_windows(checkpoint, golden, engine, None, threads)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            written = EXPORTS[self.target].write(self._job("fp32"), folder)
+            content = {**self._content(written), "precision": "fp32", "face_detector": None}
+            write_golden(folder, golden)
+            write_manifest(folder, content)
+            return time_windows(checkpoint, golden, engine, Recognizer.load(folder), threads)

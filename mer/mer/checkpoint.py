@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,11 +35,16 @@ REFERENCE_SPEC = Spec(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A float model in eval mode, its spec, and what is known about its making."""
+    """A float model in eval mode, its spec, and what is known about its making.
+
+    ``temperature`` divides its logits before the softmax that gives probabilities
+    (``mer.confidence``).
+    """
 
     model: MultimodalNet
     spec: Spec
     notes: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
 
 
 def save_checkpoint(
@@ -47,18 +53,25 @@ def save_checkpoint(
     spec: Spec,
     *,
     notes: Mapping[str, Any] | None = None,
+    temperature: float = 1.0,
     half: bool = False,
 ) -> None:
     """Write weights and spec to one safetensors file, by a temporary name.
 
     Args:
         notes: JSON-ready facts to keep (corpus, epoch, metrics).
+        temperature: see ``Checkpoint``.
         half: store float16, which halves the file; loading gives float32 again.
 
     Raises:
         OutputError: the file can't be written.
     """
-    note = {"format": FORMAT_VERSION, "spec": spec.to_dict(), "notes": dict(notes or {})}
+    note = {
+        "format": FORMAT_VERSION,
+        "spec": spec.to_dict(),
+        "notes": dict(notes or {}),
+        "temperature": temperature,
+    }
     tensors = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu()
@@ -105,9 +118,10 @@ def load_checkpoint(
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
-        weights, found, notes = _read_ours(path)
+        weights, found, notes, temperature = _read_ours(path)
     else:
         weights, found, notes = _read_reference(path, spec or REFERENCE_SPEC)
+        temperature = 1.0
     changes: dict[str, Any] = {}
     if num_heads is not None:
         changes["num_heads"] = num_heads
@@ -128,7 +142,7 @@ def load_checkpoint(
         first = str(error).strip().splitlines()
         detail = first[1].strip() if len(first) > 1 else first[0]
         raise CheckpointError(path, f"the weights don't fit the model: {detail}") from error
-    return Checkpoint(model.eval(), found, notes)
+    return Checkpoint(model.eval(), found, notes, temperature)
 
 
 def load_encoder(path: str | Path) -> dict[str, Tensor]:
@@ -155,7 +169,7 @@ def load_encoder(path: str | Path) -> dict[str, Tensor]:
     raise CheckpointError(path, f"not an EfficientFace encoder: it lacks {missing}")
 
 
-def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any]]:
+def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float]:
     weights, metadata = _read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
@@ -166,7 +180,10 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any]]:
         if version == FORMAT_VERSION:
             if not isinstance(notes, dict):
                 raise SpecError("its notes are not an object")
-            return weights, Spec.from_dict(found), notes
+            temperature = note.get("temperature", 1.0)
+            if not (type(temperature) in (int, float) and 0 < temperature < math.inf):
+                raise CheckpointError(path, f"its temperature {temperature} is no positive number")
+            return weights, Spec.from_dict(found), notes, float(temperature)
     except (json.JSONDecodeError, KeyError, TypeError, SpecError) as error:
         raise CheckpointError(path, f"the spec in it can't be read: {error}") from error
     raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")

@@ -15,8 +15,9 @@ from mer.augmentation import Example, FaceView
 from mer.cache import Cache
 from mer.checkpoint import load_checkpoint
 from mer.comparison import Comparison, compare_logits
+from mer.confidence import expected_calibration_error
 from mer.dataset import LiveFaces, Voices, read_crops, read_targets, require_device
-from mer.errors import CacheError
+from mer.errors import CacheError, CheckpointError
 from mer.metrics import ClassificationMetrics, Interval, Scores
 from mer.models import MultimodalNet, Standardiser
 from mer.splits import Split
@@ -37,7 +38,9 @@ Answer = Callable[[Sequence[Example]], NDArray[np.float32]]
 class Evaluation:
     """How a model did on a part of a cache; percentages, but ``scores.loss`` in nats.
 
-    ``logits`` (n, classes) and ``targets`` (n,) are in the order of the cache's rows.
+    ``logits`` (n, classes) and ``targets`` (n,) are in the order of the cache's rows. ``ece`` is
+    the expected calibration error (``mer.confidence``) at the model's own ``temperature``; the
+    loss is that of the logits as they are.
     """
 
     model: str
@@ -48,6 +51,8 @@ class Evaluation:
     modality: Modality
     labels: tuple[str, ...]
     scores: Scores
+    ece: float
+    temperature: float
     intervals: dict[str, Interval]
     logits: NDArray[np.float32]
     targets: NDArray[np.int64]
@@ -59,6 +64,8 @@ class Evaluation:
             "n": scores.n,
             "loss": round(scores.loss, 6),
             **{name: round(getattr(scores, name), 4) for name in ("prec1", "prec5", "uar")},
+            "ece": round(self.ece, 4),
+            "temperature": self.temperature,
             "intervals": {
                 name: [round(low, 4), round(high, 4)]
                 for name, (low, high) in self.intervals.items()
@@ -105,7 +112,7 @@ def evaluate_model(
         progress: called with (clips done, clips in all).
 
     Raises:
-        CheckpointError, BundleError: the model can't be read.
+        CheckpointError, BundleError: the model can't be read, or its answers aren't finite.
         CacheError, CorpusError: the cache can't be read, doesn't suit the model's preprocessing,
             or has no clip in the split.
         TrainingError: there is no such device.
@@ -115,11 +122,11 @@ def evaluate_model(
     kind: Literal["checkpoint", "bundle"] = "bundle" if model.is_dir() else "checkpoint"
     if kind == "bundle":
         recognizer = Recognizer.load(model)
-        spec = recognizer.spec
+        spec, temperature = recognizer.spec, recognizer.bundle.temperature
         answer = answer_with_bundle(recognizer, data)
     else:
         checkpoint = load_checkpoint(model, num_heads=num_heads, labels=labels)
-        spec = checkpoint.spec
+        spec, temperature = checkpoint.spec, checkpoint.temperature
         answer = answer_with_network(checkpoint.model.to(device), spec, data, device)
     data.require(spec)
     rows = data.select(split, fold)
@@ -134,6 +141,9 @@ def evaluate_model(
         metrics.update(logits[-1], targets[batch])
         if progress:
             progress(min(start + BATCH_CLIPS, len(examples)), len(examples))
+    answers = np.concatenate(logits)
+    if not np.isfinite(answers).all():
+        raise CheckpointError(model, "some of its answers are not finite: its weights are damaged")
     return Evaluation(
         model=str(model),
         kind=kind,
@@ -143,8 +153,10 @@ def evaluate_model(
         modality=modality,
         labels=spec.labels,
         scores=metrics.compute(),
+        ece=expected_calibration_error(answers, targets, temperature=temperature),
+        temperature=temperature,
         intervals=metrics.compute_intervals(),
-        logits=np.concatenate(logits),
+        logits=answers,
         targets=targets,
     )
 
@@ -184,13 +196,12 @@ def answer_with_bundle(recognizer: Recognizer, cache: Cache) -> Answer:
     """A bundle on a cache, one clip at a time as on a device."""
     spec = recognizer.spec
     voices = Voices(cache, spec.audio)
-    black = np.zeros(spec.video.shape, np.uint8)
     unused = np.random.default_rng(0)  # nothing is augmented
 
     def answer(examples: Sequence[Example]) -> NDArray[np.float32]:
         logits = []
         for example in examples:
-            crops = read_crops(cache, example.row, spec) if example.face.light else black
+            crops = read_crops(cache, example.row, spec) if example.face.light else None
             (mfcc,) = voices.mfcc([example], unused).numpy()
             logits.append(recognizer.infer(mfcc, crops))
         return np.stack(logits)

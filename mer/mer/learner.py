@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import lr_scheduler
@@ -21,7 +22,7 @@ from mer.features import FrozenFaces, list_views
 from mer.metrics import ClassificationMetrics, Scores
 from mer.models import EfficientFace, MultimodalNet, Standardiser
 from mer.protocols import Plateau, Protocol, Sgd, Steps
-from mer.runs import Row
+from mer.runs import Row, rank_by_prec1
 from mer_runtime.spec import Spec
 
 #: Called with the stage's name ("features" or "training"), steps done and steps in all.
@@ -37,7 +38,10 @@ class Learner:
     Attributes:
         kept: what is validated and worth saving: the moving average of the weights where the
             protocol has one, else the model itself.
+        rank: orders epochs; the one that ranks highest is the best.
     """
+
+    rank = staticmethod(rank_by_prec1)
 
     def __init__(
         self,
@@ -88,6 +92,17 @@ class Learner:
             ]
             self.frozen_faces.prepare(wanted, step)
 
+    def run_epochs(
+        self, history: Sequence[Row], seed: int, progress: Progress | None
+    ) -> Iterator[Row]:
+        """Run the epochs of the protocol that ``history`` lacks, and give the metrics of each.
+
+        Raises:
+            TrainingError: the loss isn't finite.
+        """
+        for epoch in range(int(history[-1]["epoch"]) if history else 0, self.protocol.epochs):
+            yield self.run_epoch(epoch, seed, progress)
+
     def run_epoch(self, epoch: int, seed: int, progress: Progress | None) -> Row:
         """Train over all clips once, validate, step the schedule; epochs count from 0.
 
@@ -102,7 +117,7 @@ class Learner:
         size = self.protocol.batch_size
         starts = range(0, len(order), size)
         losses, hits, seen = 0.0, 0, 0
-        self.model.train()
+        self._start_training()
         for i, start in enumerate(starts):
             rows = order[start : start + size].tolist()
             examples = draw_examples(rows, self.protocol, generator)
@@ -118,6 +133,11 @@ class Learner:
                 batches = len(starts)
                 progress("training", epoch * batches + i + 1, self.protocol.epochs * batches)
         scores = self.validate()
+        if not math.isfinite(scores.loss):
+            raise TrainingError(
+                f"the validation loss is not finite in epoch {epoch + 1}: "
+                "try a lower --learning-rate"
+            )
         if isinstance(self.scheduler, lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(scores.loss)
         else:
@@ -127,26 +147,28 @@ class Learner:
             "lr": rate,
             "train_loss": losses / seen,
             "train_prec1": 100 * hits / seen,
-            "validation_loss": scores.loss,
-            "validation_prec1": scores.prec1,
-            "validation_prec5": scores.prec5,
+            **describe_validation(scores),
         }
 
-    @torch.no_grad()
     def validate(self) -> Scores:
         """Score ``kept`` on the validation rows, unchanged and with both modalities."""
-        self.kept.eval()
         metrics = ClassificationMetrics(self.num_classes)
+        metrics.update(*self.answer_validation())
+        return metrics.compute()
+
+    @torch.no_grad()
+    def answer_validation(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Logits (n, classes) of ``kept`` for the validation rows, and their classes (n,)."""
+        self.kept.eval()
         unused = np.random.default_rng(0)
+        logits = []
         for start in range(0, len(self.validation_rows), VALIDATION_BATCH):
             rows = self.validation_rows[start : start + VALIDATION_BATCH]
             examples = [Example(row) for row in rows]
-            audio = self.standardiser.audio(
-                self.clean_voices.mfcc(examples, unused).to(self.device)
-            )
-            logits = self.kept.head(audio, self.validation_faces.features(examples))
-            metrics.update(logits.cpu().numpy(), self.targets[list(rows)].cpu().numpy())
-        return metrics.compute()
+            audio = self._hear(self.clean_voices, examples, unused)
+            frames = self._encode(self.validation_faces, examples)
+            logits.append(self._classify(self.kept, audio, frames).cpu().numpy())
+        return np.concatenate(logits), self.targets[list(self.validation_rows)].cpu().numpy()
 
     def state(self) -> dict[str, Any]:
         """All that ``load_state`` needs to go on from here, loadable with ``weights_only``."""
@@ -169,20 +191,53 @@ class Learner:
         self, examples: Sequence[Example], generator: np.random.Generator, dropout: torch.Generator
     ) -> tuple[float, int]:
         """One step; gives the mean loss and how many answers were right."""
-        audio = self.standardiser.audio(self.voices.mfcc(examples, generator).to(self.device))
-        frames = self.faces.features(examples)
+        audio = self._hear(self.voices, examples, generator)
+        frames = self._encode(self.faces, examples)
         frames = drop_channels(frames, self.protocol.feature_dropout, dropout)
         targets: Tensor = self.targets[[e.row for e in examples]]
-        logits = self.model.head(audio, frames)
+        logits = self._classify(self.model, audio, frames)
         loss = functional.cross_entropy(
             logits, targets, label_smoothing=self.protocol.label_smoothing
         )
+        loss = loss + self._extra_loss(logits, audio, frames, examples)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
         return loss.item(), int((logits.argmax(dim=1) == targets).sum())
+
+    def _hear(
+        self, voices: Voices, examples: Sequence[Example], generator: np.random.Generator
+    ) -> Tensor:
+        """Standardised MFCCs (B, n_mfcc, T) float32."""
+        return self.standardiser.audio(voices.mfcc(examples, generator).to(self.device))
+
+    # What ``mer.qat`` does in its own way.
+
+    def _start_training(self) -> None:
+        self.model.train()
+
+    def _encode(self, faces: FaceSource, examples: Sequence[Example]) -> Tensor:
+        return faces.features(examples)
+
+    def _classify(self, model: MultimodalNet, audio: Tensor, frames: Tensor) -> Tensor:
+        return model.head(audio, frames)
+
+    def _extra_loss(
+        self, logits: Tensor, audio: Tensor, frames: Tensor, examples: Sequence[Example]
+    ) -> Tensor | float:
+        """What is added to the cross-entropy of a step."""
+        return 0.0
+
+
+def describe_validation(scores: Scores) -> Row:
+    """The part of an epoch's metrics that validation gives."""
+    return {
+        "validation_loss": scores.loss,
+        "validation_prec1": scores.prec1,
+        "validation_prec5": scores.prec5,
+    }
 
 
 def freeze_encoder(model: MultimodalNet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Loss and prec1 by epoch, training and validation, as a PNG file.
 
     Args:
-        rows: metrics by epoch, as in a run's ``metrics.csv``.
+        rows: metrics by epoch, as in a run's ``metrics.csv``; one that is missing isn't drawn.
 
     Raises:
         OutputError: ``path`` can't be written.
@@ -35,7 +36,7 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     for place, (metric, unit) in enumerate((("loss", "nats"), ("prec1", "%")), start=1):
         axes = figure.add_subplot(1, 2, place)
         for part in ("train", "validation"):
-            values = [row[f"{part}_{metric}"] for row in rows]
+            values = [row.get(f"{part}_{metric}", math.nan) for row in rows]
             axes.plot(epochs, values, label=part, marker="." if len(rows) < 3 else None)
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         axes.grid(alpha=0.3)

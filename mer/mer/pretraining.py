@@ -40,13 +40,13 @@ class PretrainingRecipe:
     features of half-size crops are nearly useless at the real size until they are trained on.
     """
 
-    epochs: int = 11
-    full_size_epochs: int = 1
+    epochs: int = 15
+    full_size_epochs: int = 5
     small_size: int = 112  # pixels
     full_size: int = 224  # pixels
     batch_size: int = 64
     learning_rate: float = 0.05
-    full_size_learning_rate: float = 0.02
+    full_size_learning_rate: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ METRICS_FIELDS = (
 )
 
 Row = dict[str, float]
+#: Orders epochs: the highest is the best.
+Rank = Callable[[Row], tuple[float, ...]]
 
 
 class RunFolder:
@@ -57,8 +59,8 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(path, str(error)) from error
-        text = json.dumps(settings, indent=1) + "\n"
-        write_file(path / SETTINGS_FILE, text.encode())
+        self._settings = settings
+        self._write_settings({})
 
     def load_state(self, device: str) -> dict[str, Any]:
         """What ``save_epoch`` last kept.
@@ -79,6 +81,14 @@ class RunFolder:
         torch.save(dict(state), data)
         write_file(self.path / STATE_FILE, data.getvalue())
 
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Add to the settings, under ``results``, what came out of the run."""
+        self._write_settings({"results": results})
+
+    def _write_settings(self, more: Mapping[str, Any]) -> None:
+        text = json.dumps({**self._settings, **more}, indent=1) + "\n"
+        write_file(self.path / SETTINGS_FILE, text.encode())
+
     def _compare(self, settings: Mapping[str, Any]) -> None:
         path = self.path / SETTINGS_FILE
         try:
@@ -87,6 +97,12 @@ class RunFolder:
             raise TrainingError(f"{path} can't be read: start the run again elsewhere") from error
         # By way of JSON, so that tuples compare equal to lists.
         wanted = dict(_leaves(json.loads(json.dumps(settings["settings"]))))
+        kinds = ["of --qat" if "qat.source" in one else "without --qat" for one in (kept, wanted)]
+        if kinds[0] != kinds[1]:
+            raise TrainingError(
+                f"{self.path} holds a run {kinds[0]}, which one {kinds[1]} can't resume: "
+                "name another folder"
+            )
         for name in sorted({*kept, *wanted}):
             before, now = kept.get(name), wanted.get(name)
             longer = name == "protocol.epochs" and kept.get("protocol.schedule.kind") != "Cosine"
@@ -126,23 +142,24 @@ def write_file(path: Path, data: bytes) -> None:
         raise OutputError(path, str(error)) from error
 
 
-def is_better(row: Row, than: Row | None) -> bool:
-    """Whether an epoch beats another: higher validation prec1 or, equal, lower loss."""
-    if than is None:
-        return True
-    return (row["validation_prec1"], -row["validation_loss"]) > (
-        than["validation_prec1"],
-        -than["validation_loss"],
-    )
+def rank_by_prec1(row: Row) -> tuple[float, ...]:
+    """Higher validation prec1 or, equal, lower loss."""
+    return row["validation_prec1"], -row["validation_loss"]
 
 
-def find_best(rows: Sequence[Row]) -> Row | None:
+def rank_by_loss(row: Row) -> tuple[float, ...]:
+    """Lower validation loss."""
+    return (-row["validation_loss"],)
+
+
+def is_better(row: Row, than: Row | None, rank: Rank = rank_by_prec1) -> bool:
+    """Whether an epoch beats another."""
+    return than is None or rank(row) > rank(than)
+
+
+def find_best(rows: Sequence[Row], rank: Rank = rank_by_prec1) -> Row | None:
     """The best epoch so far, the earliest of equals."""
-    best: Row | None = None
-    for row in rows:
-        if is_better(row, best):
-            best = row
-    return best
+    return max(rows, key=rank, default=None)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 
 from mer.cache import Cache
-from mer.checkpoint import load_encoder, save_checkpoint
+from mer.checkpoint import load_checkpoint, load_encoder, save_checkpoint
+from mer.confidence import Confidence, measure_confidence
 from mer.dataset import measure_standardisation, require_device
 from mer.errors import TrainingError
 from mer.features import hash_encoder
@@ -22,9 +23,9 @@ from mer.protocols import PROTOCOLS, Protocol
 from mer.runs import Row, RunFolder, find_best, is_better
 from mer.splits import load_splits
 from mer.weights import shipped_checkpoint
-from mer_runtime.spec import Fusion
+from mer_runtime.spec import Fusion, Spec
 
-Freeze = Literal["encoder"]
+Freeze = Literal["encoder", "none"]
 
 #: The curves are drawn after this many epochs, and at the end.
 CURVES_EVERY = 10
@@ -32,11 +33,21 @@ CURVES_EVERY = 10
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """A finished run: the best epoch's metrics, as in ``metrics.csv``, and where its model is."""
+    """A finished run.
+
+    Attributes:
+        best: the best epoch's metrics, as in ``metrics.csv``.
+        start: those of epoch 0, before any training, where they were measured (``mer.qat``).
+        epochs: how many there were.
+        checkpoint: where the best epoch's model is.
+        confidence: its temperature and ECE on the validation clips.
+    """
 
     best: Row
+    start: Row | None
     epochs: int
     checkpoint: Path
+    confidence: Confidence
 
 
 def train_model(
@@ -64,7 +75,9 @@ def train_model(
 
     Writes into ``out``: ``run.json`` (every setting), ``metrics.csv``, ``curves.png``,
     ``best.safetensors`` (highest validation prec1; of equals, lowest loss) and ``last.pt`` to
-    resume from. The same seed gives the same figures on the same machine, resumed or not.
+    resume from. At the end a temperature is fitted to the best model's answers on the validation
+    actors and kept in it (``mer.confidence``). The same seed gives the same figures on the same
+    machine, resumed or not.
 
     Args:
         protocol: a name from ``PROTOCOLS`` or a protocol.
@@ -72,6 +85,7 @@ def train_model(
             is that of the shipped checkpoint; one that is trained starts at random.
         freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
             and kept in the cache; angles and lights are then rounded to a few (``mer.features``).
+            ``"none"`` trains it, as without.
         epochs, batch_size, learning_rate, weight_decay: replace what the protocol says.
         fold: 1 to 5 for cross-validation, None for the default split.
         n_mfcc: number of MFCCs; the cache's default (10) without.
@@ -83,8 +97,9 @@ def train_model(
         TrainingError: the run can't start, differs from the one to resume, or diverges.
         OutputError: ``out`` can't be written.
     """
-    plan = _customise(protocol, epochs, batch_size, learning_rate, weight_decay)
-    if freeze and encoder is None:
+    plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
+    frozen = freeze == "encoder"
+    if frozen and encoder is None:
         encoder = shipped_checkpoint()  # its encoder has seen photos alone, and no clip
     require_device(device)
     data = Cache.open(cache)
@@ -99,9 +114,9 @@ def train_model(
     model = model.to(device)
     settings = {
         "fusion": fusion,
-        "protocol": _describe(plan),
+        "protocol": describe_protocol(plan),
         "encoder": hash_encoder(model) if encoder else None,
-        "freeze": freeze,
+        "freeze": "encoder" if frozen else None,
         "seed": seed,
         "fold": fold,
         "corpus": data.digest,
@@ -110,31 +125,66 @@ def train_model(
     }
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
     run = RunFolder(out, {"settings": settings, "place": place}, resume=resume)
-    learner = Learner(model, plan, data, spec, rows, frozen=bool(freeze), device=device)
+    learner = Learner(model, plan, data, spec, rows, frozen=frozen, device=device)
+    return complete_run(run, learner, spec, settings, seed, report, progress)
+
+
+def complete_run(
+    run: RunFolder,
+    learner: Learner,
+    spec: Spec,
+    settings: Mapping[str, Any],
+    seed: int,
+    report: Callable[[Row], None] | None,
+    progress: Progress | None,
+) -> TrainingSummary:
+    """Run the epochs that ``run`` still lacks, keep the best one's model, fit its temperature.
+
+    Raises:
+        TrainingError: the loss isn't finite, or the protocol has no epochs.
+        OutputError: the run's folder can't be written.
+    """
     learner.prepare(progress)
     history: list[Row] = []
     if run.resumed:
-        state = run.load_state(device)
+        state = run.load_state(learner.device)
         learner.load_state(state["learner"])
         history = state["rows"]
-    best = find_best(history)
-    for epoch in range(len(history), plan.epochs):
-        row = learner.run_epoch(epoch, seed, progress)
+    best = find_best(history, learner.rank)
+    for row in learner.run_epochs(list(history), seed, progress):
         history.append(row)
-        if is_better(row, best):
+        if is_better(row, best, learner.rank):
             best = row
             save_checkpoint(run.best, learner.kept, spec, notes={**settings, "metrics": row})
-        if len(history) % CURVES_EVERY == 0 or len(history) == plan.epochs:
+        if row["epoch"] % CURVES_EVERY == 0 or row["epoch"] == learner.protocol.epochs:
             plot_curves(history, run.curves)
         run.save_epoch(history, {"learner": learner.state(), "rows": history})
         if report:
             report(row)
     if best is None:
         raise TrainingError("there is nothing to train: the protocol has no epochs")
-    return TrainingSummary(best, len(history), run.best)
+    confidence = _fit_confidence(run, learner)
+    run.finish({"best": best, "confidence": confidence.to_dict()})
+    start = history[0] if history[0]["epoch"] == 0 else None
+    return TrainingSummary(best, start, int(history[-1]["epoch"]), run.best, confidence)
 
 
-def _customise(
+def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:
+    """Fit the best model's temperature to its validation answers, and add it to its file."""
+    best = load_checkpoint(run.best)
+    learner.kept.load_state_dict(best.model.state_dict())
+    confidence = measure_confidence(*learner.answer_validation())
+    save_checkpoint(
+        run.best,
+        best.model,
+        best.spec,
+        notes={**best.notes, "confidence": confidence.to_dict()},
+        temperature=confidence.temperature,
+    )
+    return confidence
+
+
+def customise_protocol(
     protocol: str | Protocol,
     epochs: int | None,
     batch_size: int | None,
@@ -163,7 +213,7 @@ def _customise(
     return dataclasses.replace(protocol, **changes)
 
 
-def _describe(protocol: Protocol) -> dict[str, Any]:
+def describe_protocol(protocol: Protocol) -> dict[str, Any]:
     """The protocol as JSON-ready data; its parts say what kind they are."""
     described: dict[str, Any] = {}
     for field in dataclasses.fields(protocol):

@@ -1,4 +1,4 @@
-"""The bundle: a folder with graph, manifest and golden answers, checked before use.
+"""The bundle: a folder with graphs, manifest and golden answers, checked before use.
 
 ``docs/bundle.md`` describes the format. Reading needs nothing but the standard library and
 numpy; ``mer_export`` writes bundles with the functions at the end.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import BundleError, SpecError
+from mer_runtime.errors import BundleError
 from mer_runtime.spec import Spec
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -25,11 +27,16 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 #: The manifest's own hash, over everything else in it.
 DIGEST_FIELD = "digest"
+
+#: The graphs: crops to frame features, and MFCCs with a window's features to logits.
+ENCODER, HEAD = "encoder", "head"
+#: The graphs' inputs and outputs.
+FACES, FEATURES, MFCC, LOGITS = "faces", "features", "mfcc", "logits"
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,31 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files were checked against its manifest."""
+    """A bundle whose files were checked against its manifest.
+
+    Attributes:
+        temperature: what logits are divided by before softmax; above 0.
+        engine: the settings that its engine was proved with, such as
+            ``{"inference_precision": "f32"}``.
+    """
 
     path: Path
     manifest: Mapping[str, Any]
     spec: Spec
     target: Target
     precision: Precision
+    temperature: float
+    engine: Mapping[str, Any]
 
     @property
-    def graph(self) -> Path:
-        """The graph from crops and MFCCs to logits."""
-        return self.path / str(self.manifest["graphs"]["clip"])
+    def encoder(self) -> Path:
+        """The graph from crops to frame features."""
+        return self.path / str(self.manifest["graphs"][ENCODER])
+
+    @property
+    def head(self) -> Path:
+        """The graph from MFCCs and a window's features to logits."""
+        return self.path / str(self.manifest["graphs"][HEAD])
 
     @property
     def face_detector(self) -> Path | None:
@@ -106,15 +126,22 @@ class Bundle:
             raise BundleError(self.path, f"its golden answers can't be read: {error}") from error
 
 
-def load_bundle(path: str | Path) -> Bundle:
+def load_bundle(bundle: str | Path) -> Bundle:
     """Read a manifest and check every file's hash.
+
+    Args:
+        bundle: its folder, or, where there is no such path, the name of one that ships.
 
     Raises:
         BundleError: the folder isn't a bundle, was edited, or needs another version.
     """
-    path = Path(path)
+    path = Path(bundle)
+    if not path.exists():
+        path = shipped_bundle(str(bundle)) or path
     if not path.is_dir():
-        raise BundleError(path, "there is no such bundle: make one with mer-export")
+        shipped = ", ".join(list_shipped_bundles())
+        others = f", or take one that ships ({shipped})" if shipped else ""
+        raise BundleError(path, f"there is no such bundle: make one with mer-export{others}")
     try:
         manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -135,13 +162,16 @@ def load_bundle(path: str | Path) -> Bundle:
         spec = Spec.from_dict(manifest["spec"])
         target, precision = manifest["target"], manifest["precision"]
         files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
-        needed = [manifest["graphs"]["clip"], GOLDEN_FILE]
+        needed = [str(manifest["graphs"][name]) for name in (ENCODER, HEAD)] + [GOLDEN_FILE]
         if manifest["face_detector"]:
             needed.append(manifest["face_detector"])
-    except (KeyError, TypeError, AttributeError, SpecError) as error:
+        temperature, engine = _read_temperature(manifest["temperature"]), manifest["engine"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(path, f"its manifest is incomplete or malformed: {error}") from error
     if target not in TARGETS or precision not in PRECISIONS:
         raise BundleError(path, f"can't run target {target} with precision {precision}")
+    if not isinstance(engine, dict):
+        raise BundleError(path, "its manifest's engine settings aren't an object")
     unlisted = [name for name in needed if name not in files]
     if unlisted:
         raise BundleError(path, f"its manifest lists no hash of {unlisted[0]}")
@@ -154,7 +184,35 @@ def load_bundle(path: str | Path) -> Bundle:
             raise BundleError(
                 path, f"{name} was changed or damaged (hash mismatch): copy or export it again"
             )
-    return Bundle(path, manifest, spec, target, precision)
+    return Bundle(path, manifest, spec, target, precision, temperature, engine)
+
+
+def _read_temperature(value: object) -> float:
+    """A temperature as a manifest has it.
+
+    Raises:
+        ValueError: it isn't a finite number above 0.
+    """
+    # JSON's true is an int to Python.
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        temperature = float(value)
+        if math.isfinite(temperature) and temperature > 0:
+            return temperature
+    raise ValueError(f"temperature must be a finite number above 0, not {value!r}")
+
+
+def shipped_bundle(name: str) -> Path | None:
+    """The folder of a bundle that comes with mer-edge, or None if none is called ``name``."""
+    return _bundles_folder() / name if name in list_shipped_bundles() else None
+
+
+def list_shipped_bundles() -> list[str]:
+    """Names of the bundles that come with mer-edge, sorted."""
+    return sorted(manifest.parent.name for manifest in _bundles_folder().glob(f"*/{MANIFEST_FILE}"))
+
+
+def _bundles_folder() -> Path:
+    return Path(str(resources.files("mer_runtime"))) / "bundles"
 
 
 def hash_file(path: Path) -> str:

@@ -17,8 +17,8 @@ from mer_runtime.recognizer import Prediction, Recognizer
 
 EPILOG = """\b
 Examples:
-  mer-run ia-onnx-fp32 clip.mp4
-  mer-run ia-onnx-fp32 clip.mp4 --overlay answer.png
+  mer-run ia clip.mp4
+  mer-run ia clip.mp4 --overlay answer.png
   mer-run ia-onnx-fp32 recordings/ --json > answers.jsonl
   mer-run ia-onnx-fp32 --self-test
 """
@@ -53,7 +53,8 @@ def main(
     face_detector: Path | None,
     self_test: bool,
 ) -> None:
-    """Recognise the emotion in SOURCE, a clip or a folder of clips, with BUNDLE.
+    """Recognise the emotion in SOURCE, a clip or a folder of clips, with BUNDLE:
+    a folder by mer-export, or the name of one that ships, such as ia.
 
     A clip that can't be read is reported and the rest go on; the exit code is then 1.
     """

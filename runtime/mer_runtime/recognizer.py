@@ -90,7 +90,7 @@ class SelfTest:
 class Recognizer:
     """A bundle ready to answer. Not safe for use by several threads at once.
 
-    >>> recognizer = Recognizer.load("ia-onnx-int8")        # doctest: +SKIP
+    >>> recognizer = Recognizer.load("ia")                  # doctest: +SKIP
     >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
     'happy'
     """
@@ -102,7 +102,7 @@ class Recognizer:
         self.backend = backend
         self._detector = detector
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
-        self._no_face = np.zeros(bundle.spec.video.shape, np.uint8)
+        self._no_face: NDArray[np.float32] | None = None
 
     @classmethod
     def load(
@@ -114,6 +114,7 @@ class Recognizer:
         """Check a bundle's hashes and load its engine.
 
         Args:
+            bundle: its folder, or the name of one that comes with mer-edge.
             threads: for the engine; by default all cores that this process may use.
             face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
                 bundle's, else the Haar cascade (with a ``MerWarning``).
@@ -121,6 +122,7 @@ class Recognizer:
         Raises:
             BundleError: the bundle is missing, foreign, edited, or can't run here.
             FaceDetectorError: ``face_detector`` isn't a YuNet file.
+            MissingExtraError: the bundle's engine isn't installed.
         """
         if threads is not None and threads < 1:
             raise SpecError(f"threads must be at least 1, not {threads}")
@@ -136,7 +138,7 @@ class Recognizer:
     def infer(
         self, mfcc: NDArray[np.float32] | None, faces: NDArray[np.uint8] | None
     ) -> NDArray[np.float32]:
-        """Run the network on prepared inputs.
+        """Run both graphs on a window's prepared inputs.
 
         Args:
             mfcc: ``spec.audio.shape``, that is (n_mfcc, T), float32, raw (not standardised).
@@ -150,13 +152,68 @@ class Recognizer:
             MissingModalityError: both are None.
             SpecError: a shape or type isn't the spec's, or an MFCC isn't finite.
         """
-        if mfcc is None and faces is None:
-            raise MissingModalityError("neither face nor voice: give at least one of them")
         _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
         _check("faces", faces, self.spec.video.shape, np.uint8)
-        return self.backend.run(
-            self._no_voice if mfcc is None else mfcc, self._no_face if faces is None else faces
+        return self._classify(mfcc, None if faces is None else self.backend.encode(faces))
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Describe face crops: a stream encodes each crop once, in however many windows it is.
+
+        Args:
+            faces: (n, S, S, 3) uint8 as for ``infer``, n from 1 to ``spec.video.frames``.
+
+        Returns:
+            Frame features (n, F) float32; F is ``backend.feature_width``.
+
+        Raises:
+            SpecError: the shape or type isn't the spec's.
+        """
+        most, *crop = self.spec.video.shape
+        count = len(faces) if faces.ndim else 0
+        if not 1 <= count <= most:
+            raise SpecError(f"faces must be 1 to {most} crops, not {count}")
+        _check("faces", faces, (count, *crop), np.uint8)
+        return self.backend.encode(faces)
+
+    def classify(
+        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Answer from a window's MFCCs and frame features.
+
+        Args:
+            mfcc: as for ``infer``.
+            features: (frames, F) float32 from ``encode``, in order of time. None stands for
+                black crops, as in training: one is encoded, once, and its features repeated.
+
+        Returns:
+            Logits (classes,) float32.
+
+        Raises:
+            MissingModalityError: both are None.
+            SpecError: a shape or type isn't the spec's, or a value isn't finite.
+        """
+        window = (self.spec.video.frames, self.backend.feature_width)
+        _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
+        _check("features", features, window, np.float32)
+        return self._classify(mfcc, features)
+
+    def _classify(
+        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        if mfcc is None and features is None:
+            raise MissingModalityError("neither face nor voice: give at least one of them")
+        return self.backend.classify(
+            self._no_voice if mfcc is None else mfcc,
+            self._black() if features is None else features,
         )
+
+    def _black(self) -> NDArray[np.float32]:
+        """Features (frames, F) of a window without a face."""
+        if self._no_face is None:
+            frames, *crop = self.spec.video.shape
+            one = self.backend.encode(np.zeros((1, *crop), np.uint8))
+            self._no_face = np.repeat(one, frames, axis=0)
+        return self._no_face
 
     def predict(self, path: str | Path) -> Prediction:
         """Recognise the emotion in a clip's centre window.
@@ -185,7 +242,7 @@ class Recognizer:
         with _timed(seconds, "inference"):
             logits = self.infer(mfcc, faces.crops if faces else None)
         seconds["total"] = sum(seconds.values())
-        probabilities = softmax(logits)
+        probabilities = softmax(logits / self.bundle.temperature)
         prediction = Prediction(
             source=str(path),
             label=self.spec.labels[int(probabilities.argmax())],

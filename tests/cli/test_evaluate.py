@@ -46,7 +46,7 @@ def test_text(model: Path, cache: Path, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == f"checkpoint {model}"
     assert lines[1] == "8 clips, split validation, modality both"
-    for name in ("loss", "prec1", "prec5", "uar", "neutral", "surprised"):
+    for name in ("loss", "prec1", "prec5", "uar", "ece", "neutral", "surprised"):
         assert any(line.startswith(name) for line in lines), name
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["confusion.png"]
@@ -60,6 +60,8 @@ def test_json_is_one_object(model: Path, cache: Path) -> None:
     assert (data["n"], data["split"], data["modality"]) == (8, "test", "audio")
     assert data["model"] == str(model)
     assert len(data["corpus"]) == 64
+    assert data["temperature"] == 1.0
+    assert 0 <= data["ece"] <= 100
 
 
 @pytest.fixture(scope="module")

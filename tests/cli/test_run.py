@@ -12,6 +12,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
+import mer_runtime
 from mer_runtime.cli import main
 
 MakeClip = Callable[..., Path]
@@ -108,7 +109,7 @@ class TestBadInput:
 
     def test_edited_bundle(self, bundle: Path, tmp_path: Path, sample_clip: Path) -> None:
         copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-        with (copy / "model.onnx").open("ab") as file:
+        with (copy / "encoder.onnx").open("ab") as file:
             file.write(b"\0")
         self.check(run(copy, sample_clip), "hash mismatch")
 
@@ -126,6 +127,29 @@ class TestBadInput:
 
     def test_source_and_self_test(self, bundle: Path, sample_clip: Path) -> None:
         self.check(run(bundle, sample_clip, "--self-test"), "SOURCE", code=2)
+
+
+def test_shipped_bundle_by_its_name(bundle: Path, sample_clip: Path, tmp_path: Path) -> None:
+    """In a copy of the package that has one, from a folder that hasn't."""
+    source = Path(mer_runtime.__file__).parent
+    ignored = shutil.ignore_patterns("bundles", "__pycache__")
+    package = shutil.copytree(source, tmp_path / "site" / "mer_runtime", ignore=ignored)
+    shutil.copytree(bundle, package / "bundles" / "small")
+    start = f"import sys; sys.path.insert(0, {str(package.parent)!r})"
+    code = f"{start}; from mer_runtime.cli import main; main()"
+
+    def answer(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, name, sample_clip.resolve(), "--json"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = answer("small")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["face"] is True
+    unknown = answer("large")
+    assert unknown.returncode == 1
+    (line,) = unknown.stderr.splitlines()
+    assert line.startswith("Error: large: there is no such bundle")
+    assert "ships (small)" in line
 
 
 def test_process_prints_no_traceback(tmp_path: Path) -> None:

@@ -83,6 +83,33 @@ def test_notes_and_spec_travel(small_model: SmallModel, tmp_path: Path) -> None:
     assert loaded.model.fusion == "lt"
 
 
+def test_temperature_travels(small_model: SmallModel, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    mer.save_checkpoint(path, *small_model, temperature=1.75)
+    assert mer.load_checkpoint(path).temperature == 1.75
+    mer.save_checkpoint(path, *small_model)
+    assert mer.load_checkpoint(path).temperature == 1.0
+
+
+@pytest.mark.parametrize("temperature", [None, 0, 0.0, -1.0, float("nan"), float("inf"), True, "1"])
+def test_temperature_in_a_file(
+    temperature: object, small_model: SmallModel, tmp_path: Path
+) -> None:
+    """Files written before there were temperatures have none; anything else is a number."""
+    model, spec = small_model
+    note = {"format": 1, "spec": spec.to_dict(), "notes": {}}
+    if temperature is not None:
+        note["temperature"] = temperature
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path, {"mer_edge": json.dumps(note)})
+    if temperature is None:
+        assert mer.load_checkpoint(path).temperature == 1.0
+        return
+    with pytest.raises(CheckpointError, match="no positive number") as error:
+        mer.load_checkpoint(path)
+    one_line(path, error)
+
+
 def test_saving_overwrites_as_a_whole(small_model: SmallModel, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"an older file")

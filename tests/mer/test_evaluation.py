@@ -12,6 +12,7 @@ import torch
 
 from mer import Checkpoint, load_checkpoint, save_checkpoint
 from mer.cache import Cache
+from mer.confidence import expected_calibration_error
 from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluation import evaluate_model
 from mer.models import Standardiser, build_model
@@ -56,7 +57,7 @@ def checkpoint(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model(*inputs)
         model.eval()
         model.classifier_1[0].weight.mul_(2 / model(*inputs).std())
-    save_checkpoint(path, model, spec)
+    save_checkpoint(path, model, spec, temperature=1.5)
     return path
 
 
@@ -123,6 +124,7 @@ def test_bundle_scores_as_its_checkpoint(cache: Path, checkpoint: Path, tmp_path
         # The gate lets logits differ by 1e-3.
         assert theirs.scores.loss == pytest.approx(ours.scores.loss, abs=2e-3)
         assert (theirs.scores.confusion == ours.scores.confusion).all()
+        assert theirs.temperature == ours.temperature == 1.5
 
 
 def test_json_is_plain_data(cache: Path, checkpoint: Path) -> None:
@@ -130,11 +132,34 @@ def test_json_is_plain_data(cache: Path, checkpoint: Path) -> None:
     assert list(data)[:5] == ["n", "loss", "prec1", "prec5", "uar"]
     assert list(data["per_class"]) == data["labels"] == list(Spec().labels)
     assert sum(map(sum, data["confusion"])) == data["n"] == 8
+    assert 0 <= data["ece"] <= 100
+    assert data["temperature"] == 1.5
     for name in ("prec1", "prec5", "uar"):
         low, high = data["intervals"][name]
         assert 0 <= low <= data[name] <= high <= 100
     recalls = [one["recall"] for one in data["per_class"].values()]
     assert data["uar"] == pytest.approx(np.mean(recalls), abs=1e-3)
+
+
+def test_ece_is_at_the_model_s_temperature(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    warm = tmp_path / "warm.safetensors"
+    save_checkpoint(warm, loaded.model, loaded.spec, temperature=3.0)
+    plain, warmed = (evaluate_model(path, cache) for path in (checkpoint, warm))
+    for one, temperature in ((plain, 1.5), (warmed, 3.0)):
+        expected = expected_calibration_error(one.logits, one.targets, temperature=temperature)
+        assert (one.temperature, one.ece) == (temperature, expected)
+    assert plain.ece != warmed.ece
+    assert plain.scores.loss == warmed.scores.loss  # of the logits as they are
+
+
+def test_answers_that_are_not_finite(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        loaded.model.classifier_1[0].bias.fill_(float("nan"))
+    save_checkpoint(tmp_path / "nan.safetensors", loaded.model, loaded.spec)
+    with pytest.raises(CheckpointError, match="not finite"):
+        evaluate_model(tmp_path / "nan.safetensors", cache)
 
 
 def test_model_that_the_cache_does_not_suit(cache: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mer import load_checkpoint
 from mer.augmentation import Example, FaceView
 from mer.cache import Cache, clip_path
 from mer.checkpoint import load_encoder
+from mer.confidence import expected_calibration_error, fit_temperature
 from mer.dataset import LiveFaces, Voices, measure_standardisation
 from mer.errors import CheckpointError, CorpusError, TrainingError
 from mer.evaluation import evaluate_model
@@ -118,16 +119,28 @@ def test_learns_and_writes_what_it_says(cache: Path, encoder: Path, tmp_path: Pa
     assert float(written[0]["lr"]) == 0.04
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(run.glob("*.part"))
-    settings = json.loads((run / "run.json").read_text())["settings"]
+    kept = json.loads((run / "run.json").read_text())
+    settings = kept["settings"]
     assert settings["protocol"]["optimizer"]["kind"] == "Sgd"
     checkpoint = load_checkpoint(run / "best.safetensors")
     assert checkpoint.notes["metrics"] == find_best(rows) == summary.best
     assert checkpoint.notes["corpus"] == Cache.open(cache).digest
     assert len(checkpoint.notes["splits"]) == len(checkpoint.notes["encoder"]) == 64
     # Training scored cached features; here the file's own encoder sees the crops.
-    scores = evaluate_model(run / "best.safetensors", cache, split="validation").scores
+    evaluated = evaluate_model(run / "best.safetensors", cache, split="validation")
+    scores = evaluated.scores
     assert scores.prec1 == summary.best["validation_prec1"]
     assert scores.loss == pytest.approx(summary.best["validation_loss"], abs=1e-4)
+    # The temperature is that of the best epoch, not of the last.
+    temperature = fit_temperature(evaluated.logits, evaluated.targets)
+    assert checkpoint.temperature == evaluated.temperature == summary.confidence.temperature
+    assert checkpoint.temperature == pytest.approx(temperature, rel=1e-3)
+    before = expected_calibration_error(evaluated.logits, evaluated.targets)
+    assert summary.confidence.ece_before == pytest.approx(before, abs=0.1)  # in points
+    assert evaluated.ece == pytest.approx(summary.confidence.ece, abs=0.1)
+    told = summary.confidence.to_dict()
+    assert kept["results"] == {"best": summary.best, "confidence": told}
+    assert checkpoint.notes["confidence"] == told
 
 
 @pytest.mark.parametrize(
@@ -189,12 +202,17 @@ def test_resumed_run_equals_an_unbroken_one(cache: Path, encoder: Path, tmp_path
     assert len(read_metrics(tmp_path / "broken")) == 2
     train_model(cache, tmp_path / "broken", resume=True, **options)
     assert read_metrics(tmp_path / "broken") == read_metrics(tmp_path / "whole")
-    weights = [
-        load_checkpoint(tmp_path / run / "best.safetensors").model.state_dict()
-        for run in ("whole", "broken")
-    ]
-    for name, weight in weights[0].items():
-        assert torch.equal(weight, weights[1][name]), name
+    whole, broken = (
+        load_checkpoint(tmp_path / run / "best.safetensors") for run in ("whole", "broken")
+    )
+    assert whole.temperature == broken.temperature
+    assert whole.notes == broken.notes
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, broken.model.state_dict()[name]), name
+    # Nothing is left to do, and nothing changes.
+    best = (tmp_path / "whole" / "best.safetensors").read_bytes()
+    train_model(cache, tmp_path / "whole", resume=True, **options)
+    assert (tmp_path / "whole" / "best.safetensors").read_bytes() == best
 
 
 def test_plateau_survives_a_resume_and_more_epochs(

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from mer_runtime.bundle import digest_manifest, load_bundle, write_manifest
+import mer_runtime
+from mer_runtime.bundle import (
+    digest_manifest,
+    list_shipped_bundles,
+    load_bundle,
+    shipped_bundle,
+    write_manifest,
+)
 from mer_runtime.errors import BundleError
+
+WriteBundle = Callable[..., Path]
 
 
 @pytest.fixture
-def copy(bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle, tmp_path / "copy"))
+def bundle(write_tiny_bundle: WriteBundle) -> Path:
+    """A bundle of a test's own, to be damaged."""
+    return write_tiny_bundle()
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = True) -> None:
@@ -28,55 +41,101 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], None], *, sign: bool =
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_good_bundle_loads(copy: Path) -> None:
-    loaded = load_bundle(copy)
-    assert loaded.graph.is_file()
+def test_good_bundle_loads(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.encoder == bundle / "encoder.onnx"
+    assert loaded.head == bundle / "head.onnx"
     assert loaded.face_detector is None
     assert loaded.spec.labels[2] == "happy"
+    assert loaded.temperature == 2.0
+    assert loaded.engine == {}
     golden = loaded.golden()
-    assert len(golden.cases) == len(golden.answers) == 5
+    assert len(golden.cases) == len(golden.answers) == 2
 
 
-def test_edited_label_is_noticed(copy: Path) -> None:
-    edit(copy, lambda m: m["spec"]["labels"].__setitem__(2, "glad"), sign=False)
+def test_engine_settings_are_read(write_tiny_bundle: WriteBundle) -> None:
+    loaded = load_bundle(write_tiny_bundle(engine={"dialect": "x86"}, temperature=1))
+    assert loaded.engine == {"dialect": "x86"}
+    assert loaded.temperature == 1.0
+
+
+def test_golden_cases(bundle: Path) -> None:
+    golden = load_bundle(bundle).golden()
+    (no_voice, faces), (mfcc, no_face) = golden.case(0), golden.case(1)
+    assert no_voice is None
+    assert no_face is None
+    assert faces is not None
+    np.testing.assert_array_equal(faces[::2], np.stack([golden.crops[0]] * 6))
+    assert mfcc is not None
+    assert mfcc.shape == (10, 113)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["spec"]["labels"].__setitem__(2, "glad"),
+        lambda m: m["engine"].update(inference_precision="bf16"),
+        lambda m: m.update(temperature=0.5),
+    ],
+    ids=["label", "engine", "temperature"],
+)
+def test_edited_manifest_is_noticed(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    edit(bundle, change, sign=False)
     with pytest.raises(BundleError, match="was edited"):
-        load_bundle(copy)
+        load_bundle(bundle)
 
 
-def test_changed_byte_in_the_graph_is_noticed(copy: Path) -> None:
-    data = bytearray((copy / "model.onnx").read_bytes())
+@pytest.mark.parametrize("name", ["encoder.onnx", "head.onnx"])
+def test_changed_byte_in_a_graph_is_noticed(bundle: Path, name: str) -> None:
+    data = bytearray((bundle / name).read_bytes())
     data[len(data) // 2] ^= 1
-    (copy / "model.onnx").write_bytes(data)
-    with pytest.raises(BundleError, match=r"model\.onnx was changed or damaged"):
-        load_bundle(copy)
+    (bundle / name).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{name} was changed or damaged"):
+        load_bundle(bundle)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden.npz"])
-def test_missing_file(copy: Path, name: str) -> None:
-    (copy / name).unlink()
+@pytest.mark.parametrize("name", ["encoder.onnx", "head.onnx", "golden.npz"])
+def test_missing_file(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
     with pytest.raises(BundleError, match="is missing"):
-        load_bundle(copy)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda m: m.update(format=99), "format 99 needs another version"),
+        (lambda m: m.update(format=1, graphs={"clip": "x"}), "format 1 needs another version"),
         (lambda m: m.pop("spec"), "incomplete"),
         (lambda m: m["spec"].update(fusion="xx"), "fusion must be"),
         (lambda m: m["spec"].update(unheard_of=1), "unknown field unheard_of"),
         (lambda m: m.update(target="abacus"), "can't run target abacus"),
-        (lambda m: m["graphs"].update(clip="../model.onnx"), "no hash of"),
+        (lambda m: m["graphs"].update(head="../head.onnx"), "no hash of"),
+        (lambda m: m["graphs"].pop("head"), "incomplete or malformed: 'head'"),
+        (lambda m: m.update(graphs=["encoder.onnx"]), "incomplete or malformed"),
+        (lambda m: m.pop("temperature"), "incomplete or malformed: 'temperature'"),
+        (lambda m: m.pop("engine"), "incomplete or malformed: 'engine'"),
+        (lambda m: m.update(engine="f32"), "engine settings aren't an object"),
         (lambda m: m["files"].update({"../x": {"sha256": "0"}}), "outside the bundle"),
         (lambda m: m["files"].pop("golden.npz"), "no hash of golden.npz"),
     ],
 )
 def test_manifest_that_cannot_be_honoured(
-    copy: Path, change: Callable[[dict[str, Any]], None], message: str
+    bundle: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
-    edit(copy, change)
-    with pytest.raises(BundleError, match=message):
-        load_bundle(copy)
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "temperature", [0, -1.5, float("nan"), float("inf"), "1", True, None, [1.0]]
+)
+def test_temperature_that_divides_nothing(bundle: Path, temperature: Any) -> None:
+    edit(bundle, lambda m: m.update(temperature=temperature))
+    with pytest.raises(BundleError, match="temperature must be a finite number above 0, not"):
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "another tool"}'])
@@ -96,9 +155,53 @@ def test_no_folder(tmp_path: Path) -> None:
         load_bundle(tmp_path / "nowhere")
 
 
-def test_golden_that_is_no_archive(copy: Path) -> None:
-    content = json.loads((copy / "manifest.json").read_text())
-    (copy / "golden.npz").write_bytes(b"PK nothing")
-    write_manifest(copy, {k: v for k, v in content.items() if k not in ("files", "digest")})
+def test_golden_that_is_no_archive(bundle: Path) -> None:
+    content = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "golden.npz").write_bytes(b"PK nothing")
+    write_manifest(bundle, {k: v for k, v in content.items() if k not in ("files", "digest")})
     with pytest.raises(BundleError, match="golden answers can't be read"):
-        load_bundle(copy).golden()
+        load_bundle(bundle).golden()
+
+
+class TestShipped:
+    """A copy of the package with a bundle in it, in a process that imports the copy."""
+
+    @pytest.fixture
+    def package(self, bundle: Path, tmp_path: Path) -> Path:
+        source = Path(mer_runtime.__file__).parent
+        ignored = shutil.ignore_patterns("bundles", "__pycache__")
+        copy = shutil.copytree(source, tmp_path / "site" / "mer_runtime", ignore=ignored)
+        shutil.copytree(bundle, copy / "bundles" / "tiny")
+        (copy / "bundles" / "no bundle").mkdir()
+        return copy
+
+    def run(self, package: Path, code: str, cwd: Path) -> str:
+        start = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n"
+        command = [sys.executable, "-c", f"{start}from mer_runtime.bundle import *\n{code}"]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def test_is_found_by_its_name(self, package: Path, tmp_path: Path) -> None:
+        (tmp_path / "cwd").mkdir()
+        code = "print(load_bundle('tiny').path); print(shipped_bundle('no bundle'))"
+        told = self.run(package, code, tmp_path / "cwd").splitlines()
+        assert told == [str(package / "bundles" / "tiny"), "None"]
+
+    def test_path_of_that_name_comes_first(self, package: Path, bundle: Path) -> None:
+        told = self.run(package, "print(load_bundle('tiny').path)", bundle.parent)
+        assert told == "tiny"
+
+    def test_unknown_name_is_told_what_ships(self, package: Path, tmp_path: Path) -> None:
+        code = "try: load_bundle('x')\nexcept mer_runtime.errors.BundleError as e: print(e)"
+        told = self.run(package, f"import mer_runtime.errors\n{code}", tmp_path)
+        assert told.startswith("x: there is no such bundle: make one with mer-export")
+        assert told.endswith("or take one that ships (tiny)")
+
+    @pytest.mark.parametrize("name", ["../tiny", "", ".", "unheard-of"])
+    def test_other_names_are_none(self, name: str) -> None:
+        assert shipped_bundle(name) is None
+
+    def test_every_one_in_this_tree_loads(self) -> None:
+        for name in list_shipped_bundles():
+            assert load_bundle(name).precision == "int8"

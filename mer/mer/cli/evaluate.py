@@ -75,7 +75,8 @@ def main(
 
     Gives the mean cross-entropy (loss), the percentage of right answers (prec1), of right
     answers among the five most probable (prec5), and the unweighted average recall (uar), with
-    95 % intervals: Wilson's for prec1 and prec5, by bootstrap over clips for uar. With
+    95 % intervals: Wilson's for prec1 and prec5, by bootstrap over clips for uar; and the
+    expected calibration error (ece) of the probabilities at the model's temperature. With
     --against, how far two models agree on the same clips: flips each way, McNemar's test, the
     interval of the difference.
 
@@ -144,6 +145,7 @@ def _format(evaluation: Evaluation) -> str:
     for name in ("prec1", "prec5", "uar"):
         low, high = intervals[name]
         lines.append(f"{name:5}  {getattr(scores, name):6.2f} %   95 %: {low:.2f} to {high:.2f}")
+    lines.append(f"ece    {evaluation.ece:6.2f} %   at temperature {evaluation.temperature:.3f}")
     width = max(len("class"), *map(len, evaluation.labels))
     lines += ["", f"{'class':{width}}  clips  recall  precision     f1"]
     for label, one in zip(evaluation.labels, scores.per_class, strict=True):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mer.cli.stages import StageBars
+from mer.errors import TrainingError
 from mer.protocols import PROTOCOL_NAMES
+from mer.qat import tune_model
 from mer.runs import Row
 from mer.training import TrainingSummary, train_model
 from mer_runtime.console import Command
@@ -22,8 +26,8 @@ from mer_runtime.spec import FUSIONS
 @click.option(
     "--fusion",
     type=click.Choice(FUSIONS),
-    required=True,
-    help="ia: intermediate attention; it: intermediate transformer; lt: late transformer.",
+    help="ia: intermediate attention; it: intermediate transformer; lt: late transformer. "
+    "Needed without --qat.",
 )
 @click.option(
     "--out",
@@ -35,60 +39,77 @@ from mer_runtime.spec import FUSIONS
 @click.option(
     "--protocol",
     type=click.Choice(PROTOCOL_NAMES),
-    default="paper",
-    show_default=True,
     help="paper: as published; reference: what the public code really does; "
-    "tuned: for small corpora and a frozen encoder.",
+    "tuned: for small corpora and a frozen encoder.  [default: paper; with --qat, the "
+    "checkpoint's]",
 )
 @click.option(
     "--encoder",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint, or of "
-    "a published EfficientFace.  [default: random; with --freeze, the shipped encoder]",
+    "a published EfficientFace.  [default: random; with --freeze encoder, the shipped one]",
 )
 @click.option(
     "--freeze",
-    type=click.Choice(["encoder"]),
-    help="Leave the encoder as it is: its features are computed once and kept in the cache, "
-    "which makes an epoch a matter of seconds.",
+    type=click.Choice(["encoder", "none"]),
+    help="encoder: leave it as it is; its features are computed once and kept in the cache, "
+    "which makes an epoch a matter of seconds.  [default: none; with --qat, as the checkpoint "
+    "was trained]",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="In place of the protocol's.")
+@click.option(
+    "--qat",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="Quantisation-aware fine-tuning: go on from this checkpoint, with weights and "
+    "activations rounded as an int8 engine rounds them.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="In place of the protocol's.  [default with --qat: 2]",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="In place of the protocol's.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="In place of the protocol's.",
+    help="In place of the protocol's, of which --qat takes a hundredth.",
 )
 @click.option("--weight-decay", type=click.FloatRange(min=0), help="In place of the protocol's.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
-    "--fold", type=click.IntRange(1, 5), help="Cross-validation fold; the default split without."
+    "--fold",
+    type=click.IntRange(1, 5),
+    help="Cross-validation fold; without, the default split or, with --qat, the checkpoint's.",
 )
 @click.option(
     "--num-heads",
     type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]),
-    default="1",
-    show_default=True,
-    help="Attention heads.",
+    help="Attention heads.  [default: 1]",
 )
 @click.option("--n-mfcc", type=click.IntRange(1, 128), help="Number of MFCCs.  [default: 10]")
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(cache: Path, out: Path, num_heads: str, as_json: bool, **options: Any) -> None:
+def main(cache: Path, out: Path, qat: Path | None, as_json: bool, **options: Any) -> None:
     """Train on CACHE (see mer-prepare): training actors teach, validation actors judge.
 
     Writes into RUN: best.safetensors (the epoch with the highest validation prec1),
     metrics.csv, curves.png (loss and prec1), run.json (every setting) and last.pt (for
     --resume). Stopped by Ctrl-C, the same command with --resume goes on where it was.
 
+    With --qat, tunes a trained checkpoint for int8 instead, at a hundredth of the learning rate.
+    Validation is then of the model rounded to int8, epoch 0 the checkpoint as it was, and
+    best.safetensors the float model of the epoch with the lowest loss, to be exported.
+
     \b
     Example:
       mer-train cache/ravdess --fusion ia --out runs/ia \\
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-eval runs/ia/best.safetensors cache/ravdess
+      mer-train cache/ravdess --qat runs/ia/best.safetensors --out runs/ia-qat
     """
+    train = _choose_training(qat, options)
     started = time.monotonic()
     labels = {"features": "Encoding faces", "training": "Training"}
     with StageBars(labels) as bars:
@@ -97,9 +118,7 @@ def main(cache: Path, out: Path, num_heads: str, as_json: bool, **options: Any) 
             labels["training"] = f"Epoch {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
 
-        summary = train_model(
-            cache, out, num_heads=int(num_heads), report=report, progress=bars.show, **options
-        )
+        summary = train(cache, out, report=report, progress=bars.show, **options)
     seconds = time.monotonic() - started
     if as_json:
         click.echo(json.dumps(_describe(summary, out, seconds)))
@@ -107,23 +126,59 @@ def main(cache: Path, out: Path, num_heads: str, as_json: bool, **options: Any) 
         click.echo(_format(summary, seconds))
 
 
+def _choose_training(qat: Path | None, options: dict[str, Any]) -> Callable[..., TrainingSummary]:
+    """The function to call, ``options`` changed to what it takes.
+
+    Raises:
+        TrainingError: an option doesn't go with --qat.
+    """
+    fixed = {name: options.pop(name) for name in ("encoder", "num_heads", "n_mfcc")}
+    if qat is not None:
+        for name, value in fixed.items():
+            if value is not None:
+                option = "--" + name.replace("_", "-")
+                raise TrainingError(f"--qat tunes {qat} as it is: leave {option} out")
+        return partial(tune_model, checkpoint=qat)
+    if options["fusion"] is None:
+        raise click.UsageError("Missing option '--fusion'.")
+    options["protocol"] = options["protocol"] or "paper"
+    return partial(train_model, **{**fixed, "num_heads": int(fixed["num_heads"] or 1)})
+
+
 def _describe(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, Any]:
     return {
         "run": str(out),
         "checkpoint": str(summary.checkpoint),
         "epochs": summary.epochs,
-        "best": {name: round(value, 6) for name, value in summary.best.items()},
+        "best": _rounded(summary.best),
+        "start": _rounded(summary.start) if summary.start else None,
+        "confidence": _rounded(summary.confidence.to_dict()),
         "seconds": round(seconds, 1),
     }
 
 
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in figures.items()}
+
+
 def _format(summary: TrainingSummary, seconds: float) -> str:
-    best = summary.best
+    best, confidence = summary.best, summary.confidence
+    lines = [
+        f"best of {summary.epochs} epochs is {best['epoch']}: validation {_format_row(best)} "
+        f"({seconds:.0f} s)",
+        f"temperature {confidence.temperature:.3f}: "
+        f"ECE {confidence.ece:.2f} % (without {confidence.ece_before:.2f} %)",
+        str(summary.checkpoint),
+    ]
+    if summary.start:
+        lines.insert(0, f"rounded to int8 before tuning: validation {_format_row(summary.start)}")
+    return "\n".join(lines)
+
+
+def _format_row(row: Row) -> str:
     return (
-        f"best of {summary.epochs} epochs is {best['epoch']}: "
-        f"validation prec1 {best['validation_prec1']:.1f} %, "
-        f"prec5 {best['validation_prec5']:.1f} %, loss {best['validation_loss']:.3f} "
-        f"({seconds:.0f} s)\n{summary.checkpoint}"
+        f"prec1 {row['validation_prec1']:.1f} %, prec5 {row['validation_prec5']:.1f} %, "
+        f"loss {row['validation_loss']:.3f}"
     )
 
 

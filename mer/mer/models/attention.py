@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 MLP_RATIO = 2
 
@@ -24,14 +25,15 @@ class CrossAttention(nn.Module):
 
     def scores(self, keys: Tensor, queries: Tensor) -> Tensor:
         """(B, Nk, key_dim), (B, Nq, query_dim) to softmax weights (B, heads, Nq, Nk)."""
-        k = self._heads(self.kv(keys).chunk(2, dim=-1)[0])
+        # Half of ``kv`` at a time, for ``ia`` never uses the values.
+        k = self._heads(functional.linear(keys, self.kv.weight[: self.kv.out_features // 2]))
         q = self._heads(self.q(queries))
         similarity: Tensor = (q @ k.transpose(-2, -1)) * self.scale
         return similarity.softmax(dim=-1)
 
     def forward(self, keys: Tensor, queries: Tensor) -> Tensor:
         """(B, Nk, key_dim), (B, Nq, query_dim) to (B, Nq, out_dim)."""
-        values = self._heads(self.kv(keys).chunk(2, dim=-1)[1])
+        values = self._heads(functional.linear(keys, self.kv.weight[self.kv.out_features // 2 :]))
         mixed = self.scores(keys, queries) @ values
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out

@@ -9,53 +9,100 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.bundle import Bundle
+from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
 from mer_runtime.errors import BundleError
+
+#: A tensor's shape as an engine tells it; None where it is free.
+Shape = tuple[int | None, ...]
 
 
 class Backend(Protocol):
-    """A loaded engine."""
+    """A bundle's two graphs, loaded into an engine."""
 
     @property
     def name(self) -> str:
         """Engine and version, such as ``onnxruntime 1.23.2``."""
         ...
 
-    def run(self, mfcc: NDArray[np.float32], faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Raw MFCCs (n_mfcc, T) and crops (frames, S, S, 3) to logits (classes,)."""
+    @property
+    def feature_width(self) -> int:
+        """F: how many numbers describe one crop."""
+        ...
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, S, S, 3), n from 1 to the spec's frames, to frame features (n, F)."""
+        ...
+
+    def classify(
+        self, mfcc: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Raw MFCCs (n_mfcc, T) and a window's features (frames, F) to logits (classes,)."""
         ...
 
 
 def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
-    """Load a bundle's graph into the engine it was made for.
+    """Load a bundle's graphs into the engine that they were made for.
 
     Args:
         threads: how many to compute with; by default, as many as this process may use.
 
     Raises:
-        BundleError: the engine refuses the graph, or this version has none for the target.
+        BundleError: the engine refuses a graph.
         MissingExtraError: the engine isn't installed.
     """
+    threads = threads or usable_cores()
     if bundle.target == "onnx":
         from mer_runtime.backends.onnx import OnnxBackend
 
-        return OnnxBackend(bundle, threads or usable_cores())
+        return OnnxBackend(bundle, threads)
     if bundle.target == "openvino":
         from mer_runtime.backends.openvino import OpenvinoBackend
 
-        return OpenvinoBackend(bundle, threads or usable_cores())
-    raise BundleError(bundle.path, f"this version has no engine for target {bundle.target}")
+        return OpenvinoBackend(bundle, threads)
+    from mer_runtime.backends.tensorrt import TensorrtBackend
+
+    return TensorrtBackend(bundle, threads)
 
 
-def check_inputs(bundle: Bundle, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare the input shapes that an engine found in a graph with the spec's.
+def check_shapes(bundle: Bundle, encoder: Mapping[str, Shape], head: Mapping[str, Shape]) -> int:
+    """Compare the inputs and outputs that an engine found in the graphs with the spec.
+
+    Args:
+        encoder, head: by name, the shape of every input and output of the graph.
+
+    Returns:
+        F, the width of frame features, as the head has it.
 
     Raises:
-        BundleError: they differ.
+        BundleError: a graph's inputs or outputs aren't the format's, or not the spec's.
     """
-    expected = {"mfcc": (1, *bundle.spec.audio.shape), "faces": (1, *bundle.spec.video.shape)}
-    if shapes != expected:
-        raise BundleError(bundle.path, f"the graph takes {shapes}, its spec says {expected}")
+    spec = bundle.spec
+    frames, *crop = spec.video.shape
+    width = head.get(FEATURES, (None,))[-1]
+    expected: dict[str, dict[str, Shape]] = {
+        "encoder": {FACES: (None, *crop), FEATURES: (None, width)},
+        "head": {
+            MFCC: (1, *spec.audio.shape),
+            FEATURES: (1, frames, width),
+            LOGITS: (1, len(spec.labels)),
+        },
+    }
+    for graph, found in (("encoder", encoder), ("head", head)):
+        if dict(found) != expected[graph]:
+            raise BundleError(
+                bundle.path,
+                f"its {graph} has {_describe(found)}, but the spec says "
+                f"{_describe(expected[graph])}: export the bundle again",
+            )
+    if width is None:
+        raise BundleError(bundle.path, f"its head leaves the width of {FEATURES} open")
+    return width
+
+
+def graph_error(bundle: Bundle, engine: str, error: Exception) -> BundleError:
+    """The error for a graph that an engine can't load, in one line."""
+    reason = " ".join(str(error).split())
+    return BundleError(bundle.path, f"{engine} can't load its graphs: {reason}")
 
 
 def usable_cores() -> int:
@@ -63,3 +110,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _describe(shapes: Mapping[str, Shape]) -> str:
+    sides = {
+        name: " x ".join("?" if size is None else str(size) for size in shape)
+        for name, shape in shapes.items()
+    }
+    return ", ".join(f"{name} ({shape})" for name, shape in sides.items()) or "nothing"

@@ -2,45 +2,72 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mer_runtime.backends import check_inputs
-from mer_runtime.bundle import Bundle
-from mer_runtime.errors import BundleError
+from mer_runtime.backends import Shape, check_shapes, graph_error
+from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
+#: Crops that go through the encoder at once. Few make better use of the processor's cache than a
+#: whole window (fp32 about a tenth faster, int8 the same) and need 55 MB less for activations.
+CROPS_AT_ONCE = 5
+#: The head takes about a millisecond; threads of its own would only compete with the encoder's.
+HEAD_THREADS = 1
 
 
 class OnnxBackend:
-    """A session with a fixed number of threads.
+    """Two sessions with a fixed number of threads each.
+
+    Args:
+        threads: for the encoder.
 
     Raises:
-        BundleError: ONNX Runtime can't load the graph, or its inputs aren't the spec's.
+        BundleError: ONNX Runtime can't load a graph, or its inputs aren't the spec's.
     """
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = LOG_ERRORS_ONLY
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(bundle.graph), options, providers=["CPUExecutionProvider"]
-            )
+            self._encoder = _open_session(bundle.encoder, threads)
+            self._head = _open_session(bundle.head, HEAD_THREADS)
         except Exception as error:  # its exceptions share no base class of its own
-            raise BundleError(bundle.path, f"ONNX Runtime can't load the graph: {error}") from error
-        inputs = self._session.get_inputs()
-        check_inputs(bundle, {node.name: tuple(node.shape) for node in inputs})
+            raise graph_error(bundle, "ONNX Runtime", error) from error
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+        self.feature_width = check_shapes(bundle, _shapes(self._encoder), _shapes(self._head))
 
-    @property
-    def name(self) -> str:
-        return f"onnxruntime {onnxruntime.__version__}"
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pieces = [
+            self._encoder.run([FEATURES], {FACES: faces[i : i + CROPS_AT_ONCE]})[0]
+            for i in range(0, len(faces), CROPS_AT_ONCE)
+        ]
+        return np.concatenate(pieces)
 
-    def run(self, mfcc: NDArray[np.float32], faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = self._session.run(["logits"], {"mfcc": mfcc[None], "faces": faces[None]})[0]
+    def classify(
+        self, mfcc: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        logits = self._head.run([LOGITS], {MFCC: mfcc[None], FEATURES: features[None]})[0]
         return np.asarray(logits[0], np.float32)
+
+
+def _open_session(graph: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = LOG_ERRORS_ONLY
+    # Planning by the first run's sizes takes its memory a second time and gains nothing.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def _shapes(session: Any) -> dict[str, Shape]:
+    """Every input and output; a dimension with a symbol is free."""
+    return {
+        node.name: tuple(size if isinstance(size, int) else None for size in node.shape)
+        for node in (*session.get_inputs(), *session.get_outputs())
+    }

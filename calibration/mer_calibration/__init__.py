@@ -1,0 +1,72 @@
+"""Post-training quantisation: from a float graph and a few clips to integers that answer alike.
+
+A quantised graph computes with 8-bit integers, each standing for a point of a grid. How fine the
+grid of an activation is, and what it cuts off, is decided here, in this order:
+
+1. ``observe`` runs the float graph on calibration clips and keeps a ``Histogram`` of every
+   activation.
+2. ``find_range`` chooses from a histogram what the grid covers: a wide range rounds coarsely, a
+   narrow one clips.
+3. ``Ranges`` keeps the choices, together with the hashes of the graphs and the clips they were
+   made from; ``Ranges.require`` refuses them for any other graph.
+4. ``asymmetric_grid``, ``symmetric_grid`` and ``weight_scales`` make the grids of a range and of
+   weights.
+5. ``place`` decides which tensors of a float graph are rounded, and ``quantise_graph`` writes them
+   down as Q/DQ pairs in one of the ``DIALECTS``; ``check_dialect`` refuses a graph that isn't of
+   its dialect. ``shorten_names`` and ``pack_constants`` make the file small.
+6. A ``Trial`` compares answers on a few windows. ``choose_ranges`` picks by it among methods, and
+   ``measure_sensitivity`` tells what each layer costs.
+7. ``compare_tensors`` measures the outcome layer by layer; ``format_layers`` prints it.
+
+It knows ONNX graphs and numpy arrays; of our packages it imports ``mer_runtime`` alone.
+"""
+
+from mer_calibration.dialects import DIALECTS, Dialect, check_dialect
+from mer_calibration.errors import CalibrationError, DialectError
+from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid, weight_scales
+from mer_calibration.histogram import Histogram
+from mer_calibration.layers import Layer, compare_tensors, format_layers, layers_to_dicts
+from mer_calibration.naming import shorten_names
+from mer_calibration.observation import Probe, observe
+from mer_calibration.observers import find_range
+from mer_calibration.packing import count_half_bytes, pack_constants
+from mer_calibration.placement import place
+from mer_calibration.quantisation import Quantised, quantise_graph
+from mer_calibration.ranges import METHODS, Method, Range, Ranges, hash_graph
+from mer_calibration.sensitivity import choose_ranges, measure_sensitivity
+from mer_calibration.trial import Trial, Window
+
+__all__ = [
+    "DIALECTS",
+    "METHODS",
+    "CalibrationError",
+    "Dialect",
+    "DialectError",
+    "Grid",
+    "Histogram",
+    "Layer",
+    "Method",
+    "Probe",
+    "Quantised",
+    "Range",
+    "Ranges",
+    "Trial",
+    "Window",
+    "asymmetric_grid",
+    "check_dialect",
+    "choose_ranges",
+    "compare_tensors",
+    "count_half_bytes",
+    "find_range",
+    "format_layers",
+    "hash_graph",
+    "layers_to_dicts",
+    "measure_sensitivity",
+    "observe",
+    "pack_constants",
+    "place",
+    "quantise_graph",
+    "shorten_names",
+    "symmetric_grid",
+    "weight_scales",
+]

@@ -1,0 +1,181 @@
+"""The QDQ dialects: which integers an engine wants, and the check that a graph speaks one."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from mer_calibration.errors import DialectError
+from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid
+from mer_calibration.placement import WEIGHTED
+
+DialectName = Literal["portable", "x86", "arm"]
+
+
+#: Still 4 bits of precision in float16.
+SMALLEST_HALF_SCALE = np.float32(2**-20)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a calibrated graph is written down.
+
+    Attributes:
+        activations: the integers of activations.
+        symmetric: their zero-point is 0; otherwise it may be any, and a rectifier's output has
+            the lowest, so that engines let rounding do the rectifier's work.
+        integer_bias: biases are int32 on the grid of their sums; otherwise they stay float.
+        integer_moves: data movement works on integers; otherwise it stands between pairs, for
+            engines that fuse pairs with what computes on either side.
+        half_scales: every scale is one that float16 holds, for graphs whose rest is float16.
+    """
+
+    name: DialectName
+    activations: Literal["uint8", "int8"]
+    symmetric: bool
+    integer_bias: bool
+    integer_moves: bool
+    half_scales: bool
+
+    def make_grid(self, low: float, high: float) -> Grid:
+        """The grid of an activation between ``low`` and ``high``.
+
+        Raises:
+            CalibrationError: as ``asymmetric_grid``.
+        """
+        if self.symmetric:
+            grid = symmetric_grid(low, high)
+        elif self.activations == "uint8":
+            grid = asymmetric_grid(low, high)
+        else:
+            wide = asymmetric_grid(low, high)
+            grid = Grid(wide.scale, wide.zero_point - 128, wide.low - 128, wide.high - 128)
+        if self.half_scales:
+            scale = round_to_half(np.array(grid.scale, np.float32))
+            grid = dataclasses.replace(grid, scale=float(scale))
+        return grid
+
+
+#: TensorRT 10 and 11, TensorRT-RTX: int8, zero-point 0, float bias (their parsers refuse int32).
+PORTABLE = Dialect(
+    "portable", "int8", symmetric=True, integer_bias=False, integer_moves=False, half_scales=True
+)
+#: ONNX Runtime on x86: uint8 activations and int8 weights are what its kernels multiply fastest.
+X86 = Dialect(
+    "x86", "uint8", symmetric=False, integer_bias=True, integer_moves=True, half_scales=False
+)
+#: ONNX Runtime on ARM: int8 times int8 (SDOT). A zero-point 0 would keep rectifiers, and with
+#: them most convolutions in float.
+ARM = Dialect(
+    "arm", "int8", symmetric=False, integer_bias=True, integer_moves=True, half_scales=False
+)
+DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM)}
+
+
+def round_to_half(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The next float32 scales that float16 holds too; upwards, so that no value is cut off."""
+    halves = np.maximum(scales, SMALLEST_HALF_SCALE).astype(np.float16)
+    above = np.nextafter(halves, np.float16(np.inf))
+    return np.where(halves < scales, above, halves).astype(np.float32)
+
+
+def check_dialect(model: ModelProto, dialect: Dialect) -> None:
+    """Refuse a graph with a Q or DQ that isn't of ``dialect``.
+
+    Engines accept some of what they then compute wrongly (TensorRT-RTX reads uint8 with
+    zero-point 0 as int8, and takes per-channel activations), so acceptance proves nothing.
+
+    Raises:
+        DialectError: names the tensor and what is wrong with it.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights, biases = _weights_and_biases(model)
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        tensor = node.input[0]
+        grid = _read_grid(node, constants)
+        if node.op_type == "DequantizeLinear" and node.output[0] in biases:
+            _check_bias(tensor, grid, dialect)
+        elif node.op_type == "DequantizeLinear" and tensor in constants:
+            _check_weight(tensor, grid, node.output[0] in weights)
+        else:
+            _check_activation(tensor, grid, dialect)
+
+
+@dataclass(frozen=True)
+class _WrittenGrid:
+    scale: NDArray[np.floating]
+    zero_point: NDArray[np.integer]
+    dtype: int
+
+
+def _weights_and_biases(model: ModelProto) -> tuple[set[str], set[str]]:
+    layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    weights = {node.input[1] for node in layers}
+    return weights, {node.input[2] for node in layers if len(node.input) > 2}
+
+
+def _read_grid(node: NodeProto, constants: dict[str, TensorProto]) -> _WrittenGrid:
+    tensor = node.input[0]
+    if any(name not in constants for name in node.input[1:]):
+        raise DialectError(tensor, "has a scale or zero-point that isn't constant")
+    scale = numpy_helper.to_array(constants[node.input[1]])
+    if len(node.input) > 2:
+        zero_point = constants[node.input[2]]
+        return _WrittenGrid(scale, numpy_helper.to_array(zero_point), zero_point.data_type)
+    if tensor not in constants:
+        raise DialectError(tensor, "has no zero-point, and so is uint8")
+    return _WrittenGrid(scale, np.zeros((), np.int32), constants[tensor].data_type)
+
+
+def _check_activation(tensor: str, grid: _WrittenGrid, dialect: Dialect) -> None:
+    wanted = TensorProto.UINT8 if dialect.activations == "uint8" else TensorProto.INT8
+    if grid.scale.size != 1:
+        raise DialectError(tensor, "is an activation with a scale for each channel")
+    if grid.dtype != wanted:
+        raise DialectError(
+            tensor,
+            f"is {_type_name(grid.dtype)}, where {dialect.name} has {dialect.activations}",
+        )
+    if dialect.symmetric and grid.zero_point.any():
+        raise DialectError(
+            tensor, f"has zero-point {int(grid.zero_point.flat[0])}, where {dialect.name} has 0"
+        )
+    _check_scale(tensor, grid)
+
+
+def _check_weight(tensor: str, grid: _WrittenGrid, used: bool) -> None:
+    if not used:
+        raise DialectError(tensor, "is a dequantised constant that no weighted layer takes")
+    if grid.dtype != TensorProto.INT8:
+        raise DialectError(tensor, f"is a weight of {_type_name(grid.dtype)}, not int8")
+    if grid.zero_point.any():
+        raise DialectError(tensor, "is a weight whose zero-point isn't 0")
+    if grid.scale.ndim != 1:
+        raise DialectError(tensor, "is a weight with one scale for all channels")
+    _check_scale(tensor, grid)
+
+
+def _check_bias(tensor: str, grid: _WrittenGrid, dialect: Dialect) -> None:
+    if not dialect.integer_bias:
+        raise DialectError(tensor, f"is a quantised bias, where {dialect.name} has float ones")
+    if grid.dtype != TensorProto.INT32 or grid.zero_point.any():
+        raise DialectError(tensor, "is a bias that isn't int32 with zero-point 0")
+    _check_scale(tensor, grid)
+
+
+def _check_scale(tensor: str, grid: _WrittenGrid) -> None:
+    scale = grid.scale.astype(np.float64)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise DialectError(tensor, "has a scale that isn't a positive number")
+
+
+def _type_name(data_type: int) -> str:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).name

@@ -1,0 +1,193 @@
+"""Channels of one tensor share a grid: scale them alike first, by powers of two, which is exact.
+
+A rectifier passes a positive factor on, so a channel may be divided by it where it is computed
+and multiplied by it in the weights that read it (Nagel et al., ICCV 2019, section 4.1). The float
+graph's answers stay the same to the last bit; a channel that was lost in a coarse grid isn't any
+more. Channels are followed through slices, concatenations and pools to all their readers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from mer_calibration.observation import Feed, Probe
+from mer_calibration.placement import WeightedLayer, find_layers
+
+#: Largest power of two that a channel is scaled by, either way.
+MOST_EXPONENT = 12
+
+#: Of a layer, by its weight's name: each output channel is divided by 2 to this power.
+Exponents = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """An output channel of a layer."""
+
+    layer: str
+    index: int
+
+
+class _Flow:
+    """Where the output channels of convolutions go."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.layers = {layer.node: layer for layer in find_layers(model)}
+        self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.carried: dict[str, list[_Channel | None]] = {}
+        self.fixed: set[_Channel] = set()
+        self.readers: dict[_Channel, list[tuple[WeightedLayer, int]]] = {}
+        rectified = {layer.output: layer for layer in self.layers.values()}
+        for node in model.graph.node:
+            self._follow(node, rectified)
+        for value in model.graph.output:
+            self._fix(value.name)
+
+    def _follow(self, node: NodeProto, rectified: Mapping[str, WeightedLayer]) -> None:
+        layer = self.layers.get(node.name)
+        output = node.output[0]
+        if layer is not None and layer.op_type == "Conv":
+            for i, channel in enumerate(self.carried.get(layer.data, [])):
+                if channel is not None:
+                    self.readers.setdefault(channel, []).append((layer, i))
+            count = len(self.constants[layer.weight])
+            self.carried[output] = [_Channel(layer.name, i) for i in range(count)]
+        elif (node.op_type == "Relu" and output in rectified) or node.op_type == "MaxPool":
+            self._carry(node.input[0], output)
+        elif node.op_type == "Slice" and node.input[0] in self.carried:
+            self._slice(node)
+        elif node.op_type == "Split" and node.input[0] in self.carried:
+            self._split(node)
+        elif node.op_type == "Concat" and all(name in self.carried for name in node.input):
+            if _attribute(node, "axis") == 1:
+                self.carried[output] = [c for name in node.input for c in self.carried[name]]
+            else:
+                self._join(node)
+        else:
+            for name in node.input:
+                self._fix(name)
+
+    def _carry(self, source: str, output: str) -> None:
+        if source in self.carried:
+            self.carried[output] = self.carried[source]
+
+    def _slice(self, node: NodeProto) -> None:
+        starts, ends, axes = (self.constants[name].tolist() for name in node.input[1:4])
+        channels = self.carried[node.input[0]]
+        for start, end, axis in zip(starts, ends, axes, strict=True):
+            if axis == 1:
+                channels = channels[start:end]
+        self.carried[node.output[0]] = channels
+
+    def _split(self, node: NodeProto) -> None:
+        channels, at = self.carried[node.input[0]], 0
+        if _attribute(node, "axis") != 1:
+            self.carried.update(dict.fromkeys(node.output, channels))
+            return
+        for name, size in zip(node.output, self.constants[node.input[1]].tolist(), strict=True):
+            self.carried[name] = channels[at : at + size]
+            at += size
+
+    def _join(self, node: NodeProto) -> None:
+        """Side by side in space: one channel for several, so none may be scaled."""
+        for name in node.input:
+            self._fix(name)
+        self.carried[node.output[0]] = [None] * len(self.carried[node.input[0]])
+
+    def _fix(self, name: str) -> None:
+        self.fixed.update(c for c in self.carried.get(name, []) if c is not None)
+
+
+def measure_peaks(
+    model: ModelProto, feeds: Iterable[Feed], *, threads: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Largest magnitude (channels,) of each convolution's output channels, by weight's name.
+
+    Raises:
+        CalibrationError: a sample doesn't fit the graph.
+    """
+    layers = [layer for layer in find_layers(model) if layer.op_type == "Conv"]
+    probe = Probe(model, [layer.output for layer in layers], threads=threads)
+    peaks: dict[str, NDArray[np.float32]] = {}
+    for feed in feeds:
+        values = probe.read(feed)
+        for layer in layers:
+            value = np.abs(values[layer.output])
+            seen = value.max(axis=tuple(i for i in range(value.ndim) if i != 1))
+            peaks[layer.name] = np.maximum(peaks.get(layer.name, seen), seen)
+    return peaks
+
+
+def find_exponents(model: ModelProto, peaks: Mapping[str, NDArray[np.float32]]) -> Exponents:
+    """Choose each channel's factor: between what its grid and what its readers' weights want.
+
+    Where depthwise convolutions alone read a channel, all channels get the same peak, for their
+    weights have a scale a channel. Elsewhere the geometric mean of both interests is taken.
+    """
+    flow = _Flow(model)
+    found = {}
+    for layer in flow.layers.values():
+        if layer.op_type != "Conv":
+            continue
+        largest = float(peaks[layer.name].max())
+        exponents = []
+        for i, peak in enumerate(peaks[layer.name].tolist()):
+            channel = _Channel(layer.name, i)
+            readers = flow.readers.get(channel, [])
+            free = channel not in flow.fixed and readers and peak > 0
+            exponents.append(_exponent(peak / largest, readers, flow) if free else 0)
+        found[layer.name] = tuple(exponents)
+    return found
+
+
+def equalise(model: ModelProto, exponents: Exponents) -> ModelProto:
+    """``model`` with channels scaled; it computes the same, up to denormals."""
+    flow = _Flow(model)
+    scaled = {name: value.copy() for name, value in flow.constants.items()}
+    for layer in flow.layers.values():
+        for i, exponent in enumerate(exponents.get(layer.name, ())):
+            if not exponent:
+                continue
+            scaled[layer.weight][i] = np.ldexp(scaled[layer.weight][i], -exponent)
+            if layer.bias:
+                scaled[layer.bias][i] = np.ldexp(scaled[layer.bias][i], -exponent)
+            for reader, column in flow.readers[_Channel(layer.name, i)]:
+                weight = scaled[reader.weight]
+                part = weight[column] if _is_depthwise(weight) else weight[:, column]
+                part[...] = np.ldexp(part, exponent)
+    equal = ModelProto()
+    equal.CopyFrom(model)
+    for tensor in equal.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(scaled[tensor.name], tensor.name))
+    return equal
+
+
+def _exponent(share: float, readers: list[tuple[WeightedLayer, int]], flow: _Flow) -> int:
+    """For a channel whose peak is ``share`` of the tensor's."""
+    dense = [
+        (flow.constants[layer.weight], column)
+        for layer, column in readers
+        if not _is_depthwise(flow.constants[layer.weight])
+    ]
+    wanted = math.log2(share)
+    if dense:
+        columns = max(
+            float(np.abs(weight[:, column]).max()) / float(np.abs(weight).max())
+            for weight, column in dense
+        )
+        wanted = 0.5 * (wanted - math.log2(max(columns, 2.0**-MOST_EXPONENT)))
+    return max(-MOST_EXPONENT, min(MOST_EXPONENT, round(wanted)))
+
+
+def _is_depthwise(weight: NDArray[np.generic]) -> bool:
+    return weight.shape[1] == 1
+
+
+def _attribute(node: NodeProto, name: str) -> int:
+    return int(next((a.i for a in node.attribute if a.name == name), 0))

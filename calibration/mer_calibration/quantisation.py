@@ -1,0 +1,84 @@
+"""A float graph and the ranges of its tensors to a quantised graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from mer_calibration.dialects import Dialect
+from mer_calibration.errors import CalibrationError
+from mer_calibration.grid import Grid
+from mer_calibration.placement import Placement, place
+from mer_calibration.qdq import write_qdq
+from mer_calibration.ranges import Range
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised graph.
+
+    Attributes:
+        model: with the float graph's tensor names, and ``_q`` and ``_dq`` behind them.
+        placement: what is on integers in it.
+        rounded: for each output of a quantised layer, the tensor that holds it dequantised,
+            where there is one.
+    """
+
+    model: ModelProto
+    placement: Placement
+    rounded: Mapping[str, str]
+
+
+def quantise_graph(
+    model: ModelProto,
+    ranges: Mapping[str, Range],
+    dialect: Dialect,
+    keep_float: Collection[str] = (),
+    pixel_means: Sequence[float] = (),
+) -> Quantised:
+    """Put ``model``, a float graph, on integers in ``dialect``.
+
+    Args:
+        ranges: for each source tensor of the graph's placement.
+        keep_float: names of layers that stay float.
+        pixel_means: average pixel of each colour, 0 to 255; see ``write_qdq``.
+
+    Raises:
+        CalibrationError: a tensor has no range.
+        DialectError: what came out isn't of ``dialect``.
+    """
+    placement = place(model, keep_float)
+    grids = choose_grids(placement, ranges, dialect)
+    written = write_qdq(model, placement, grids, dialect, pixel_means)
+    tensors = {name for node in written.graph.node for name in node.output}
+    rounded = {
+        layer.output: f"{layer.output}_dq"
+        for layer in placement.layers
+        if f"{layer.output}_dq" in tensors
+    }
+    return Quantised(written, placement, rounded)
+
+
+def choose_grids(
+    placement: Placement, ranges: Mapping[str, Range], dialect: Dialect
+) -> dict[str, Grid]:
+    """One grid for the sources of each group: it covers the ranges of them all.
+
+    Raises:
+        CalibrationError: a tensor has no range.
+    """
+    grids: dict[str, Grid] = {}
+    for group in placement.groups:
+        if group.pixels:
+            continue
+        missing = [source for source in group.sources if source not in ranges]
+        if missing:
+            raise CalibrationError(
+                f"tensor '{missing[0]}' has no range: calibrate again on this graph"
+            )
+        low = min(ranges[source].low for source in group.sources)
+        high = max(ranges[source].high for source in group.sources)
+        grids.update(dict.fromkeys(group.sources, dialect.make_grid(low, high)))
+    return grids

@@ -1,0 +1,136 @@
+"""Which method suits which tensor, and which layers cost the answer most: both are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from mer_calibration.dialects import Dialect
+from mer_calibration.histogram import Histogram
+from mer_calibration.observers import find_range
+from mer_calibration.placement import Group, find_layers, place
+from mer_calibration.quantisation import quantise_graph
+from mer_calibration.ranges import METHODS, Method, Range
+from mer_calibration.trial import Trial
+
+#: How many of the groups that cost most get a method of their own, where that helps ...
+REFINED_GROUPS = 6
+#: ... by at least this share of the error; less is chance.
+LEAST_GAIN = 0.02
+
+GraphRanges = dict[str, dict[str, Range]]
+
+
+@dataclass(frozen=True)
+class LayerKey:
+    """A layer of one of the graphs (``encoder`` or ``head``)."""
+
+    graph: str
+    layer: str
+
+
+def choose_ranges(
+    trial: Trial,
+    histograms: Mapping[str, Mapping[str, Histogram]],
+    dialect: Dialect,
+    *,
+    step: Callable[[], None] = lambda: None,
+) -> GraphRanges:
+    """The method whose ranges answer most like the float graphs; another one for single groups.
+
+    Args:
+        histograms: by graph and tensor, of all sources of the graphs' placements.
+        step: called after each of the ``count_choices()`` trials.
+    """
+    candidates = {method: _all_ranges(histograms, method) for method in METHODS}
+    errors: dict[Method, float] = {}
+    for method, ranges in candidates.items():
+        errors[method] = _error(trial, ranges, dialect)
+        step()
+    best = min(METHODS, key=errors.__getitem__)
+    chosen, error = candidates[best], errors[best]
+    for graph, group in _largest_groups(trial, chosen):
+        for method in METHODS:
+            if method == best:
+                continue
+            changed = {name: dict(ranges) for name, ranges in chosen.items()}
+            changed[graph].update({s: candidates[method][graph][s] for s in group.sources})
+            found = _error(trial, changed, dialect)
+            step()
+            if found < (1 - LEAST_GAIN) * error:
+                chosen, error = changed, found
+    return chosen
+
+
+def count_choices() -> int:
+    """How many trials ``choose_ranges`` makes at most."""
+    return len(METHODS) + REFINED_GROUPS * (len(METHODS) - 1)
+
+
+def measure_sensitivity(
+    trial: Trial,
+    ranges: Mapping[str, Mapping[str, Range]],
+    dialect: Dialect,
+    *,
+    step: Callable[[], None] = lambda: None,
+) -> dict[LayerKey, float]:
+    """Each layer's share of the logits' error, in percent, most first.
+
+    Measured with that layer alone on integers, its inputs and output included.
+
+    Args:
+        step: called after each layer.
+    """
+    errors: dict[LayerKey, float] = {}
+    for graph, model in _graphs(trial).items():
+        layers = place(model).layers
+        names = {layer.name for layer in find_layers(model)}
+        for layer in layers:
+            others = names - {layer.name}
+            alone = quantise_graph(model, ranges[graph], dialect, others, trial.pixel_means).model
+            errors[LayerKey(graph, layer.name)] = trial.error(
+                *(alone if name == graph else None for name in ("encoder", "head"))
+            )
+            step()
+    total = sum(errors.values()) or 1.0
+    ordered = sorted(errors, key=lambda key: -errors[key])
+    return {key: 100 * errors[key] / total for key in ordered}
+
+
+def _graphs(trial: Trial) -> dict[str, ModelProto]:
+    return {"encoder": trial.encoder, "head": trial.head}
+
+
+def _all_ranges(histograms: Mapping[str, Mapping[str, Histogram]], method: Method) -> GraphRanges:
+    return {
+        graph: {
+            tensor: find_range(histogram, method, symmetric=False)
+            for tensor, histogram in tensors.items()
+        }
+        for graph, tensors in histograms.items()
+    }
+
+
+def _error(trial: Trial, ranges: GraphRanges, dialect: Dialect) -> float:
+    pair = (
+        quantise_graph(model, ranges[graph], dialect, (), trial.pixel_means).model
+        for graph, model in _graphs(trial).items()
+    )
+    return trial.error(*pair)
+
+
+def _largest_groups(trial: Trial, ranges: GraphRanges) -> list[tuple[str, Group]]:
+    """Groups whose choice matters most: those that cut most off, relative to what was seen."""
+    scored = []
+    for graph, model in _graphs(trial).items():
+        for group in place(model).groups:
+            if group.pixels:
+                continue
+            found = [ranges[graph][source] for source in group.sources]
+            seen = max(max(one.seen_high, -one.seen_low) for one in found)
+            kept = max(max(one.high, -one.low) for one in found)
+            scored.append((kept / seen if seen else 1.0, graph, group))
+    scored.sort(key=lambda entry: entry[0])
+    return [(graph, group) for _, graph, group in scored[:REFINED_GROUPS]]

@@ -1,0 +1,119 @@
+"""What quantisation does to the answer: logits of candidates against those of the float graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from mer_calibration.errors import CalibrationError
+from mer_calibration.observation import LOG_ERRORS_ONLY
+
+
+@dataclass(frozen=True)
+class Window:
+    """One input of the two graphs.
+
+    Attributes:
+        mfcc: (n_mfcc, T) float32; zeros where the voice is missing.
+        crops: (k, S, S, 3) uint8, k at least 1; the window's frames show each of them equally
+            long. Few crops make a trial quick, and neighbouring frames look alike anyway.
+    """
+
+    mfcc: NDArray[np.float32]
+    crops: NDArray[np.uint8]
+
+
+class Trial:
+    """Float encoder and head, and the windows on which candidates are compared with them.
+
+    Args:
+        pixel_means: what candidates are corrected by (``quantise_graph``).
+
+    Raises:
+        CalibrationError: there is no window, one doesn't fit the graphs, or ONNX Runtime can't
+            load a graph.
+    """
+
+    def __init__(
+        self,
+        encoder: ModelProto,
+        head: ModelProto,
+        windows: Sequence[Window],
+        *,
+        pixel_means: Sequence[float] = (),
+        threads: int | None = None,
+    ) -> None:
+        if not windows:
+            raise CalibrationError("there is no window to compare answers on: give at least one")
+        self.windows, self.threads, self.pixel_means = windows, threads, pixel_means
+        self.encoder, self.head = encoder, head
+        self._features = self._encode(encoder)
+        self.logits = self._classify(head, self._features)
+
+    def answer(self, encoder: ModelProto | None, head: ModelProto | None) -> NDArray[np.float32]:
+        """Logits (windows, classes) of a pair of candidates; None stands for the float graph.
+
+        Raises:
+            CalibrationError: ONNX Runtime can't load a graph.
+        """
+        features = self._features if encoder is None else self._encode(encoder)
+        return self._classify(self.head if head is None else head, features)
+
+    def error(self, encoder: ModelProto | None, head: ModelProto | None) -> float:
+        """Mean squared difference of logits from the float graphs'."""
+        difference = self.answer(encoder, head).astype(np.float64) - self.logits
+        return float(np.square(difference).mean())
+
+    def _encode(self, encoder: ModelProto) -> list[NDArray[np.float32]]:
+        session = open_session(encoder, self.threads)
+        return [
+            _run(session, {"faces": window.crops}, number)
+            for number, window in enumerate(self.windows, start=1)
+        ]
+
+    def _classify(
+        self, head: ModelProto, features: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        session = open_session(head, self.threads)
+        shapes = {node.name: node.shape for node in session.get_inputs()}
+        frames = int(shapes["features"][1])
+        logits = []
+        for number, (window, crops) in enumerate(zip(self.windows, features, strict=True), start=1):
+            shown = crops[np.arange(frames) * len(crops) // frames]
+            feed = {"mfcc": window.mfcc[None], "features": shown[None]}
+            logits.append(_run(session, feed, number)[0])
+        return np.stack(logits)
+
+
+def open_session(model: ModelProto, threads: int | None = None) -> Any:
+    """An ONNX Runtime session on the CPU, fully optimised.
+
+    Raises:
+        CalibrationError: it can't load the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = LOG_ERRORS_ONLY
+    options.inter_op_num_threads = 1
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions share no base class of its own
+        reason = " ".join(str(error).split())
+        raise CalibrationError(f"ONNX Runtime can't load the graph: {reason}") from error
+
+
+def _run(session: Any, feed: dict[str, NDArray[Any]], number: int) -> NDArray[np.float32]:
+    try:
+        return np.asarray(session.run(None, feed)[0], np.float32)
+    except Exception as error:  # its exceptions share no base class of its own
+        reason = " ".join(str(error).split())
+        raise CalibrationError(f"window {number} can't be run: {reason}") from error

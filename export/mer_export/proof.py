@@ -1,0 +1,130 @@
+"""A draft bundle put to the test: loaded from disk, compared with the float reference."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mer.confidence import fit_temperature
+from mer_export.gate import (
+    GateReport,
+    ModalityReport,
+    check_golden,
+    check_validation,
+)
+from mer_export.graphs import Graphs
+from mer_export.targets import save_graphs
+from mer_export.validation import Logits, ValidationSet, answer_engine
+from mer_runtime import Recognizer
+from mer_runtime.bundle import Golden, Target, write_golden, write_manifest
+from mer_runtime.cuda import Gpu
+from mer_runtime.engine_builder import EngineError, import_tensorrt
+from mer_runtime.errors import MissingExtraError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a bundle is compared with.
+
+    Attributes:
+        golden: golden inputs with the reference's answers.
+        tolerance: largest |Δlogit| from those.
+        clips, reference: validation clips and the reference's logits on them, or None.
+        max_drop: points of prec1 that may be lost.
+        temperature: the checkpoint's, which the bundle gets where there are no clips to fit on.
+    """
+
+    golden: Golden
+    tolerance: float
+    clips: ValidationSet | None
+    reference: Logits | None
+    max_drop: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came out: the golden set with the engine's answers, the report, the temperature."""
+
+    golden: Golden
+    report: GateReport
+    temperature: float
+
+
+@contextmanager
+def opened(
+    draft: Path, content: Mapping[str, Any], golden: Golden, stand_in: Graphs | None
+) -> Iterator[tuple[Recognizer, str]]:
+    """Load a draft as a device would; a stand-in where its engine can't run here.
+
+    Args:
+        content: the manifest's.
+        stand_in: graphs for ONNX Runtime that compute the same, for targets that need a GPU.
+
+    Yields:
+        The recogniser and what answers.
+    """
+    target: Target = content["target"]
+    if stand_in is None or _has_engine(target):
+        write_golden(draft, golden)
+        write_manifest(draft, content)
+        engine = Recognizer.load(draft)
+        yield engine, engine.backend.name
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = save_graphs(dict(stand_in.items()), folder)
+        write_golden(folder, golden)
+        write_manifest(
+            folder,
+            {**content, "target": "onnx", "graphs": files, "engine": {}, "face_detector": None},
+        )
+        engine = Recognizer.load(folder)
+        yield engine, f"{engine.backend.name} on the same graphs ({target} was not run)"
+
+
+def prove(
+    engine: Recognizer, name: str, evidence: Evidence, progress: Progress | None = None
+) -> Proof:
+    """Compare an engine with the float reference.
+
+    Raises:
+        GateError: it differs by more than is allowed.
+    """
+    golden, on_golden = check_golden(evidence.golden, engine.infer, evidence.tolerance)
+    if evidence.clips is None or evidence.reference is None:
+        return Proof(golden, GateReport("golden", name, on_golden), evidence.temperature)
+    answers = answer_engine(engine, evidence.clips, progress)
+    targets = evidence.clips.targets
+    temperature = fit_temperature(answers["both"], targets)
+    reports: list[ModalityReport] = [
+        check_validation(
+            modality,
+            evidence.reference[modality],
+            logits,
+            targets,
+            temperature=temperature,
+            max_drop=evidence.max_drop,
+        )
+        for modality, logits in answers.items()
+    ]
+    report = GateReport("validation", name, on_golden, tuple(reports), evidence.max_drop)
+    return Proof(golden, report, temperature)
+
+
+def _has_engine(target: Target) -> bool:
+    """Whether a target of TensorRT's can run on this machine."""
+    if target not in ("tensorrt", "tensorrt-rtx"):
+        return True
+    try:
+        import_tensorrt(target)
+        Gpu()
+    except (MissingExtraError, EngineError):
+        return False
+    return True

@@ -1,0 +1,31 @@
+"""Where the ranges of an export without a corpus come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mer_calibration import CalibrationError, Ranges
+
+#: In a bundle: what it was quantised with.
+RANGES_FILE = "ranges.json"
+
+
+def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
+    """Read the ranges ``given``, else those that ship with a checkpoint or lie beside it.
+
+    Beside ``best.safetensors`` that is ``best.ranges.json``.
+
+    Raises:
+        CalibrationError: there are none, or they can't be read.
+    """
+    if given is not None:
+        path = Path(given)
+        return Ranges.read(path / RANGES_FILE if path.is_dir() else path)
+    beside = checkpoint.with_name(f"{checkpoint.stem}.ranges.json")
+    if beside.is_file():
+        return Ranges.read(beside)
+    raise CalibrationError(
+        f"int8 needs the ranges of {checkpoint}'s activations: give a corpus to calibrate on "
+        "(--calibration CACHE, made with mer-prepare) or the ranges of an earlier export "
+        "(--ranges FILE), or take --precision fp32"
+    )

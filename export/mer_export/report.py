@@ -1,0 +1,145 @@
+"""What an export made, as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mer_calibration import Layer, format_layers, layers_to_dicts
+from mer_export.gate import GateReport
+from mer_export.timing import Timing
+from mer_runtime.bundle import Precision, Target
+
+#: What comes after an export, by target.
+NEXT_STEPS: dict[Target, str] = {
+    "onnx": "next: mer-run {bundle} CLIP",
+    "openvino": "next, where the extra openvino is: mer-run {bundle} CLIP",
+    "tensorrt": "next: copy {bundle} to the device; mer-run {bundle} CLIP builds its engines at "
+    "first use",
+    "tensorrt-rtx": "next, on a PC with a GPU of compute capability 8.0 or more: "
+    "mer-run {bundle} CLIP",
+}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made.
+
+    Attributes:
+        bundle: the folder.
+        size: bytes of all its files.
+        graph_size: bytes of the files that the engine loads.
+        gate: what was compared, and how well it agreed.
+        temperature: what logits are divided by before softmax.
+        layers: the calibration's report per layer, where one was made.
+        float_layers: layers that went back to float so that the gate held.
+        timing: None where the target's engine wasn't run.
+        face_detector: whether a YuNet file is in it.
+    """
+
+    bundle: Path
+    target: Target
+    precision: Precision
+    size: int
+    graph_size: int
+    gate: GateReport
+    temperature: float
+    layers: tuple[Layer, ...]
+    float_layers: tuple[str, ...]
+    timing: Timing | None
+    face_detector: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data: what ``mer-export --json`` prints."""
+        return {
+            "bundle": str(self.bundle),
+            "target": self.target,
+            "precision": self.precision,
+            "size": self.size,
+            "graph_size": self.graph_size,
+            "gate": self.gate.to_dict(),
+            "temperature": self.temperature,
+            "layers": layers_to_dicts(self.layers),
+            "float_layers": list(self.float_layers),
+            "timing": self.timing.to_dict() if self.timing else None,
+            "advice": self.advice(),
+            "face_detector": self.face_detector,
+        }
+
+    def advice(self) -> str | None:
+        """What to take instead, where the bundle is no faster than float32 on its engine."""
+        if self.timing is None or self.timing.gains or self.precision == "fp32":
+            return None
+        return (
+            f"{self.precision} is no faster than fp32 with {self.gate.engine} here: "
+            f"take --precision fp32, or --target openvino, which gains more on CPUs"
+        )
+
+    def format(self) -> str:
+        """Five lines, and where there was a corpus a table."""
+        golden, timing = self.gate.golden, self.timing
+        detector = "YuNet inside" if self.face_detector else "no face detector inside"
+        lines = [
+            f"Exported {self.target} {self.precision} to {self.bundle}",
+            f"  graphs {self.graph_size / 1e6:.2f} MB, bundle {self.size / 1e6:.1f} MB, {detector}",
+            f"  gate: {golden.cases} golden inputs answered by {self.gate.engine}, "
+            f"max |Δlogit| {golden.max_difference:.1e} (at most {golden.tolerance:g}), "
+            f"same label in {golden.agreement:.0f} %",
+        ]
+        lines += [f"  {line}" for line in self._format_validation()]
+        if timing is not None:
+            against = [f"{timing.pytorch:.1f} ms in PyTorch"]
+            if timing.engine_fp32 is not None:
+                against.insert(0, f"{timing.engine_fp32:.1f} ms in fp32")
+            lines.append(
+                f"  a window takes {timing.engine:.1f} ms, {', '.join(against)} "
+                f"(medians, {timing.threads} threads)"
+            )
+        if self.float_layers:
+            lines.append(f"  left in float, so that the gate holds: {', '.join(self.float_layers)}")
+        advice = self.advice()
+        if advice:
+            lines.append(f"  {advice}")
+        lines.append("  " + NEXT_STEPS[self.target].format(bundle=self.bundle))
+        return "\n".join(lines)
+
+    def format_layers(self) -> str:
+        """The calibration's table per layer."""
+        return format_layers(self.layers)
+
+    def _format_validation(self) -> list[str]:
+        if not self.gate.modalities:
+            return []
+        heads = (
+            "validation", "prec1 float", self.precision, "prec5 float", self.precision, "agree",
+            "flips", "p", "95 % of Δprec1", "max|Δ|", "mean|Δ|", "ECE float", self.precision,
+        )  # fmt: skip
+        rows: list[tuple[str, ...]] = [heads]
+        for one in self.gate.modalities:
+            paired = one.comparison
+            rows.append(
+                (
+                    one.modality,
+                    f"{one.prec1_float:.2f}",
+                    f"{one.prec1:.2f}",
+                    f"{one.prec5_float:.2f}",
+                    f"{one.prec5:.2f}",
+                    f"{paired.agreement:.2f}",
+                    f"+{paired.only_a} -{paired.only_b}",
+                    f"{paired.mcnemar_p:.2f}",
+                    f"{paired.interval[0]:+.2f} to {paired.interval[1]:+.2f}",
+                    f"{paired.max_logit_difference:.2f}",
+                    f"{paired.mean_logit_difference:.3f}",
+                    f"{one.ece_float:.1f}",
+                    f"{one.ece:.1f}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]

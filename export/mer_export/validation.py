@@ -1,0 +1,100 @@
+"""The float model's and an engine's answers on the validation actors' clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mer import Checkpoint
+from mer.cache import Cache
+from mer.dataset import read_crops, read_targets
+from mer.models import Standardiser
+from mer_runtime.recognizer import Recognizer
+from mer_runtime.spec import Spec
+
+#: What is fed: both modalities, and each alone with the other one missing.
+MODALITIES = ("both", "audio", "video")
+
+Logits = dict[str, NDArray[np.float32]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One window of the cache: raw MFCCs (n_mfcc, T) and crops (frames, S, S, 3)."""
+
+    mfcc: NDArray[np.float32]
+    crops: NDArray[np.uint8]
+
+
+class ValidationSet:
+    """The validation actors' clips in a cache.
+
+    Raises:
+        CacheError: the cache was prepared otherwise than the model needs.
+        CorpusError: none of its actors is for validation.
+    """
+
+    def __init__(self, cache: Cache, spec: Spec) -> None:
+        cache.require(spec)
+        self.cache, self.spec = cache, spec
+        self.rows = cache.select("validation")
+        self.targets: NDArray[np.int64] = read_targets(cache, self.rows, spec)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Clip]:
+        for row in self.rows:
+            yield Clip(
+                self.cache.mfcc(row, self.spec.audio),
+                np.ascontiguousarray(read_crops(self.cache, row, self.spec)),
+            )
+
+
+@torch.inference_mode()
+def answer_float(
+    checkpoint: Checkpoint, clips: ValidationSet, progress: Progress | None = None
+) -> Logits:
+    """The PyTorch network's logits (clips, classes), by modality."""
+    model, spec = checkpoint.model, checkpoint.spec
+    standardiser = Standardiser(spec)
+    black = np.zeros((1, *spec.video.shape[1:]), np.uint8)
+    silence = standardiser.audio(torch.zeros(1, *spec.audio.shape))
+
+    def encode(crops: NDArray[np.uint8]) -> torch.Tensor:
+        return model.encode(standardiser.video(torch.from_numpy(crops)[None]))
+
+    no_face = encode(black).expand(-1, spec.video.frames, -1)
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
+    for done, clip in enumerate(clips, start=1):
+        voice, face = standardiser.audio(torch.from_numpy(clip.mfcc)[None]), encode(clip.crops)
+        fed = {"both": (voice, face), "audio": (voice, no_face), "video": (silence, face)}
+        for name, (audio, features) in fed.items():
+            rows[name].append(model.head(audio, features)[0].numpy())
+        if progress:
+            progress(done, len(clips))
+    return _stack(rows)
+
+
+def answer_engine(
+    recognizer: Recognizer, clips: ValidationSet, progress: Progress | None = None
+) -> Logits:
+    """A bundle's logits (clips, classes), by modality; one window at a time, as on a device."""
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
+    for done, clip in enumerate(clips, start=1):
+        features = recognizer.encode(clip.crops)
+        rows["both"].append(recognizer.classify(clip.mfcc, features))
+        rows["audio"].append(recognizer.classify(clip.mfcc, None))
+        rows["video"].append(recognizer.classify(None, features))
+        if progress:
+            progress(done, len(clips))
+    return _stack(rows)
+
+
+def _stack(rows: Mapping[str, list[NDArray[np.float32]]]) -> Logits:
+    return {name: np.stack(logits) for name, logits in rows.items()}

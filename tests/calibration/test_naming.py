@@ -1,0 +1,58 @@
+"""Short names change no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto
+
+from mer_calibration import DIALECTS, Quantised, check_dialect, shorten_names
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_same_answers(
+    net: ModelProto,
+    feeds: list[Any],
+    quantise: Callable[..., Quantised],
+    run_onnx: Callable[..., Any],
+    dialect: str,
+) -> None:
+    model = quantise(net, feeds, dialect).model
+    before = model.SerializeToString()
+    short = shorten_names(model)
+    assert model.SerializeToString() == before
+    onnx.checker.check_model(short, full_check=True)
+    check_dialect(short, DIALECTS[dialect])  # type: ignore[index]
+    assert np.array_equal(run_onnx(model, feeds[0]), run_onnx(short, feeds[0]))
+    assert [v.name for v in short.graph.input] == ["faces"]
+    assert [v.name for v in short.graph.output] == ["fc"]
+    inner = {name for node in short.graph.node for name in (*node.input, *node.output)}
+    assert max(len(name) for name in inner - {"faces", "fc"}) <= 2
+    assert short.ByteSize() < 0.85 * model.ByteSize()
+
+
+def test_layers_keep_theirs(
+    net: ModelProto, feeds: list[Any], quantise: Callable[..., Quantised]
+) -> None:
+    """Profiles name nodes."""
+    for model in (net, quantise(net, feeds).model):
+        named = [node.name for node in shorten_names(model).graph.node if node.name]
+        assert named == ["stem", "left", "right", "join", "gate", "mix", "fc"]
+
+
+def test_inputs_left_out_stay_left_out(
+    graph_of: Callable[..., ModelProto], run_onnx: Callable[..., Any]
+) -> None:
+    model = graph_of(
+        [onnx.helper.make_node("Clip", ["x", "", "highest"], ["y"], "clip")],
+        {"highest": np.float32(1)},
+        {"x": (onnx.TensorProto.FLOAT, [2])},
+        {"y": [2]},
+    )
+    short = shorten_names(model)
+    assert short.graph.node[0].input[1] == ""
+    assert run_onnx(short, {"x": np.float32([-5, 5])}).tolist() == [-5, 1]
