@@ -15,7 +15,7 @@ from mer_calibration.errors import DialectError
 from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid
 from mer_calibration.placement import WEIGHTED
 
-DialectName = Literal["portable", "x86", "arm"]
+DialectName = Literal["portable", "x86", "arm", "openvino"]
 
 
 #: Still 4 bits of precision in float16.
@@ -27,7 +27,7 @@ class Dialect:
     """How a calibrated graph is written down.
 
     Attributes:
-        activations: the integers of activations.
+        activations: the integers of activations; ``either``: uint8 where no value is negative.
         symmetric: their zero-point is 0; otherwise it may be any, and a rectifier's output has
             the lowest, so that engines let rounding do the rectifier's work.
         integer_bias: biases are int32 on the grid of their sums; otherwise they stay float.
@@ -37,7 +37,7 @@ class Dialect:
     """
 
     name: DialectName
-    activations: Literal["uint8", "int8"]
+    activations: Literal["uint8", "int8", "either"]
     symmetric: bool
     integer_bias: bool
     integer_moves: bool
@@ -49,7 +49,10 @@ class Dialect:
         Raises:
             CalibrationError: as ``asymmetric_grid``.
         """
-        if self.symmetric:
+        if self.activations == "either" and low >= 0:
+            wide = asymmetric_grid(0.0, high)
+            grid = Grid(wide.scale, 0, wide.low, wide.high)
+        elif self.symmetric:
             grid = symmetric_grid(low, high)
         elif self.activations == "uint8":
             grid = asymmetric_grid(low, high)
@@ -75,7 +78,11 @@ X86 = Dialect(
 ARM = Dialect(
     "arm", "int8", symmetric=False, integer_bias=True, integer_moves=True, half_scales=False
 )
-DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM)}
+#: OpenVINO on the CPU: zero-points cost its kernels time, the sign of a type doesn't.
+OPENVINO = Dialect(
+    "openvino", "either", symmetric=True, integer_bias=False, integer_moves=False, half_scales=False
+)
+DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM, OPENVINO)}
 
 
 def round_to_half(scales: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -136,10 +143,14 @@ def _read_grid(node: NodeProto, constants: dict[str, TensorProto]) -> _WrittenGr
 
 
 def _check_activation(tensor: str, grid: _WrittenGrid, dialect: Dialect) -> None:
-    wanted = TensorProto.UINT8 if dialect.activations == "uint8" else TensorProto.INT8
+    wanted = {
+        "uint8": (TensorProto.UINT8,),
+        "int8": (TensorProto.INT8,),
+        "either": (TensorProto.UINT8, TensorProto.INT8),
+    }[dialect.activations]
     if grid.scale.size != 1:
         raise DialectError(tensor, "is an activation with a scale for each channel")
-    if grid.dtype != wanted:
+    if grid.dtype not in wanted:
         raise DialectError(
             tensor,
             f"is {_type_name(grid.dtype)}, where {dialect.name} has {dialect.activations}",

@@ -105,12 +105,13 @@ class _Writer:
         elif grouped and self._is_move(node):  # what it puts out is on the grid already
             new.input.extend(self._rounded(name) for name in node.input)
             self.floats.update({name: name for name in node.output})
-        elif grouped and self._is_pixel_grid(self.group_of[node.output[0]]):
-            if self.dialect.integer_moves:
-                self.integers[node.output[0]] = node.input[0]  # the cast is the dequantiser's now
-                return
-            self.floats[node.output[0]] = node.output[0]  # pixels are on their grid anyway
-            new.input.extend(node.input)
+        elif (
+            grouped
+            and self.dialect.integer_moves
+            and self._is_pixel_grid(self.group_of[node.output[0]])
+        ):
+            self.integers[node.output[0]] = node.input[0]  # the cast is the dequantiser's now
+            return
         else:
             new.input.extend(self._rounded(name) for name in node.input)
         self.nodes.append(new)
@@ -123,8 +124,7 @@ class _Writer:
     def _after(self, name: str) -> None:
         """Quantise a tensor where it is a source."""
         group = self.group_of.get(name)
-        known = name in self.integers or name in self.floats
-        if group is None or name not in group.sources or known:
+        if group is None or name not in group.sources or name in self.integers:
             return
         scale, zero_point = self._grid_constants(group)
         self.nodes.append(
@@ -163,7 +163,7 @@ class _Writer:
 
     def _grid_constants(self, group: Group) -> tuple[str, str]:
         grid = self._grid(group)
-        dtype = np.dtype(self.dialect.activations)
+        dtype = grid.dtype
         scale = self._constant(f"{group.sources[0]}_scale", np.array(grid.scale, np.float32))
         zero_point = f"{group.sources[0]}_zero_point"
         return scale, self._constant(zero_point, np.array(grid.zero_point, dtype))

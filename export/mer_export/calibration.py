@@ -36,7 +36,7 @@ OBSERVED_CROPS = 3
 #: Clips from which the peaks of channels are taken.
 PEAK_CLIPS = 32
 #: Windows, and crops in each, on which answers are compared.
-TRIAL_WINDOWS, TRIAL_CROPS = 12, 3
+TRIAL_WINDOWS, TRIAL_CROPS = 24, 3
 #: What ranges are chosen with; they serve every dialect.
 DIALECT = DIALECTS["x86"]
 
@@ -217,10 +217,15 @@ class _Inputs:
             yield {"mfcc": self._mfcc(sample)[None], "features": features[None]}
 
     def windows(self) -> list[Window]:
+        """Every second one shows its face alone, where answers are the least certain."""
         shown = _spread(self.spec.video.frames, TRIAL_CROPS)
+        silence = np.zeros(self.spec.audio.shape, np.float32)
         return [
-            Window(self._mfcc(sample), np.ascontiguousarray(self._crops(sample)[shown]))
-            for sample in self.samples[:TRIAL_WINDOWS]
+            Window(
+                silence if i % 2 and sample.face else self._mfcc(sample),
+                np.ascontiguousarray(self._crops(sample)[shown]),
+            )
+            for i, sample in enumerate(self.samples[:TRIAL_WINDOWS])
         ]
 
     def _crops(self, sample: Sample) -> NDArray[np.uint8]:

@@ -193,6 +193,7 @@ class _Exporter:
             size=size,
             graph_size=graph_size,
             gate=proof.report,
+            clips=self.source.ranges.clips if self.source.ranges is not None else None,
             temperature=proof.temperature,
             layers=self.calibration.layers if self.calibration else (),
             float_layers=tuple(self.keep_float),

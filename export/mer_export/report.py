@@ -31,6 +31,7 @@ class ExportReport:
         size: bytes of all its files.
         graph_size: bytes of the files that the engine loads.
         gate: what was compared, and how well it agreed.
+        clips: how many clips int8's ranges come from; None for other precisions.
         temperature: what logits are divided by before softmax.
         layers: the calibration's report per layer, where one was made.
         float_layers: layers that went back to float so that the gate held.
@@ -44,6 +45,7 @@ class ExportReport:
     size: int
     graph_size: int
     gate: GateReport
+    clips: int | None
     temperature: float
     layers: tuple[Layer, ...]
     float_layers: tuple[str, ...]
@@ -59,6 +61,7 @@ class ExportReport:
             "size": self.size,
             "graph_size": self.graph_size,
             "gate": self.gate.to_dict(),
+            "clips": self.clips,
             "temperature": self.temperature,
             "layers": layers_to_dicts(self.layers),
             "float_layers": list(self.float_layers),
@@ -71,9 +74,10 @@ class ExportReport:
         """What to take instead, where the bundle is no faster than float32 on its engine."""
         if self.timing is None or self.timing.gains or self.precision == "fp32":
             return None
+        other = "" if self.target == "openvino" else ", or --target openvino, which gains more"
         return (
             f"{self.precision} is no faster than fp32 with {self.gate.engine} here: "
-            f"take --precision fp32, or --target openvino, which gains more on CPUs"
+            f"take --precision fp32{other}"
         )
 
     def format(self) -> str:
@@ -87,6 +91,9 @@ class ExportReport:
             f"max |Δlogit| {golden.max_difference:.1e} (at most {golden.tolerance:g}), "
             f"same label in {golden.agreement:.0f} %",
         ]
+        if self.clips is not None:
+            made = "made now" if self.layers else "of an earlier calibration"
+            lines.insert(2, f"  ranges {made}, on {self.clips} clips of training actors")
         lines += [f"  {line}" for line in self._format_validation()]
         if timing is not None:
             against = [f"{timing.pytorch:.1f} ms in PyTorch"]

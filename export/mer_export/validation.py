@@ -13,6 +13,7 @@ from mer import Checkpoint
 from mer.cache import Cache
 from mer.dataset import read_crops, read_targets
 from mer.models import Standardiser
+from mer.splits import Split
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
 
@@ -32,17 +33,17 @@ class Clip:
 
 
 class ValidationSet:
-    """The validation actors' clips in a cache.
+    """The validation actors' clips in a cache, or those of another ``split``.
 
     Raises:
         CacheError: the cache was prepared otherwise than the model needs.
-        CorpusError: none of its actors is for validation.
+        CorpusError: none of its actors is in the split.
     """
 
-    def __init__(self, cache: Cache, spec: Spec) -> None:
+    def __init__(self, cache: Cache, spec: Spec, split: Split = "validation") -> None:
         cache.require(spec)
         self.cache, self.spec = cache, spec
-        self.rows = cache.select("validation")
+        self.rows = cache.select(split)
         self.targets: NDArray[np.int64] = read_targets(cache, self.rows, spec)
 
     def __len__(self) -> int:

@@ -236,7 +236,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     files = {
         file.name: {"sha256": hash_file(file), "bytes": file.stat().st_size}
         for file in sorted(folder.iterdir())
-        if file.name != MANIFEST_FILE
+        if file.is_file() and file.name != MANIFEST_FILE  # engines built here lie in a folder
     }
     manifest: dict[str, Any] = {"format": FORMAT_VERSION, **content, "files": files}
     manifest[DIGEST_FIELD] = digest_manifest(manifest)

@@ -5,6 +5,7 @@
     ├── MediaError           a file that can't be read as audio or video
     ├── MissingModalityError neither a face nor a voice to work with
     ├── FaceDetectorError    a detector file that can't be used
+    ├── EngineError          TensorRT can't build or run an engine here (mer_runtime.engine_builder)
     ├── BundleError          a bundle that is missing, foreign, edited or too new
     ├── MissingExtraError    an optional package isn't installed
     └── OutputError          an output path that can't be written

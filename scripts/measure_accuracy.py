@@ -1,0 +1,121 @@
+"""Measure every shipped checkpoint in every engine that runs here, and write the tables.
+
+    make accuracy CACHE=cache/ravdess
+
+exports each fusion to each target and precision, compares the bundle with the float checkpoint on
+the test actors' clips, and writes docs/accuracy.json and the tables in docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mer import load_checkpoint
+from mer.cache import Cache
+from mer.comparison import compare_logits
+from mer.confidence import expected_calibration_error
+from mer.metrics import ClassificationMetrics
+from mer.weights import shipped_checkpoint
+from mer_export import export_bundle
+from mer_export.validation import MODALITIES, ValidationSet, answer_engine, answer_float
+from mer_runtime import Recognizer
+from mer_runtime.console import progress
+from mer_runtime.spec import FUSIONS, Fusion
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT, DATA = ROOT / "docs" / "accuracy.md", ROOT / "docs" / "accuracy.json"
+PAIRS = [(t, p) for t in ("onnx", "openvino") for p in ("fp32", "fp16", "int8")]
+BEGIN, END = "<!-- tables: make accuracy -->", "<!-- end of tables -->"
+
+
+@click.command()
+@click.argument("cache", type=click.Path(path_type=Path, exists=True))
+def main(cache: Path) -> None:
+    """Measure on CACHE (see mer-prepare) and rewrite docs/accuracy.{json,md}."""
+    opened = Cache.open(cache)
+    rows: list[dict[str, Any]] = []
+    fusions = [f for f in FUSIONS if shipped_checkpoint(f).is_file()]
+    with progress(length=len(fusions) * len(PAIRS), label="Measuring") as bar:
+        for fusion in fusions:
+            rows += measure_fusion(fusion, opened, lambda: bar.update(1))
+    DATA.write_text(json.dumps({"corpus": opened.digest, "rows": rows}, indent=1) + "\n")
+    write_tables(rows)
+
+
+def measure_fusion(fusion: Fusion, cache: Cache, step: Any) -> list[dict[str, Any]]:
+    """One row for each target and precision."""
+    checkpoint = load_checkpoint(shipped_checkpoint(fusion))
+    clips = ValidationSet(cache, checkpoint.spec, "test")
+    reference = answer_float(checkpoint, clips)
+    rows = []
+    for target, precision in PAIRS:
+        with tempfile.TemporaryDirectory() as folder:
+            report = export_bundle(
+                shipped_checkpoint(fusion),
+                Path(folder) / "bundle",
+                target=target,
+                precision=precision,
+                timing=False,
+            )
+            recognizer = Recognizer.load(report.bundle)
+            answers = answer_engine(recognizer, clips)
+            temperature = recognizer.bundle.temperature
+        for modality in MODALITIES:
+            logits, floats = answers[modality], reference[modality]
+            scores = {}
+            for name, values in (("engine", logits), ("float", floats)):
+                metrics = ClassificationMetrics(values.shape[1])
+                metrics.update(values, clips.targets)
+                found = metrics.compute()
+                scores[name] = {"prec1": found.prec1, "prec5": found.prec5, "uar": found.uar}
+                scores[name]["ece"] = expected_calibration_error(
+                    values, clips.targets, temperature=temperature
+                )
+            rows.append(
+                {
+                    "fusion": fusion,
+                    "target": target,
+                    "precision": precision,
+                    "modality": modality,
+                    "n": len(clips),
+                    "graph_size": report.graph_size,
+                    **scores,
+                    **compare_logits(logits, floats, clips.targets).to_dict(),
+                }
+            )
+        step()
+    return rows
+
+
+def write_tables(rows: list[dict[str, Any]]) -> None:
+    """Replace what stands between the markers of docs/accuracy.md."""
+    lines = [
+        "| fusion | engine | precision | fed with | graphs, MB | prec1 float → engine | "
+        "prec5 float → engine | same answer, % | flips (+ gained, - lost) | McNemar p | "
+        "95 % of Δprec1 | max / mean \\|Δlogit\\| | ECE float → engine |",
+        "|" + "---|" * 13,
+    ]
+    for row in rows:
+        engine, floats = row["engine"], row["float"]
+        low, high = row["prec1_difference_interval"]
+        lines.append(
+            f"| {row['fusion']} | {row['target']} | {row['precision']} | {row['modality']} | "
+            f"{row['graph_size'] / 1e6:.2f} | {floats['prec1']:.2f} → {engine['prec1']:.2f} | "
+            f"{floats['prec5']:.2f} → {engine['prec5']:.2f} | {row['agreement']:.2f} | "
+            f"+{row['only_a']} -{row['only_b']} | {row['mcnemar_p']:.2f} | "
+            f"{low:+.2f} to {high:+.2f} | {row['max_logit_difference']:.2g} / "
+            f"{row['mean_logit_difference']:.2g} | {floats['ece']:.1f} → {engine['ece']:.1f} |"
+        )
+    text = DOCUMENT.read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What ships: checkpoints with the ranges of their calibration, and one bundle ready to run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mer import load_checkpoint
+from mer.weights import shipped_checkpoint
+from mer_calibration import Ranges
+from mer_export import export_bundle
+from mer_export.calibration import hash_preprocessing
+from mer_runtime import Recognizer
+from mer_runtime.bundle import shipped_bundle
+from mer_runtime.spec import FUSIONS, Fusion
+
+#: Bytes: weights in half precision, and the graphs of a quantised bundle.
+MOST_WEIGHTS, MOST_GRAPHS = 4_200_000, 2_200_000
+#: Depend on the CPU that made them: the engine's own answers, and all that is made from those.
+ANSWERS = ("gate", "digest", "files")
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_checkpoint_has_ranges_of_its_preprocessing(fusion: Fusion) -> None:
+    path = shipped_checkpoint(fusion)
+    checkpoint = load_checkpoint(path)
+    ranges = Ranges.read(path.with_name(f"{fusion}.ranges.json"))
+    assert path.stat().st_size <= MOST_WEIGHTS
+    assert checkpoint.spec.fusion == fusion
+    ranges.require({}, hash_preprocessing(checkpoint.spec))
+    assert ranges.clips >= 100
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shipped") / "ia"
+    export_bundle(out=folder, target="onnx", precision="int8", cpu="x86", timing=False)
+    return folder
+
+
+def test_bundle_is_what_the_exporter_makes(exported: Path) -> None:
+    shipped = shipped_bundle("ia")
+    assert shipped is not None
+    for name in ("encoder.onnx", "head.onnx", "ranges.json"):
+        assert (shipped / name).read_bytes() == (exported / name).read_bytes(), name
+    ours, made = (read_manifest(folder) for folder in (shipped, exported))
+    for name in ANSWERS:
+        assert ours.pop(name)
+        assert made.pop(name)
+    assert ours == made
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return manifest
+
+
+def test_bundle_is_small_and_answers_as_it_did(sample_clip: Path) -> None:
+    recognizer = Recognizer.load("ia", threads=1)
+    graphs = (recognizer.bundle.encoder, recognizer.bundle.head)
+    assert sum(file.stat().st_size for file in graphs) <= MOST_GRAPHS
+    assert recognizer.bundle.precision == "int8"
+    assert recognizer.self_test().passed
+    assert recognizer.predict(sample_clip).face
