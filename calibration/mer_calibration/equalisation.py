@@ -9,6 +9,7 @@ more. Channels are followed through slices, concatenations and pools to all thei
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from mer_calibration.errors import CalibrationError
 from mer_calibration.observation import Feed, Probe
 from mer_calibration.placement import WeightedLayer, find_layers
 
@@ -43,6 +45,9 @@ class _Flow:
         self.carried: dict[str, list[_Channel | None]] = {}
         self.fixed: set[_Channel] = set()
         self.readers: dict[_Channel, list[tuple[WeightedLayer, int]]] = {}
+        uses = Counter(name for one in self.layers.values() for name in (one.weight, one.bias))
+        # Exporters store equal constants once; zeros stay zeros whatever they are scaled by.
+        self.shared = {n for n, uses in uses.items() if n and uses > 1 and self.constants[n].any()}
         rectified = {layer.output: layer for layer in self.layers.values()}
         for node in model.graph.node:
             self._follow(node, rectified)
@@ -53,11 +58,7 @@ class _Flow:
         layer = self.layers.get(node.name)
         output = node.output[0]
         if layer is not None and layer.op_type == "Conv":
-            for i, channel in enumerate(self.carried.get(layer.data, [])):
-                if channel is not None:
-                    self.readers.setdefault(channel, []).append((layer, i))
-            count = len(self.constants[layer.weight])
-            self.carried[output] = [_Channel(layer.name, i) for i in range(count)]
+            self._convolve(node, layer)
         elif (node.op_type == "Relu" and output in rectified) or node.op_type == "MaxPool":
             self._carry(node.input[0], output)
         elif node.op_type == "Slice" and node.input[0] in self.carried:
@@ -72,6 +73,20 @@ class _Flow:
         else:
             for name in node.input:
                 self._fix(name)
+
+    def _convolve(self, node: NodeProto, layer: WeightedLayer) -> None:
+        weight, group = self.constants[layer.weight], _attribute(node, "group", 1)
+        # Each column of a dense weight, or row of a depthwise one, is a channel's alone.
+        separable = group == len(weight) if _is_depthwise(weight) else group == 1
+        if separable and layer.weight not in self.shared:
+            for i, channel in enumerate(self.carried.get(layer.data, [])):
+                if channel is not None:
+                    self.readers.setdefault(channel, []).append((layer, i))
+        else:
+            self._fix(layer.data)
+        self.carried[node.output[0]] = [_Channel(layer.name, i) for i in range(len(weight))]
+        if not self.shared.isdisjoint((layer.weight, layer.bias)):
+            self._fix(node.output[0])
 
     def _carry(self, source: str, output: str) -> None:
         if source in self.carried:
@@ -110,7 +125,7 @@ def measure_peaks(
     """Largest magnitude (channels,) of each convolution's output channels, by weight's name.
 
     Raises:
-        CalibrationError: a sample doesn't fit the graph.
+        CalibrationError: a sample doesn't fit the graph, or a value isn't finite.
     """
     layers = [layer for layer in find_layers(model) if layer.op_type == "Conv"]
     probe = Probe(model, [layer.output for layer in layers], threads=threads)
@@ -120,6 +135,8 @@ def measure_peaks(
         for layer in layers:
             value = np.abs(values[layer.output])
             seen = value.max(axis=tuple(i for i in range(value.ndim) if i != 1))
+            if not np.isfinite(seen).all():
+                raise CalibrationError(f"the output of layer '{layer.name}' is not finite")
             peaks[layer.name] = np.maximum(peaks.get(layer.name, seen), seen)
     return peaks
 
@@ -173,7 +190,7 @@ def _exponent(share: float, readers: list[tuple[WeightedLayer, int]], flow: _Flo
     dense = [
         (flow.constants[layer.weight], column)
         for layer, column in readers
-        if not _is_depthwise(flow.constants[layer.weight])
+        if not _is_depthwise(flow.constants[layer.weight]) and flow.constants[layer.weight].any()
     ]
     wanted = math.log2(share)
     if dense:
@@ -189,5 +206,5 @@ def _is_depthwise(weight: NDArray[np.generic]) -> bool:
     return weight.shape[1] == 1
 
 
-def _attribute(node: NodeProto, name: str) -> int:
-    return int(next((a.i for a in node.attribute if a.name == name), 0))
+def _attribute(node: NodeProto, name: str, default: int = 0) -> int:
+    return int(next((a.i for a in node.attribute if a.name == name), default))

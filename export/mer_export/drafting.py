@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise OutputError(folder, error.strerror or str(error)) from error
     with _locked(folder):
         try:
-            for left in parent.glob(f".{folder.name}.draft.*"):  # of an export that was killed
+            drafts = f".{glob.escape(folder.name)}.draft.*"
+            for left in parent.glob(drafts):  # of an export that was killed
                 shutil.rmtree(left, ignore_errors=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.draft.", dir=parent))
         except OSError as error:

@@ -145,6 +145,19 @@ def check_golden(golden: Golden, infer: Infer, tolerance: float) -> tuple[Golden
     return dataclasses.replace(golden, answers=answers), report
 
 
+def check_finite(modality: str, answers: NDArray[np.float32]) -> None:
+    """Refuse logits that are no numbers.
+
+    Raises:
+        GateError: one isn't finite.
+    """
+    if not np.isfinite(answers).all():
+        raise GateError(
+            f"fed with {_describe(modality)}, the engine's answer to a validation clip is not "
+            "finite: no bundle was written"
+        )
+
+
 def check_validation(
     modality: str,
     reference: NDArray[np.float32],
@@ -159,8 +172,7 @@ def check_validation(
     Raises:
         GateError: an answer isn't finite, too much prec1 is lost, or too few answers agree.
     """
-    if not np.isfinite(answers).all():
-        raise GateError(f"an answer of the engine to a validation clip ({modality}) is not finite")
+    check_finite(modality, answers)
     scores = {}
     for name, logits in (("float", reference), ("engine", answers)):
         metrics = ClassificationMetrics(logits.shape[1])

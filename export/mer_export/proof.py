@@ -13,6 +13,7 @@ from mer.confidence import fit_temperature
 from mer_export.gate import (
     GateReport,
     ModalityReport,
+    check_finite,
     check_golden,
     check_validation,
 )
@@ -101,6 +102,8 @@ def prove(
     if evidence.clips is None or evidence.reference is None:
         return Proof(golden, GateReport("golden", name, on_golden), evidence.temperature)
     answers = answer_engine(engine, evidence.clips, progress)
+    for modality, logits in answers.items():
+        check_finite(modality, logits)
     targets = evidence.clips.targets
     temperature = fit_temperature(answers["both"], targets)
     reports: list[ModalityReport] = [

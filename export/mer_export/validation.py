@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mer import Checkpoint
 from mer.cache import Cache
 from mer.dataset import read_crops, read_targets
+from mer.errors import CacheError
 from mer.models import Standardiser
 from mer.splits import Split
 from mer_runtime.recognizer import Recognizer
@@ -50,11 +51,19 @@ class ValidationSet:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Clip]:
+        """The clips, in order.
+
+        Raises:
+            CacheError: a clip's MFCCs aren't finite.
+        """
         for row in self.rows:
-            yield Clip(
-                self.cache.mfcc(row, self.spec.audio),
-                np.ascontiguousarray(read_crops(self.cache, row, self.spec)),
-            )
+            mfcc = self.cache.mfcc(row, self.spec.audio)
+            if not np.isfinite(mfcc).all():
+                raise CacheError(
+                    f"the voice of clip {self.cache.rows[row].id} gives MFCCs that are not "
+                    "finite: delete its file from the cache and run mer-prepare again"
+                )
+            yield Clip(mfcc, np.ascontiguousarray(read_crops(self.cache, row, self.spec)))
 
 
 @torch.inference_mode()

@@ -108,7 +108,7 @@ def test_errors_are_what_the_grids_allow(
         assert (np.abs(kept * steps - weight.numpy()) <= 0.51 * steps).all()
         noise = conv2d(error, rounded.abs(), **options)
         noise += conv2d(x.abs(), (rounded - weight).abs(), **options)
-        if dialect != "portable":
+        if DIALECTS[dialect].integer_bias:
             noise += torch.tensor(grids[f"b{i}_scale"]).double()[:, None, None] / 2
         x = conv2d(x, weight, bias, **options)
         x = x.clamp(min=0) if relu else x

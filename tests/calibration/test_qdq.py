@@ -43,11 +43,19 @@ def test_pairs_stand_at_layers_only(
     for node in model.graph.node:
         if node.op_type in LAYERS and node.name not in ("node_gate", "node_mix"):
             sources = [made[name].op_type for name in node.input[:2]]
-            moved = dialect == "portable" and node.name in ("node_stem", "node_left", "node_right")
+            moved = not DIALECTS[dialect].integer_moves and node.name in (
+                "node_stem",
+                "node_left",
+                "node_right",
+            )
             assert sources[1] == "DequantizeLinear"
             assert sources[0] == "DequantizeLinear" or moved or node.name == "node_join"
             bias = node.input[2]
-            assert bias in constants if dialect == "portable" else made[bias].input[0] in constants
+            assert (
+                bias in constants
+                if not DIALECTS[dialect].integer_bias
+                else made[bias].input[0] in constants
+            )
     # Layers that are kept float have float weights.
     assert constants["gate.weight"].dtype == constants["mix.weight"].dtype == np.float32
     assert next(n for n in model.graph.node if n.name == "node_gate").input[1] == "gate.weight"
@@ -95,7 +103,7 @@ def test_groups_share_one_grid(
     assert left == right != other
     # It covers the larger of both: nothing was cut off.
     scale, zero_point = left
-    highest = 255 if dialect == "x86" else 127
+    highest = 255 if dialect in ("x86", "openvino") else 127
     tensors = [ReferenceEvaluator(net).run(["left_relu", "right_relu"], feed) for feed in feeds]
     values = np.concatenate([np.ravel(tensor) for pair in tensors for tensor in pair])
     assert values.max() <= (highest - zero_point + 0.5) * scale
@@ -120,7 +128,7 @@ def test_dead_channels_keep_their_bias(
     quantised = quantise(net, feeds, dialect)
     constants = constants_of(quantised.model)
     wanted = constants_of(net)["join.bias"]
-    if dialect == "portable":
+    if not DIALECTS[dialect].integer_bias:
         assert np.array_equal(constants["join.bias"], wanted)
         return
     found = constants["join.bias_q"] * constants["join.bias_scale"].astype(np.float64)

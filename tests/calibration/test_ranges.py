@@ -29,6 +29,8 @@ RANGES = Ranges(
         },
         "head": {"gate": Range(0.0, 1.0, "minmax", 0.0, 1.0, 0.0)},
     },
+    exponents={"encoder": {"conv.weight": (0, -12, 3), "other.weight": ()}, "head": {}},
+    pixel_means=(121.25, 0.0, 255.0),
     clips=48,
     clips_sha256="c" * 64,
     corpus="prüfkorpus",
@@ -51,7 +53,9 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
 @given(numbers=st.lists(st.floats(0, 1e300), min_size=2, max_size=2).map(sorted))
 def test_floats_come_back_exactly(numbers: list[float]) -> None:
     found = Range(-numbers[0], numbers[1], "entropy", numbers[0], numbers[1], 0.125)
-    ranges = dataclasses.replace(RANGES, graphs={"head": "d"}, tensors={"head": {"t": found}})
+    ranges = dataclasses.replace(
+        RANGES, graphs={"head": "d"}, tensors={"head": {"t": found}}, exponents={"head": {}}
+    )
     assert Ranges.from_dict(json.loads(json.dumps(ranges.to_dict()))) == ranges
 
 
@@ -91,6 +95,7 @@ def edit(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 CONV = ("tensors", "encoder", "conv")
+EXPONENTS = ("exponents", "encoder", "conv.weight")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,14 @@ CONV = ("tensors", "encoder", "conv")
         (edit("clips", value=4.0), "clips must be"),
         (edit("graphs", value=[]), "graphs must be an object"),
         (edit("graphs", "encoder", value=7), "graphs.encoder must be a digest"),
+        (edit("exponents", value={"head": {}}), "exponents must be those of the graphs listed"),
+        (edit("exponents", "head", value=[]), "exponents.head must be an object"),
+        (edit(*EXPONENTS, value=[1, 2]), "exponents.encoder.conv.weight must be a text"),
+        (edit(*EXPONENTS, value="1 2.5"), "conv.weight must be whole numbers"),
+        (edit("pixel_means", value=128), "pixel_means must be a list"),
+        (edit("pixel_means", value=[128, 256, 0]), "pixel_means must be numbers from 0 to 255"),
+        (edit("pixel_means", value=[True] * 3), "pixel_means must be numbers"),
+        (edit("pixel_means", value=[float("nan")]), "pixel_means must be numbers"),
         (edit("graphs", "third", value="a"), "tensors must be those of the graphs listed"),
         (edit("tensors", "encoder", value=[1]), "tensors.encoder must be an object"),
         (edit(*CONV, value=3), "the range of encoder.conv must be an object"),
