@@ -35,14 +35,26 @@ BEGIN, END = "<!-- tables: make accuracy -->", "<!-- end of tables -->"
 
 @click.command()
 @click.argument("cache", type=click.Path(path_type=Path, exists=True))
-def main(cache: Path) -> None:
+@click.option(
+    "--fusion",
+    "fusions",
+    type=click.Choice(FUSIONS),
+    multiple=True,
+    default=FUSIONS,
+    help="Measure this one alone and keep the rows of the others.",
+)
+def main(cache: Path, fusions: tuple[Fusion, ...]) -> None:
     """Measure on CACHE (see mer-prepare) and rewrite docs/accuracy.{json,md}."""
     opened = Cache.open(cache)
     rows: list[dict[str, Any]] = []
-    fusions = [f for f in FUSIONS if shipped_checkpoint(f).is_file()]
     with progress(length=len(fusions) * len(PAIRS), label="Measuring") as bar:
         for fusion in fusions:
             rows += measure_fusion(fusion, opened, lambda: bar.update(1))
+    if DATA.is_file():
+        kept = json.loads(DATA.read_text())
+        if kept["corpus"] == opened.digest:
+            rows += [row for row in kept["rows"] if row["fusion"] not in fusions]
+    rows.sort(key=lambda row: FUSIONS.index(row["fusion"]))
     DATA.write_text(json.dumps({"corpus": opened.digest, "rows": rows}, indent=1) + "\n")
     write_tables(rows)
 

@@ -5,10 +5,12 @@ Nothing here imports torch at the top: the runtime's tests must not need it.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
@@ -449,11 +451,139 @@ def _base_requirements(lines: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory, small_model: tuple[Any, Any]) -> Path:
+def graphs_once() -> Iterator[None]:
+    """Exports trace each network once a session: PyTorch takes ten seconds for one.
+
+    What they get is the real graph. Equal weights and sizes share it.
+    """
+    from onnx import ModelProto
+
+    from mer_export import deploy, graphs
+
+    made: dict[str, ModelProto] = {}
+
+    def remember(trace: Callable[[Any], ModelProto]) -> Callable[[Any], ModelProto]:
+        def give(checkpoint: Any) -> ModelProto:
+            weights = checkpoint.model.state_dict()
+            spec: Any = checkpoint.spec
+            if trace is deploy.export_encoder:
+                own = ("visual_model.conv1d_", "visual_model.classifier_1")
+                weights = {
+                    name: value
+                    for name, value in weights.items()
+                    if name.startswith("visual_model.") and not name.startswith(own)
+                }
+                spec = spec.video
+            digest = hashlib.sha256(f"{trace.__name__} {spec}".encode())
+            for name in sorted(weights):
+                digest.update(name.encode() + weights[name].numpy().tobytes())
+            key = digest.hexdigest()
+            if key not in made:
+                made[key] = trace(checkpoint)
+            copy = ModelProto()
+            copy.CopyFrom(made[key])
+            return copy
+
+        return give
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "export_encoder", remember(deploy.export_encoder))
+        patch.setattr(graphs, "export_head", remember(deploy.export_head))
+        yield
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    tmp_path_factory: pytest.TempPathFactory, small_model: tuple[Any, Any], graphs_once: None
+) -> Path:
     """An fp32 ONNX bundle of ``small_model``, without a face detector. Read it, don't edit it."""
     from mer import save_checkpoint
     from mer_export import export_bundle
 
     folder = tmp_path_factory.mktemp("bundle")
     save_checkpoint(folder / "model.safetensors", *small_model)
-    return export_bundle(folder / "model.safetensors", folder / "ia-onnx-fp32").bundle
+    report = export_bundle(
+        folder / "model.safetensors", folder / "ia-onnx-fp32", precision="fp32", timing=False
+    )
+    return report.bundle
+
+
+@pytest.fixture(scope="session")
+def fitted(
+    tmp_path_factory: pytest.TempPathFactory, write_cache: Callable[..., Path]
+) -> tuple[Path, Path]:
+    """(checkpoint, cache): the shipped network on 3 crops of 32 x 32, and clips to prove it on.
+
+    Its classifier is fitted (ridge regression) to the cache's validation clips and the golden
+    inputs, so that answers are clear, as a trained model's are: what quantisation adds to a
+    logit, some hundredths, changes none of them. It goes by the voice, and answers a face alone
+    with the first label: so small, the cache's pictures look too alike to this encoder.
+    """
+    import torch
+
+    from mer import load_checkpoint, save_checkpoint
+    from mer.cache import Cache
+    from mer.models import Standardiser, build_model
+    from mer.weights import shipped_checkpoint
+    from mer_export.golden import golden_inputs
+    from mer_export.validation import ValidationSet
+
+    folder = tmp_path_factory.mktemp("fitted")
+    shipped = load_checkpoint(shipped_checkpoint())
+    video = dataclasses.replace(shipped.spec.video, frames=3, size=32)
+    spec = dataclasses.replace(shipped.spec, video=video)
+    model: Any = build_model(spec)
+    model.load_state_dict(shipped.model.state_dict())
+    model.eval()
+    clips = ValidationSet(Cache.open(write_cache(folder / "cache")), spec)
+    silence, black = np.zeros(spec.audio.shape, np.float32), np.zeros(video.shape, np.uint8)
+    windows = [
+        fed
+        for clip in clips
+        for fed in ((clip.mfcc, clip.crops), (silence, clip.crops), (clip.mfcc, black))
+    ]
+    golden = golden_inputs(spec)
+    for i in range(len(golden.cases)):
+        mfcc, crops = golden.case(i)
+        windows.append((silence if mfcc is None else mfcc, black if crops is None else crops))
+    labels = [label for t in clips.targets for label in (t, 0, t)] + [0] * len(golden.cases)
+    inputs = Standardiser(spec)(
+        torch.from_numpy(np.stack([mfcc for mfcc, _ in windows])),
+        torch.from_numpy(np.stack([crops for _, crops in windows])),
+    )
+    read: list[torch.Tensor] = []
+    hook = model.classifier_1.register_forward_hook(lambda module, x, y: read.append(x[0]))
+    with torch.no_grad():
+        model(*inputs)
+        hook.remove()
+        x = torch.cat((read[0], torch.ones(len(windows), 1)), dim=1).double()
+        wanted = 4 * torch.nn.functional.one_hot(torch.tensor(labels), len(spec.labels)).double()
+        wanted[-len(golden.cases) :] /= 4  # speech, for which a cache of tones has no ranges
+        ridge = 0.3 * torch.eye(x.shape[1]).double()
+        weights = torch.linalg.solve(x.T @ x + ridge, x.T @ wanted).float()
+        model.classifier_1[0].weight.copy_(weights[:-1].T)
+        model.classifier_1[0].bias.copy_(weights[-1])
+    save_checkpoint(folder / "fitted.safetensors", model, spec)
+    return folder / "fitted.safetensors", folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def proved(fitted: tuple[Path, Path], graphs_once: None) -> Any:
+    """Report of ``fitted``'s int8 ONNX bundle, calibrated and proved on its cache. Read it only."""
+    from mer_export import export_bundle
+
+    checkpoint, cache = fitted
+    return export_bundle(checkpoint, checkpoint.parent / "int8", calibration=cache, cpu="x86")
+
+
+@pytest.fixture(scope="session")
+def calibration(fitted: tuple[Path, Path], proved: Any) -> Any:
+    """The calibration that ``proved`` comes from."""
+    from mer import load_checkpoint
+    from mer.cache import Cache
+    from mer_calibration import Ranges
+    from mer_export.calibration import Calibration, choose_samples
+
+    checkpoint, cache = fitted
+    samples = choose_samples(Cache.open(cache), load_checkpoint(checkpoint).spec)
+    return Calibration(Ranges.read(proved.bundle / "ranges.json"), proved.layers, samples)

@@ -172,9 +172,7 @@ def chain(graph_of: GraphOf, middle: list[tuple[str, Any]], also: str = "") -> M
     elif kind == "Concat":
         steps.append(helper.make_node("Concat", [data, data], ["wide"], "join", **options))
         data = "wide"
-    steps.append(
-        helper.make_node("Conv", [data, "last.weight"], ["y"], "node_last", group=group)
-    )
+    steps.append(helper.make_node("Conv", [data, "last.weight"], ["y"], "node_last", group=group))
     if data != "sliced" and also != "sliced":
         del steps[2]
     outputs: dict[str, Any] = {"y": [1, "c", 4, "w"]}
@@ -268,9 +266,7 @@ def test_exponents_are_bounded(graph_of: GraphOf, peaks: list[float]) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_peaks_that_are_no_numbers_are_refused(
-    net: ModelProto, feeds: Any, value: float
-) -> None:
+def test_peaks_that_are_no_numbers_are_refused(net: ModelProto, feeds: Any, value: float) -> None:
     bias = constants_of(net)["left.bias"].copy()
     bias[2] = value
     broken = with_constants(net, {"left.bias": bias})

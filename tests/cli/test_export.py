@@ -11,34 +11,73 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from mer.weights import shipped_checkpoint
+from mer_export import exporter
 from mer_export.cli import main
+from mer_export.drafting import replacing
 from mer_runtime.bundle import load_bundle
+
+pytestmark = pytest.mark.usefixtures("graphs_once")
+FLOAT = ("--precision", "fp32")
 
 
 def run(*arguments: Any) -> Any:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-def test_report_as_text(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
-    result = run(write_checkpoint(), "--target", "onnx", "--out", tmp_path / "out")
-    assert result.exit_code == 0
+def test_report_as_text(fitted: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run(fitted[0], *FLOAT, "--target", "onnx", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
     assert "gate: 5 golden inputs" in result.stdout
     assert f"mer-run {tmp_path / 'out'} CLIP" in result.stdout
 
 
-def test_report_as_json(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
-    report = json.loads(run(write_checkpoint(), "--out", tmp_path / "out", "--json").stdout)
-    assert report["gate"]["max_difference"] <= 1e-3
+def test_report_as_json(fitted: tuple[Path, Path], tmp_path: Path) -> None:
+    report = json.loads(run(fitted[0], *FLOAT, "--out", tmp_path / "out", "--json").stdout)
+    assert report["gate"]["golden"]["max_difference"] <= 1e-3
+    assert report["gate"]["kind"] == "golden"
     assert report["size"] == sum(f.stat().st_size for f in (tmp_path / "out").iterdir())
+    assert report["precision"] == "fp32"
+    assert report["advice"] is None
 
 
-def test_shipped_checkpoint_without_arguments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_calibration_with_its_table(
+    fitted: tuple[Path, Path],
+    calibration: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What calibrating this checkpoint on this cache gave, made once for all tests.
+    monkeypatch.setattr(exporter, "calibrate", lambda *args, **options: calibration)
+    options = ("--cpu", "x86", "--out", tmp_path / "out", "--layers")
+    result = run(fitted[0], "--calibration", fitted[1], *options)
+    assert result.exit_code == 0, result.stderr
+    for words in ("int8", "validation", "agree", "SQNR dB", "encoder.conv5.0.weight"):
+        assert words in result.stdout
+
+
+def test_ranges_of_an_earlier_export(
+    fitted: tuple[Path, Path], proved: Any, tmp_path: Path
+) -> None:
+    result = run(fitted[0], "--ranges", proved.bundle, "--out", tmp_path / "out", "--json")
+    report = json.loads(result.stdout)
+    assert (report["precision"], report["target"]) == ("int8", "onnx")
+    assert report["layers"] == []
+
+
+@pytest.mark.skipif(
+    not shipped_checkpoint().with_name("ia.ranges.json").is_file(),
+    reason="the shipped checkpoint's ranges aren't there",
+)
+def test_jetson_bundle_without_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run()
-    assert result.exit_code == 0
-    assert load_bundle(tmp_path / "ia-onnx-fp32").spec.fusion == "ia"
+    result = run("--target", "tensorrt")
+    assert result.exit_code == 0, result.stderr
+    bundle = load_bundle(tmp_path / "ia-tensorrt-int8")
+    assert (bundle.target, bundle.precision) == ("tensorrt", "int8")
+    assert bundle.spec.fusion == "ia"
+    assert len(result.stdout.splitlines()) <= 6
+    assert "copy ia-tensorrt-int8 to the device" in result.stdout
 
 
 @pytest.fixture
@@ -55,7 +94,7 @@ def test_own_labels_and_heads(tmp_path: Path, foreign_weights: dict[str, torch.T
         for part in (f"{name}.0.weight", f"{name}.0.bias"):
             foreign_weights[part] = foreign_weights[part][:3]
     torch.save(foreign_weights, tmp_path / "own.pth")
-    out = ("--out", tmp_path / "out")
+    out = (*FLOAT, "--out", tmp_path / "out")
     refused = run(tmp_path / "own.pth", *out)
     assert refused.exit_code == 1
     assert "--labels" in refused.stderr
@@ -71,7 +110,9 @@ def test_foreign_preprocessing_from_a_file(
 ) -> None:
     torch.save(foreign_weights, tmp_path / "own.pth")
     (tmp_path / "spec.json").write_text(json.dumps({"audio": {"sample_rate": 8000}}))
-    result = run(tmp_path / "own.pth", "--spec", tmp_path / "spec.json", "--out", tmp_path / "out")
+    result = run(
+        tmp_path / "own.pth", *FLOAT, "--spec", tmp_path / "spec.json", "--out", tmp_path / "out"
+    )
     assert result.exit_code == 0, result.stderr
     assert load_bundle(tmp_path / "out").spec.audio.sample_rate == 8000
 
@@ -108,7 +149,8 @@ class TestBadInput:
         assert not (tmp_path / "out").exists()
 
     def test_output_that_cannot_be_written(self, write_checkpoint: Callable[..., Path]) -> None:
-        self.check(run(write_checkpoint(), "--out", "/proc/nowhere/out"), "can't write")
+        result = run(write_checkpoint(), *FLOAT, "--out", "/proc/nowhere/out")
+        self.check(result, "can't write")
 
     def test_spec_that_is_none(self, tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
         (tmp_path / "spec.json").write_text('{"audio": {"sample_rate": 12}}')
@@ -117,3 +159,22 @@ class TestBadInput:
 
     def test_unknown_target(self) -> None:
         self.check(run("--target", "abacus"), "abacus", code=2)
+
+    def test_negative_drop(self) -> None:
+        self.check(run("--max-drop", "-1"), "--max-drop", code=2)
+
+    def test_no_ranges(self, tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
+        self.check(run(write_checkpoint(), "--out", tmp_path / "out"), "--calibration", "--ranges")
+        assert not (tmp_path / "out").exists()
+
+    def test_cache_that_is_none(
+        self, tmp_path: Path, write_checkpoint: Callable[..., Path]
+    ) -> None:
+        result = run(write_checkpoint(), "--calibration", tmp_path, "--out", tmp_path / "out")
+        self.check(result, "mer-prepare")
+
+    def test_two_at_once(self, fitted: tuple[Path, Path], tmp_path: Path) -> None:
+        with replacing(tmp_path / "out") as draft:
+            result = run(fitted[0], *FLOAT, "--out", tmp_path / "out")
+            self.check(result, "another export is writing it")
+            assert draft.is_dir()

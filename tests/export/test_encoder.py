@@ -11,7 +11,12 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from mer.models import EfficientFace
-from mer_export.encoder import DeploymentEncoder, plan_channels
+from mer_export.channels import BLOCK, NO_CHANNEL, pad_order, plan_channels
+from mer_export.encoder import DeploymentEncoder
+from mer_runtime.spec import VideoSpec
+
+#: Pixels as they come.
+PLAIN = VideoSpec(scale=1.0)
 
 
 def varied_crops(seed: int) -> torch.Tensor:
@@ -43,7 +48,7 @@ def test_same_function(seed: int) -> None:
     trained network as in the rewritten one."""
     encoder, crops = random_encoder(seed).double(), varied_crops(seed).double()
     expected = encoder.features(crops)
-    features = DeploymentEncoder(encoder).eval()(crops)
+    features = DeploymentEncoder(encoder, PLAIN).eval()(crops.permute(0, 2, 3, 1))
     assert expected.std(dim=0).max() > 0.05, "the crops make no difference"
     assert (features - expected).abs().max() <= 1e-12 * expected.abs().max()
 
@@ -53,30 +58,50 @@ def test_equal_in_float32(small_model: Any) -> None:
     encoder = small_model[0].visual_model
     crops = varied_crops(0)
     expected = encoder.features(crops)
-    features = DeploymentEncoder(encoder).eval()(crops)
+    features = DeploymentEncoder(encoder, PLAIN).eval()(crops.permute(0, 2, 3, 1))
     assert (features - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_no_shuffle_is_left() -> None:
-    names = {type(module).__name__ for module in DeploymentEncoder(random_encoder(0)).modules()}
+    names = {
+        type(module).__name__ for module in DeploymentEncoder(random_encoder(0), PLAIN).modules()
+    }
     assert "ShuffleUnit" not in names
     assert not any("BatchNorm" in name for name in names)
 
 
-@pytest.mark.parametrize(("units", "width"), [(3, 58), (7, 116), (3, 232), (0, 4), (5, 1)])
+UNITS_AND_WIDTHS = [(3, 58), (7, 116), (3, 232), (0, 4), (5, 1)]
+
+
+@pytest.mark.parametrize(("units", "width"), UNITS_AND_WIDTHS)
 def test_every_channel_is_read_exactly_once(units: int, width: int) -> None:
     plan = plan_channels(units, width)
     assert len(plan.outputs) == units + 2
-    assert all(sorted(order) == list(range(width)) for order in plan.outputs)
+    for order in plan.outputs:
+        living = [i for i in order if i != NO_CHANNEL]
+        assert sorted(living) == list(range(width))
+        assert list(order[: len(living)]) == living, "dead channels come last"
     assert len(plan.reads) == units + 1
     for number, read in enumerate(plan.reads):
         expected = width if number < units else 2 * width
-        assert sorted(read.channels) == list(range(expected))
+        living = [i for i in read.channels if i != NO_CHANNEL]
+        assert sorted(living) == list(range(expected))
         assert all(source <= number + 1 for source, _, _ in read.slices), "read before it is made"
+        assert sum(stop - start for _, start, stop in read.slices) == len(read.channels)
     slices = [s for read in plan.reads for s in read.slices]
-    seen = list(
-        itertools.chain.from_iterable(
-            ((source, i) for i in range(start, stop)) for source, start, stop in slices
-        )
+    seen = itertools.chain.from_iterable(
+        ((source, i) for i in range(start, stop)) for source, start, stop in slices
     )
-    assert sorted(seen) == [(s, i) for s in range(units + 2) for i in range(width)]
+    living_seen = [(s, i) for s, i in seen if plan.outputs[s][i] != NO_CHANNEL]
+    assert sorted(living_seen) == [(s, i) for s in range(units + 2) for i in range(width)]
+
+
+@pytest.mark.parametrize(("units", "width"), UNITS_AND_WIDTHS)
+def test_what_is_computed_fills_blocks(units: int, width: int) -> None:
+    """Engines compute in blocks of channels; what is narrower than one stays as it is."""
+    plan = plan_channels(units, width)
+    for order in plan.outputs:
+        assert len(order) % BLOCK == 0 or len(order) == width < BLOCK
+    assert pad_order(range(17)) == [*range(17), *[NO_CHANNEL] * 15]
+    assert pad_order(range(16)) == list(range(16))
+    assert pad_order(range(4)) == list(range(4))

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mer import load_checkpoint
-from mer_export import export_bundle, exporter
-from mer_export.errors import ExportError, GateError
+from mer_export import ExportReport, export_bundle
+from mer_export.errors import GateError
+from mer_export.gate import TOLERANCES
 from mer_export.golden import answer
 from mer_runtime import Recognizer
 from mer_runtime.bundle import hash_file, load_bundle
@@ -27,12 +28,17 @@ def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) ->
     assert manifest["spec"] == small_model[1].to_dict()
     assert manifest["face_detector"] is None
     assert manifest["gate"]["kind"] == "golden"
-    assert manifest["gate"]["max_difference"] <= 1e-3
+    assert manifest["gate"]["golden"]["max_difference"] <= 1e-3
+    assert "validation" not in manifest["gate"]
+    assert manifest["calibration"] is None
+    assert manifest["engine"] == {}
+    assert manifest["temperature"] == 1
+    assert manifest["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
     assert manifest["checkpoint"]["name"] == "model.safetensors"
     assert set(manifest["versions"]) >= {"torch", "onnx", "onnxruntime"}
     for name, entry in manifest["files"].items():
         assert entry["sha256"] == hash_file(bundle / name)
-    assert set(manifest["files"]) == {"model.onnx", "golden.npz"}
+    assert set(manifest["files"]) == {"encoder.onnx", "head.onnx", "golden.npz"}
 
 
 def test_bundle_answers_as_its_checkpoint(bundle: Path, small_model: Any) -> None:
@@ -54,7 +60,7 @@ def test_reference_checkpoint_answers_on_the_device(tmp_path: Path, shared: Path
     with np.load(shared / "oracle" / "ia.npz") as oracle:
         weights = {n[2:]: torch.from_numpy(oracle[n]) for n in oracle if n.startswith("w:")}
         torch.save({"state_dict": weights}, tmp_path / "reference.pth")
-        report = export_bundle(tmp_path / "reference.pth", tmp_path / "out")
+        report = export_bundle(tmp_path / "reference.pth", tmp_path / "out", precision="fp32")
         recognizer = Recognizer.load(report.bundle)
         spec = recognizer.spec
         assert spec.audio.sample_rate == 22_050
@@ -74,23 +80,56 @@ def test_reference_checkpoint_answers_on_the_device(tmp_path: Path, shared: Path
 
 @pytest.mark.corpus
 def test_face_detector_travels_with_the_bundle(
-    tmp_path: Path, write_checkpoint: Callable[..., Path], yunet: Path
+    tmp_path: Path, write_checkpoint: Callable[..., Path], yunet: Path, graphs_once: None
 ) -> None:
-    report = export_bundle(write_checkpoint(), tmp_path / "out", face_detector=yunet)
+    report = export_bundle(
+        write_checkpoint(), tmp_path / "out", precision="fp32", face_detector=yunet, timing=False
+    )
+    assert report.face_detector
+    assert "YuNet inside" in report.format()
     loaded = load_bundle(report.bundle)
     assert loaded.face_detector is not None
     assert hash_file(loaded.face_detector) == hash_file(yunet)
 
 
-def test_bundle_there_is_replaced(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
-    checkpoint = write_checkpoint()
-    stages: list[tuple[int, int]] = []
-    export_bundle(checkpoint, tmp_path / "out", progress=lambda *stage: stages.append(stage))
-    assert stages == [(1, 3), (2, 3), (3, 3)]
-    (tmp_path / "out" / "stale").write_text("from before")
-    export_bundle(checkpoint, tmp_path / "out")
-    assert not (tmp_path / "out" / "stale").exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "out"]
+def test_bundle_there_is_replaced(
+    fitted: tuple[Path, Path], graphs_once: None, tmp_path: Path
+) -> None:
+    stages: list[tuple[str, int, int]] = []
+    out = tmp_path / "out"
+    report = export_bundle(
+        fitted[0], out, precision="fp32", progress=lambda *stage: stages.append(stage)
+    )
+    assert stages == [("graphs", 0, 1), ("graphs", 1, 1)]
+    assert report.timing is not None
+    assert report.timing.engine_fp32 is None
+    assert report.timing.pytorch > 0
+    (out / "stale").write_text("from before")
+    export_bundle(fitted[0], out, precision="fp32", timing=False)
+    assert not (out / "stale").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_report(proved: ExportReport) -> None:
+    """As data, and as lines that say what was measured and what comes next."""
+    told = json.loads(json.dumps(proved.to_dict()))
+    assert told["gate"]["kind"] == "validation"
+    assert told["timing"]["engine"] > 0
+    assert told["timing"]["engine_fp32"] > 0
+    assert told["size"] == sum(f.stat().st_size for f in proved.bundle.iterdir())
+    assert told["graph_size"] == sum(f.stat().st_size for f in proved.bundle.glob("*.onnx"))
+    assert len(told["layers"]) == len(proved.layers) > 60
+    assert told["float_layers"] == []
+    text = proved.format()
+    for words in ("Exported onnx int8", "ECE", "flips", "both", "audio", "video", "mer-run"):
+        assert words in text
+    assert len(proved.format_layers().splitlines()) == len(proved.layers) + 1
+
+
+def test_temperature_is_fitted_to_the_validation_actors(proved: ExportReport) -> None:
+    """And is what the runtime divides by."""
+    assert Recognizer.load(proved.bundle).bundle.temperature == proved.temperature
+    assert 0.05 <= proved.temperature <= 20
 
 
 class TestNothingIsLeftBehind:
@@ -101,11 +140,12 @@ class TestNothingIsLeftBehind:
         tmp_path: Path,
         write_checkpoint: Callable[..., Path],
         monkeypatch: pytest.MonkeyPatch,
+        graphs_once: None,
     ) -> None:
         checkpoint = write_checkpoint()
-        monkeypatch.setitem(exporter.TOLERANCES, "fp32", 1e-12)  # below float32's own noise
+        monkeypatch.setitem(TOLERANCES, "fp32", 1e-12)  # below float32's own noise
         with pytest.raises(GateError, match="no bundle was written"):
-            export_bundle(checkpoint, tmp_path / "out")
+            export_bundle(checkpoint, tmp_path / "out", precision="fp32")
         assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
     def test_somebodys_folder(self, tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
@@ -136,7 +176,3 @@ class TestNothingIsLeftBehind:
                 write_checkpoint(), tmp_path / "out", face_detector=tmp_path / "yunet.onnx"
             )
         assert not (tmp_path / "out").exists()
-
-    def test_pair_that_is_not_made(self, tmp_path: Path) -> None:
-        with pytest.raises(ExportError, match="possible are: onnx fp32"):
-            export_bundle(out=tmp_path / "out", target="tensorrt", precision="fp32")

@@ -25,6 +25,7 @@ def test_inputs_cover_faces_voices_and_both_missing() -> None:
     assert clip_face.std() > 20, "the crops show nothing"
     mirrored_voice, mirrored_face = windows["mirrored face, quiet voice"]
     assert mirrored_face is not None
+    assert mirrored_voice is not None
     np.testing.assert_array_equal(mirrored_face[0], clip_face[0, :, ::-1])
     assert np.abs(mirrored_voice - clip_voice).max() > 1
 

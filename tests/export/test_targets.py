@@ -1,107 +1,273 @@
-"""Every pair of target and precision, from a checkpoint to its own engine."""
+"""Every pair of target and precision, from a trained checkpoint to its own engine."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 
-from mer import Checkpoint, save_checkpoint
-from mer_export import export_bundle
+from mer import Checkpoint, load_checkpoint
+from mer_calibration import DIALECTS, Range, check_dialect, place, quantise_graph
+from mer_export import ExportReport, export_bundle
+from mer_export.gate import TOLERANCES, golden_tolerance
 from mer_export.golden import answer
-from mer_export.targets import EXPORTS
+from mer_export.graphs import Graphs
+from mer_export.targets import EXPORTS, Job, write_onnx
 from mer_runtime import BundleError, MissingExtraError, Recognizer
 from mer_runtime.backends import open_backend
-from mer_runtime.bundle import load_bundle
+from mer_runtime.bundle import Precision, load_bundle
+from mer_runtime.cuda import Gpu
+from mer_runtime.engine_builder import EngineError, build_engine, encoder_profile
+
+#: Bytes of a fully quantised pair of graphs.
+LARGEST = 2.2e6
+PAIRS = [(target, precision) for target in EXPORTS for precision in get_args(Precision)]
+NAMES = ("encoder", "head")
 
 
-@pytest.fixture(scope="module", params=EXPORTS, ids=" ".join)
-def exported(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_model: Any
-) -> Path:
-    target, precision = request.param
-    folder = tmp_path_factory.mktemp("export")
-    save_checkpoint(folder / "model.safetensors", *small_model)
-    return export_bundle(
-        folder / "model.safetensors", folder / "out", target=target, precision=precision
-    ).bundle
+def has_gpu() -> bool:
+    try:
+        Gpu()
+    except (MissingExtraError, EngineError):
+        return False
+    return True
 
 
-def test_engine_answers_as_the_reference(exported: Path, small_model: Any) -> None:
-    recognizer = Recognizer.load(exported, threads=1)
-    assert recognizer.bundle.target in recognizer.backend.name
-    generator = np.random.default_rng(11)
-    for _ in range(2):
-        mfcc = generator.normal(0, 60, recognizer.spec.audio.shape).astype(np.float32)
-        faces = generator.integers(0, 256, recognizer.spec.video.shape, np.uint8)
-        expected = answer(Checkpoint(*small_model), mfcc, faces)
-        logits = recognizer.infer(mfcc, faces)
-        # The gate's bound for float32, and relative to logits that reach 80 on noise.
-        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-3)
-    first = recognizer.infer(mfcc, None)
-    kept = first.copy()
-    recognizer.infer(None, faces)
-    np.testing.assert_array_equal(first, kept, "an answer was overwritten by the next one")
+Export = Callable[..., ExportReport]
 
 
-def test_golden_answers_are_reproduced_from_disk(exported: Path) -> None:
-    result = Recognizer.load(exported).self_test()
-    assert result.passed
-    assert result.max_difference <= 1e-5  # the same engine, graph and machine
+@pytest.fixture(scope="module")
+def export(
+    fitted: tuple[Path, Path], proved: ExportReport, tmp_path_factory: pytest.TempPathFactory
+) -> Export:
+    """``export(target, precision)``: ``fitted`` with the ranges of ``proved``; each made once."""
+    made: dict[Any, ExportReport] = {}
+
+    def give(target: Any, precision: Any) -> ExportReport:
+        if target == "tensorrt-rtx":
+            pytest.importorskip("tensorrt_rtx")
+        if (target, precision) not in made:
+            made[target, precision] = export_bundle(
+                fitted[0],
+                tmp_path_factory.mktemp("export") / "out",
+                target=target,
+                precision=precision,
+                ranges=proved.bundle if precision == "int8" else None,
+                timing=False,
+            )
+        return made[target, precision]
+
+    return give
 
 
-def test_second_export_gives_the_same_bytes(exported: Path) -> None:
-    bundle = load_bundle(exported)
-    again = export_bundle(
-        exported.parent / "model.safetensors",
-        exported.parent / "again",
-        target=bundle.target,
-        precision=bundle.precision,
-    ).bundle
-    files = sorted(file.name for file in exported.iterdir())
-    assert files == sorted(file.name for file in again.iterdir())
-    for name in files:
-        assert (exported / name).read_bytes() == (again / name).read_bytes(), name
+@pytest.mark.parametrize(("target", "precision"), PAIRS, ids=map(" ".join, PAIRS))
+def test_every_pair(export: Export, target: Any, precision: Any, fitted: tuple[Path, Path]) -> None:
+    report = export(target, precision)
+    bundle = load_bundle(report.bundle)
+    assert (bundle.target, bundle.precision) == (target, precision)
+    assert report.gate.kind == "golden"
+    assert report.gate.golden.max_difference <= TOLERANCES[precision]
+    golden = bundle.golden()
+    assert golden.tolerance == golden_tolerance(target, precision)
+    checkpoint = load_checkpoint(fitted[0])
+    mfcc, faces = golden.case(0)
+    assert mfcc is not None
+    assert faces is not None
+    # PyTorch's own sums, made again.
+    np.testing.assert_allclose(golden.reference[0], answer(checkpoint, mfcc, faces), atol=1e-4)
+    assert (golden.answers != golden.reference).any(), "the reference's answers were copied"
+    packages = set(EXPORTS[target].packages)
+    assert packages <= set(bundle.manifest["versions"])
+    assert (bundle.path / "ranges.json").is_file() == (precision == "int8")
+    assert (bundle.manifest["calibration"] is not None) == (precision == "int8")
+    if target in ("onnx", "openvino") or has_gpu():
+        recognizer = Recognizer.load(bundle.path, threads=1)
+        assert recognizer.backend.name in report.gate.engine
+        test = recognizer.self_test()
+        assert test.passed
+        # The same engine and graphs; another number of threads may sum in another order.
+        assert test.max_difference <= golden.tolerance / 10
+        first = recognizer.infer(mfcc, None)
+        kept = first.copy()
+        recognizer.infer(None, faces)
+        np.testing.assert_array_equal(first, kept, "an answer was overwritten by the next one")
+    else:
+        assert f"({target} was not run)" in report.gate.engine
+        assert "onnxruntime" in report.gate.engine
+
+
+def test_engine_settings(export: Export) -> None:
+    def settings(target: Any, precision: Any) -> Any:
+        return load_bundle(export(target, precision).bundle).engine
+
+    assert settings("onnx", "fp32") == {}
+    assert settings("onnx", "int8")["dialect"] in ("x86", "arm")
+    assert settings("openvino", "fp32") == {"inference_precision": "f32"}
+    assert settings("openvino", "fp16") == {"inference_precision": "f16"}
+    assert settings("openvino", "int8") == {"inference_precision": "f32"}
+    assert settings("tensorrt", "int8") == {}
+
+
+def count(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def float_types(path: Path) -> set[int]:
+    kinds = {TensorProto.FLOAT, TensorProto.FLOAT16}
+    return {t.data_type for t in onnx.load(path).graph.initializer} & kinds
+
+
+class TestTensorrt:
+    """What can't be run here is read: by us, and by TensorRT-RTX's builder."""
+
+    def test_int8_is_strongly_typed(self, export: Export) -> None:
+        bundle = load_bundle(export("tensorrt", "int8").bundle)
+        for path in (bundle.encoder, bundle.head):
+            assert float_types(path) == {TensorProto.FLOAT16}
+            assert count(path)["QuantizeLinear"] > 5
+            for tensor in onnx.load(path).graph.initializer:
+                assert tensor.data_type != TensorProto.UINT8, "not of the portable dialect"
+        assert count(bundle.encoder)["QuantizeLinear"] > 50
+
+    def test_fp16_has_no_other_floats(self, export: Export) -> None:
+        bundle = load_bundle(export("tensorrt", "fp16").bundle)
+        for path in (bundle.encoder, bundle.head):
+            assert float_types(path) == {TensorProto.FLOAT16}
+            assert not count(path)["QuantizeLinear"]
+
+    @pytest.mark.parametrize("precision", get_args(Precision))
+    def test_builder_takes_the_graphs(self, export: Export, precision: Any) -> None:
+        """The RTX builder, in place of TensorRT's: both parse the same networks."""
+        trt = pytest.importorskip("tensorrt_rtx")
+        bundle = load_bundle(export("tensorrt", precision).bundle)
+        profile = encoder_profile(bundle.spec)
+        assert len(build_engine(trt, bundle.encoder, profile=profile)) > 10_000
+        assert len(build_engine(trt, bundle.head)) > 10_000
+
+    @pytest.mark.parametrize("precision", get_args(Precision))
+    def test_rtx_engines_are_in_the_bundle(self, export: Export, precision: Any) -> None:
+        report = export("tensorrt-rtx", precision)
+        trt = pytest.importorskip("tensorrt_rtx")
+        bundle = load_bundle(report.bundle)
+        assert bundle.engine["version"] == trt.__version__
+        assert bundle.engine["files"] == {name: f"{name}.engine" for name in NAMES}
+        for name in bundle.engine["files"].values():
+            assert name in bundle.manifest["files"]
+            assert (bundle.path / name).stat().st_size > 10_000
+
+    @pytest.mark.skipif(has_gpu(), reason="here an engine answers")
+    def test_without_a_gpu_one_line_says_so(self, export: Export) -> None:
+        bundle = load_bundle(export("tensorrt", "int8").bundle)
+        with pytest.raises((EngineError, MissingExtraError)):
+            open_backend(bundle)
+
+
+class TestSameBytes:
+    """What goes in decides what comes out."""
+
+    @pytest.mark.parametrize("target", ["onnx", "openvino", "tensorrt"])
+    def test_int8(
+        self,
+        export: Export,
+        target: Any,
+        fitted: tuple[Path, Path],
+        proved: ExportReport,
+        tmp_path: Path,
+    ) -> None:
+        first = export(target, "int8").bundle
+        again = export_bundle(
+            fitted[0], tmp_path / "again", target=target, ranges=proved.bundle, timing=False
+        ).bundle
+        files = sorted(file.name for file in first.iterdir())
+        assert files == sorted(file.name for file in again.iterdir())
+        for name in files:
+            assert (first / name).read_bytes() == (again / name).read_bytes(), name
+
+    def test_with_and_without_the_corpus(self, export: Export, proved: ExportReport) -> None:
+        """The ranges are all that a calibration leaves behind."""
+        if load_bundle(export("onnx", "int8").bundle).engine["dialect"] != "x86":
+            pytest.skip("the calibrated bundle is x86's")
+        for name in ("encoder.onnx", "head.onnx", "ranges.json"):
+            first = (proved.bundle / name).read_bytes()
+            assert first == (export("onnx", "int8").bundle / name).read_bytes(), name
+
+
+class TestInt8Onnx:
+    @pytest.mark.parametrize("cpu", ["x86", "arm"])
+    def test_dialect_of_the_cpu(
+        self, cpu: Any, fitted: tuple[Path, Path], proved: ExportReport, tmp_path: Path
+    ) -> None:
+        report = export_bundle(
+            fitted[0], tmp_path / "out", ranges=proved.bundle, cpu=cpu, timing=False
+        )
+        bundle = load_bundle(report.bundle)
+        assert bundle.engine == {"dialect": cpu}
+        for path in (bundle.encoder, bundle.head):
+            check_dialect(onnx.load(path), DIALECTS[cpu])
+
+    def test_quantised_graphs_are_small(
+        self, exported: tuple[Checkpoint, Graphs], tmp_path: Path
+    ) -> None:
+        """All three fusions, at full size; what the ranges are makes no difference to it."""
+        checkpoint, floats = exported
+
+        def quantise(dialect: Any) -> Graphs:
+            graphs = []
+            for _, model in floats.items():
+                one = Range(-1.0, 1.0, "minmax", -1.0, 1.0, 0.0)
+                ranges = dict.fromkeys(place(model).sources(), one)
+                graphs.append(quantise_graph(model, ranges, DIALECTS[dialect]).model)
+            return Graphs(*graphs)
+
+        written = write_onnx(Job("int8", checkpoint.spec, floats, quantise, "x86"), tmp_path)
+        size = sum((tmp_path / name).stat().st_size for name in written.graphs.values())
+        assert 1e6 < size <= LARGEST
 
 
 class TestMissingOpenvino:
     """One line that says which package and which extra."""
 
-    @pytest.fixture(autouse=True)
-    def _hide(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_at_export(
+        self,
+        export: Export,
+        fitted: tuple[Path, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         monkeypatch.setitem(sys.modules, "openvino", None)
-
-    def test_at_export(self, tmp_path: Path, small_model: Any) -> None:
-        save_checkpoint(tmp_path / "model.safetensors", *small_model)
         with pytest.raises(MissingExtraError, match=r"pip install 'mer-edge\[openvino\]'"):
-            export_bundle(tmp_path / "model.safetensors", tmp_path / "out", target="openvino")
-        assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+            export_bundle(fitted[0], tmp_path / "out", target="openvino", precision="fp32")
+        assert not list(tmp_path.iterdir())
 
-    def test_on_the_device(self, exported: Path) -> None:
-        bundle = load_bundle(exported)
-        if bundle.target == "openvino":
-            with pytest.raises(MissingExtraError, match="needs the package openvino"):
-                open_backend(bundle)
-        else:
-            assert open_backend(bundle, threads=1).name.startswith("onnxruntime")
+    def test_on_the_device(self, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+        bundle = load_bundle(export("openvino", "fp32").bundle)
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        with pytest.raises(MissingExtraError, match="needs the package openvino"):
+            open_backend(bundle)
+        onnx_bundle = load_bundle(export("onnx", "fp32").bundle)
+        assert open_backend(onnx_bundle, threads=1).name.startswith("onnxruntime")
 
 
-def test_graph_of_another_spec(exported: Path) -> None:
-    bundle = load_bundle(exported)
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_graphs_of_another_spec(export: Export, target: Any) -> None:
+    bundle = load_bundle(export(target, "fp32").bundle)
     audio = dataclasses.replace(bundle.spec.audio, n_mfcc=12, mean=(), std=())
     other = dataclasses.replace(bundle, spec=dataclasses.replace(bundle.spec, audio=audio))
     with pytest.raises(BundleError, match="its spec says"):
         open_backend(other)
 
 
-def test_graph_that_is_none(exported: Path, tmp_path: Path) -> None:
-    bundle = load_bundle(exported)
-    graph = tmp_path / bundle.graph.name
-    graph.write_bytes(b"not a graph")
-    broken = type(bundle)(tmp_path, bundle.manifest, bundle.spec, bundle.target, bundle.precision)
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_graph_that_is_none(export: Export, target: Any, tmp_path: Path) -> None:
+    bundle = load_bundle(export(target, "fp32").bundle)
+    (tmp_path / bundle.encoder.name).write_bytes(b"not a graph")
     with pytest.raises(BundleError, match="the graph"):
-        open_backend(broken)
+        open_backend(dataclasses.replace(bundle, path=tmp_path))
