@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,49 +43,50 @@ def replacing(folder: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(folder, error.strerror or str(error)) from error
+    # Known before they exist: an interrupt finds them whenever it comes.
+    draft, old = (parent / f".{folder.name}.draft.{name}" for name in (os.getpid(), "old"))
     with _locked(folder):
         try:
-            drafts = f".{glob.escape(folder.name)}.draft.*"
-            for left in parent.glob(drafts):  # of an export that was killed
+            for left in parent.glob(f".{glob.escape(folder.name)}.draft.*"):  # of one killed
                 shutil.rmtree(left, ignore_errors=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.draft.", dir=parent))
-        except OSError as error:
-            raise OutputError(folder, error.strerror or str(error)) from error
-        try:
+            draft.mkdir()
             yield draft
-            draft.chmod(0o755)  # mkdtemp's 0o700 is for its owner alone
             if folder.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.draft.", dir=parent))
                 folder.replace(old)
-                draft.replace(folder)
-                shutil.rmtree(old)
-            else:
-                draft.replace(folder)
+            draft.replace(folder)
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(folder, error.strerror or str(error)) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.replace(folder)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock file beside ``folder``."""
     path = folder.absolute().parent / f".{folder.name}.lock"
+    mine = True
     try:
-        file = path.open("w")
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
-    with file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputError(
-                    folder, "another export is writing it: wait for it or name another --out"
-                ) from error
-        try:
+        with path.open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    mine = False
+                    raise
             yield
-        finally:
+    except BlockingIOError as error:
+        raise OutputError(
+            folder, "another export is writing it: wait for it or name another --out"
+        ) from error
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(folder, error.strerror or str(error)) from error
+    finally:
+        if mine:
             path.unlink(missing_ok=True)

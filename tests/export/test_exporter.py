@@ -165,7 +165,7 @@ class TestNothingIsLeftBehind:
     ) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError):
-            export_bundle(write_checkpoint(), tmp_path / "file" / "out")
+            export_bundle(write_checkpoint(), tmp_path / "file" / "out", precision="fp32")
 
     def test_detector_that_is_none(
         self, tmp_path: Path, write_checkpoint: Callable[..., Path]

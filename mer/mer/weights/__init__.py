@@ -11,7 +11,6 @@ from mer_runtime.spec import Fusion
 def shipped_checkpoint(fusion: Fusion = "ia") -> Path:
     """Where the shipped checkpoint of ``fusion`` lies.
 
-    Beside it lie the ranges of its calibration, ``FUSION.ranges.json``, so that int8 needs no corpus.
+    Beside it lie the ranges of its calibration, ``FUSION.ranges.json``: int8 needs no corpus.
     """
     return Path(str(resources.files(__name__))) / f"{fusion}.safetensors"
-
