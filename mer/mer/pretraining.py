@@ -53,6 +53,11 @@ class PretrainingRecipe:
     ema_decay: float = 0.998
     seed: int = 1
 
+    @property
+    def small_epochs(self) -> int:
+        """Epochs at half size: none where there are no more epochs than full-size ones."""
+        return max(0, self.epochs - self.full_size_epochs)
+
 
 def pretrain_encoder(
     photos: Path,
@@ -110,7 +115,7 @@ def pretrain_encoder(
     batches = len(train.classes) // recipe.batch_size
     for epoch in range(len(rows), recipe.epochs):
         generator = np.random.default_rng((recipe.seed, epoch))
-        small = epoch < recipe.epochs - recipe.full_size_epochs
+        small = epoch < recipe.small_epochs
         size = recipe.small_size if small else recipe.full_size
         order = _draw(train, batches * recipe.batch_size, generator)
         losses = []
@@ -216,12 +221,12 @@ def _draw(photos: Photos, n: int, generator: np.random.Generator) -> NDArray[np.
 
 def _learning_rate(recipe: PretrainingRecipe, epoch: float) -> float:
     """In each phase a linear warm-up over the first 5 %, then a cosine to zero."""
-    small_epochs = recipe.epochs - recipe.full_size_epochs
-    if epoch < small_epochs:
-        peak, progress = recipe.learning_rate, epoch / small_epochs
+    small = recipe.small_epochs
+    if epoch < small:
+        peak, progress = recipe.learning_rate, epoch / small
     else:
         peak = recipe.full_size_learning_rate
-        progress = (epoch - small_epochs) / recipe.full_size_epochs
+        progress = (epoch - small) / (recipe.epochs - small)
     warm = min(1.0, 0.1 + progress / 0.05)
     return peak * warm * 0.5 * (1 + math.cos(math.pi * progress))
 

@@ -100,10 +100,21 @@ def test_resumed_run_equals_an_unbroken_one(photos: Path, tmp_path: Path) -> Non
         pretrain_encoder(photos, tmp_path / "broken", recipe=RECIPE, resume=True)
 
 
+def test_fewer_epochs_than_full_size_ones(photos: Path, tmp_path: Path) -> None:
+    """All are at the real size, and their rate falls from its peak, not from the middle."""
+    recipe = dataclasses.replace(RECIPE, epochs=2, full_size_epochs=5, seed=2)
+    rows: list[dict[str, float]] = []
+    pretrain_encoder(photos, tmp_path / "run", recipe=recipe, report=rows.append)
+    peak = recipe.full_size_learning_rate
+    assert [row["size"] for row in rows] == [64, 64]
+    assert rows[0]["lr"] > 0.5 * peak
+    assert rows[1]["lr"] < 0.1 * peak
+
+
 def test_refusals(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no photos"):
         pretrain_encoder(tmp_path, tmp_path / "run", recipe=RECIPE)
-    wild = PretrainingRecipe(epochs=2, small_size=32, batch_size=8, learning_rate=1e30)
+    wild = dataclasses.replace(RECIPE, learning_rate=1e30)
     with pytest.raises(TrainingError, match="not finite in epoch 1"):
         pretrain_encoder(photos, tmp_path / "wild", recipe=wild)
 
