@@ -47,18 +47,7 @@ class Probe:
         wider.graph.output.extend(
             onnx.ValueInfoProto(name=name) for name in self._made if name not in outputs
         )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = LOG_ERRORS_ONLY
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.inter_op_num_threads = 1
-        if threads:
-            options.intra_op_num_threads = threads
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                wider.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its exceptions share no base class of its own
-            raise CalibrationError(f"ONNX Runtime can't load the graph: {error}") from error
+        self._session = open_session(wider, threads, optimise=False)
 
     def read(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run the graph on its inputs, by name; give the tensors, all held at once.
@@ -77,6 +66,30 @@ class Probe:
             raise CalibrationError(
                 f"the graph can't be run on sample {self._samples}: {error}"
             ) from error
+
+
+def open_session(
+    model: onnx.ModelProto, threads: int | None = None, *, optimise: bool = True
+) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        CalibrationError: it can't load the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = LOG_ERRORS_ONLY
+    options.inter_op_num_threads = 1
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions share no base class of its own
+        reason = " ".join(str(error).split())
+        raise CalibrationError(f"ONNX Runtime can't load the graph: {reason}") from error
 
 
 def observe(

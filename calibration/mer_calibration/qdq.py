@@ -57,7 +57,6 @@ class _Writer:
         self.pixel_means = np.array(pixel_means, np.float64)
         self.model, self.placement, self.grids, self.dialect = model, placement, grids, dialect
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self.producers = {name: node for node in model.graph.node for name in node.output}
         self.layers = {layer.node: layer for layer in placement.layers}
         self.group_of: dict[str, Group] = {
             member: group for group in placement.groups for member in group.members
@@ -163,10 +162,9 @@ class _Writer:
 
     def _grid_constants(self, group: Group) -> tuple[str, str]:
         grid = self._grid(group)
-        dtype = grid.dtype
         scale = self._constant(f"{group.sources[0]}_scale", np.array(grid.scale, np.float32))
         zero_point = f"{group.sources[0]}_zero_point"
-        return scale, self._constant(zero_point, np.array(grid.zero_point, dtype))
+        return scale, self._constant(zero_point, np.array(grid.zero_point, grid.dtype))
 
     def _layer_inputs(self, layer: WeightedLayer) -> list[str]:
         data = self._rounded(layer.data)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from mer_calibration.errors import CalibrationError
-from mer_calibration.observation import LOG_ERRORS_ONLY
+from mer_calibration.observation import open_session
 
 
 @dataclass(frozen=True)
@@ -89,26 +88,6 @@ class Trial:
             feed = {"mfcc": window.mfcc[None], "features": shown[None]}
             logits.append(_run(session, feed, number)[0])
         return np.stack(logits)
-
-
-def open_session(model: ModelProto, threads: int | None = None) -> Any:
-    """An ONNX Runtime session on the CPU, fully optimised.
-
-    Raises:
-        CalibrationError: it can't load the graph.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = LOG_ERRORS_ONLY
-    options.inter_op_num_threads = 1
-    if threads:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its exceptions share no base class of its own
-        reason = " ".join(str(error).split())
-        raise CalibrationError(f"ONNX Runtime can't load the graph: {reason}") from error
 
 
 def _run(session: Any, feed: dict[str, NDArray[Any]], number: int) -> NDArray[np.float32]:

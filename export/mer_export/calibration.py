@@ -19,10 +19,11 @@ from mer.dataset import read_crops, read_targets
 from mer_calibration import CalibrationError, Layer, Ranges, compare_tensors, observe
 from mer_calibration.dialects import DIALECTS
 from mer_calibration.equalisation import equalise, find_exponents, measure_peaks
+from mer_calibration.observation import open_session
 from mer_calibration.placement import place
 from mer_calibration.quantisation import quantise_graph
 from mer_calibration.sensitivity import choose_ranges, count_choices, measure_sensitivity
-from mer_calibration.trial import Trial, Window, open_session
+from mer_calibration.trial import Trial, Window
 from mer_export.graphs import Graphs
 from mer_runtime.bundle import ENCODER
 from mer_runtime.spec import Spec

@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto
 
 from mer_calibration import CalibrationError, Quantised, Trial, Window
-from mer_calibration.trial import open_session
+from mer_calibration.observation import open_session
 
 
 def test_float_graphs_answer_as_themselves(trial: Trial) -> None:
