@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import click
 
 from mer import load_checkpoint, save_checkpoint
-from mer.cache import Cache
+from mer.cli.stages import StageBars
 from mer.weights import shipped_checkpoint
-from mer_calibration import format_layers
 from mer_export import export_bundle
-from mer_export.calibration import calibrate
-from mer_export.graphs import export_graphs
-from mer_runtime.console import Command, progress
+from mer_export.exporter import STAGES
+from mer_export.ranges import RANGES_FILE, ranges_file
+from mer_runtime.console import Command
 
 #: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia CLIP`` works.
 BUNDLED = "ia"
@@ -26,8 +27,9 @@ BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bun
 def main(checkpoint: Path, cache: Path) -> None:
     """Ship CHECKPOINT (RUN/best.safetensors of mer-train) as the one of its fusion.
 
-    Its weights are stored in half precision; ranges for int8 are made on the clips of CACHE's
-    training actors, on the graphs of the weights so stored.
+    Its weights are stored in half precision. Ranges for int8 are made on the clips of CACHE's
+    training actors, on the graphs of the weights so stored, and ship once the int8 bundle has
+    passed the gate on the validation actors; with them, which layers had to stay float for that.
 
     \b
     Example:
@@ -44,16 +46,18 @@ def main(checkpoint: Path, cache: Path) -> None:
         half=True,
     )
     click.echo(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
-    shipped = load_checkpoint(target)
-    with progress(length=1, label="Calibrating") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        made = calibrate(shipped, export_graphs(shipped), Cache.open(cache), progress=show)
-    made.ranges.write(target.with_name(f"{target.stem}.ranges.json"))
-    click.echo(format_layers(made.layers))
+    with tempfile.TemporaryDirectory() as folder, StageBars(dict(STAGES)) as bars:
+        report = export_bundle(
+            target,
+            Path(folder) / "proved",
+            calibration=cache,
+            cpu="x86",
+            timing=False,
+            progress=bars.show,
+        )
+        shutil.copyfile(report.bundle / RANGES_FILE, ranges_file(target))
+    click.echo(report.format())
+    click.echo(report.format_layers())
     if target.stem == BUNDLED:
         report = export_bundle(out=BUNDLES / BUNDLED, cpu="x86", timing=False)
         click.echo(report.format())

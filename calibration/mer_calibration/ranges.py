@@ -21,7 +21,7 @@ Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: Fields of ONNX messages that say who made a graph and how, not what it computes.
 NOTES = frozenset({"doc_string", "metadata_props", "producer_name", "producer_version"})
 
@@ -60,6 +60,8 @@ class Ranges:
         clips: how many clips were used.
         clips_sha256: digest of their ids.
         corpus: what they were taken from.
+        float_layers: layers that must stay float for the answers to be as right as the float
+            model's, as a proof on a corpus found.
     """
 
     graphs: Mapping[str, str]
@@ -70,6 +72,7 @@ class Ranges:
     clips: int
     clips_sha256: str
     corpus: str
+    float_layers: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; ``Ranges.from_dict`` reverses it exactly."""
@@ -89,6 +92,7 @@ class Ranges:
             "clips": self.clips,
             "clips_sha256": self.clips_sha256,
             "corpus": self.corpus,
+            "float_layers": list(self.float_layers),
         }
 
     @classmethod
@@ -136,9 +140,14 @@ class Ranges:
         for mean in means:
             real = isinstance(mean, (int, float)) and not isinstance(mean, bool)
             _require(real and 0 <= mean <= 255, "pixel_means", "numbers from 0 to 255")
+        layers = fields["float_layers"]
+        _require(isinstance(layers, list), "float_layers", "a list")
+        for layer in layers:
+            _require(isinstance(layer, str), "float_layers", "names of layers")
         return cls(
             **{
                 **fields,
+                "float_layers": tuple(layers),
                 "graphs": dict(graphs),
                 "tensors": tensors,
                 "exponents": exponents,

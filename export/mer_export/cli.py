@@ -58,7 +58,8 @@ Examples:
     "--ranges",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Ranges of an earlier calibration (ranges.json of a bundle), instead of a corpus.",
+    help="Ranges of an earlier calibration (ranges.json of a bundle), instead of a corpus; with "
+    "--calibration the corpus proves them.",
 )
 @click.option(
     "--max-drop",

@@ -11,3 +11,7 @@ class ExportError(MerError, RuntimeError):
 
 class GateError(MerError, RuntimeError):
     """The engine's answers differ from the float reference's by more than is allowed."""
+
+
+class NonFiniteError(GateError):
+    """The engine answers with something that is no number; other layers in float don't mend it."""

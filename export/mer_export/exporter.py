@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from mer_calibration.quantisation import quantise_graph
 from mer_export.calibration import Calibration, calibrate, hash_preprocessing
 from mer_export.deploy import OPSET
 from mer_export.drafting import check_replaceable, replacing
-from mer_export.errors import GateError
+from mer_export.errors import GateError, NonFiniteError
 from mer_export.gate import MAX_DROP, TOLERANCES, golden_tolerance
 from mer_export.golden import golden_reference
 from mer_export.graphs import Graphs, export_graphs
@@ -89,8 +90,9 @@ def export_bundle(
         calibration: a cache of ``mer-prepare``: int8 ranges are made on its training actors'
             clips, and the bundle is proved on its validation actors'. Without it the golden
             inputs alone are replayed.
-        ranges: of an earlier calibration of the same checkpoint; by default, for int8 without
-            ``calibration``, those that ship with the checkpoint or lie beside it.
+        ranges: of an earlier calibration of the same checkpoint; with ``calibration`` they are
+            proved and none are made. By default, for int8 without ``calibration``, those that
+            ship with the checkpoint or lie beside it.
         max_drop: points of prec1 that int8 may lose on the validation actors (or one clip).
         cpu: what an int8 bundle for ONNX Runtime is made for, by default this machine's kind.
         face_detector: YuNet's file to put in, by default that of ``$MER_FACE_DETECTOR``.
@@ -122,33 +124,33 @@ def export_bundle(
         cache = Cache.open(calibration)
         clips = ValidationSet(cache, loaded.spec)
     known = None
-    if precision == "int8" and clips is None:
+    if precision == "int8" and (ranges is not None or clips is None):
         known = find_ranges(path, ranges)  # an error here saves the work of the graphs
-    show("graphs", 0, 1)
-    floats = export_graphs(loaded)
-    show("graphs", 1, 1)
-    made: Calibration | None = None
-    if precision == "int8" and clips is not None:
-        made = calibrate(
-            loaded, floats, clips.cache, progress=lambda done, n: show("calibration", done, n)
+    with replacing(folder) as draft:
+        show("graphs", 0, 1)
+        floats = export_graphs(loaded)
+        show("graphs", 1, 1)
+        made: Calibration | None = None
+        if known is not None:
+            known.require(floats.hashes(), hash_preprocessing(loaded.spec))
+        elif precision == "int8" and clips is not None:
+            made = calibrate(
+                loaded, floats, clips.cache, progress=lambda done, n: show("calibration", done, n)
+            )
+            known = made.ranges
+        evidence = Evidence(
+            golden=golden_reference(loaded, golden_tolerance(target, precision)),
+            tolerance=TOLERANCES[precision],
+            clips=clips,
+            reference=answer_float(loaded, clips, lambda done, n: show("reference", done, n))
+            if clips is not None
+            else None,
+            max_drop=max_drop,
+            temperature=loaded.temperature,
         )
-        known = made.ranges
-    elif known is not None:
-        known.require(floats.hashes(), hash_preprocessing(loaded.spec))
-    golden = golden_reference(loaded, golden_tolerance(target, precision))
-    evidence = Evidence(
-        golden=golden,
-        tolerance=TOLERANCES[precision],
-        clips=clips,
-        reference=answer_float(loaded, clips, lambda done, n: show("reference", done, n))
-        if clips is not None
-        else None,
-        max_drop=max_drop,
-        temperature=loaded.temperature,
-    )
-    source = Source(path, loaded, floats, known, detector)
-    exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)
-    return exporter.export(folder, timing)
+        source = Source(path, loaded, floats, known, detector)
+        exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)
+        return exporter.export(draft, folder, timing)
 
 
 class _Exporter:
@@ -164,28 +166,29 @@ class _Exporter:
     ) -> None:
         self.source, self.target, self.precision, self.cpu = source, target, precision, cpu
         self.evidence, self.calibration, self.show = evidence, calibration, show
-        self.keep_float: list[str] = []
+        ranges = source.ranges
+        self.keep_float = list(ranges.float_layers) if ranges is not None else []
 
-    def export(self, folder: Path, timing: bool) -> ExportReport:
-        """Write the bundle; layers go back to float until the gate holds."""
-        with replacing(folder) as draft:
-            while True:
-                try:
-                    written, content, proof, timed = self._attempt(draft, timing)
-                    break
-                except GateError as error:
-                    self._keep_another(error)
-                for file in draft.iterdir():
-                    shutil.rmtree(file) if file.is_dir() else file.unlink()
-            write_golden(draft, proof.golden)
-            write_manifest(
-                draft,
-                {**content, "temperature": proof.temperature, "gate": proof.report.to_dict()},
-            )
-            files = [file for file in draft.iterdir() if file.is_file()]
-            size = sum(file.stat().st_size for file in files)
-            stems = {Path(name).stem for name in written.graphs.values()}
-            graph_size = sum(f.stat().st_size for f in files if f.stem in stems)
+    def export(self, draft: Path, folder: Path, timing: bool) -> ExportReport:
+        """Fill the draft of ``folder``; layers go back to float until the gate holds."""
+        while True:
+            try:
+                written, content, proof, timed = self._attempt(draft, timing)
+                break
+            except NonFiniteError:
+                raise
+            except GateError as error:
+                self._keep_another(error)
+            for file in draft.iterdir():
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        write_golden(draft, proof.golden)
+        write_manifest(
+            draft, {**content, "temperature": proof.temperature, "gate": proof.report.to_dict()}
+        )
+        files = [file for file in draft.iterdir() if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        stems = {Path(name).stem for name in written.graphs.values()}
+        graph_size = sum(f.stat().st_size for f in files if f.stem in stems)
         return ExportReport(
             bundle=folder,
             target=self.target,
@@ -208,7 +211,8 @@ class _Exporter:
         if self.source.detector:
             shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
         if self.precision == "int8" and self.source.ranges is not None:
-            self.source.ranges.write(draft / RANGES_FILE)
+            kept = tuple(self.keep_float)
+            dataclasses.replace(self.source.ranges, float_layers=kept).write(draft / RANGES_FILE)
         content = self._content(written)
         evidence = self.evidence
         with opened(draft, content, evidence.golden, written.stand_in) as (engine, name):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mer.comparison import Comparison, compare_logits
 from mer.confidence import expected_calibration_error
 from mer.metrics import ClassificationMetrics
-from mer_export.errors import GateError
+from mer_export.errors import GateError, NonFiniteError
 from mer_runtime.bundle import Golden, Precision, Target
 
 #: Largest |Δlogit| from the float reference on golden inputs. Rounding to 8 bits moves logits
@@ -121,13 +121,16 @@ def check_golden(golden: Golden, infer: Infer, tolerance: float) -> tuple[Golden
         The golden set with the engine's answers in it, and the report.
 
     Raises:
-        GateError: an answer isn't finite, or differs from the reference by more than
-            ``tolerance``.
+        NonFiniteError: an answer isn't finite.
+        GateError: one differs from the reference by more than ``tolerance``.
     """
     answers = np.stack([infer(*golden.case(i)) for i in range(len(golden.cases))])
     for name, row in zip(golden.cases, answers, strict=True):
         if not np.isfinite(row).all():
-            raise GateError(f"the engine's answer to the golden input '{name}' is not finite")
+            raise NonFiniteError(
+                f"the engine's answer to the golden input '{name}' is not finite: no bundle was "
+                "written"
+            )
     difference = np.abs(answers - golden.reference)
     worst = int(difference.max(axis=1).argmax())
     report = GoldenReport(
@@ -149,10 +152,10 @@ def check_finite(modality: str, answers: NDArray[np.float32]) -> None:
     """Refuse logits that are no numbers.
 
     Raises:
-        GateError: one isn't finite.
+        NonFiniteError: one isn't finite.
     """
     if not np.isfinite(answers).all():
-        raise GateError(
+        raise NonFiniteError(
             f"fed with {_describe(modality)}, the engine's answer to a validation clip is not "
             "finite: no bundle was written"
         )
@@ -170,7 +173,8 @@ def check_validation(
     """Compare logits (n, classes) of an engine with the float reference's, clip by clip.
 
     Raises:
-        GateError: an answer isn't finite, too much prec1 is lost, or too few answers agree.
+        NonFiniteError: an answer isn't finite.
+        GateError: too much prec1 is lost, or too few answers agree.
     """
     check_finite(modality, answers)
     scores = {}

@@ -21,7 +21,7 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
     if given is not None:
         path = Path(given)
         return Ranges.read(path / RANGES_FILE if path.is_dir() else path)
-    beside = checkpoint.with_name(f"{checkpoint.stem}.ranges.json")
+    beside = ranges_file(checkpoint)
     if beside.is_file():
         return Ranges.read(beside)
     raise CalibrationError(
@@ -29,3 +29,8 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
         "(--calibration CACHE, made with mer-prepare) or the ranges of an earlier export "
         "(--ranges FILE), or take --precision fp32"
     )
+
+
+def ranges_file(checkpoint: Path) -> Path:
+    """Where the ranges lie that belong to a checkpoint, whether they are there or not."""
+    return checkpoint.with_name(f"{checkpoint.stem}.ranges.json")

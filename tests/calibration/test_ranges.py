@@ -34,6 +34,7 @@ RANGES = Ranges(
     clips=48,
     clips_sha256="c" * 64,
     corpus="prüfkorpus",
+    float_layers=("stem",),
 )
 
 
@@ -76,7 +77,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["ranges.json"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"format": 1}', "\udcff"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"format": 2}', "\udcff"])
 def test_unreadable_file_is_named(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     if content is not None:
@@ -101,10 +102,12 @@ EXPONENTS = ("exponents", "encoder", "conv.weight")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("format", value=2), "format 2"),
+        (edit("format", value=1), "format 1"),
         (edit("extra", value=1), "extra is unknown"),
         (lambda data: data.pop("spec"), "spec is missing"),
         (edit("spec", value=5), "spec must be a text"),
+        (edit("float_layers", value="conv"), "float_layers must be a list"),
+        (edit("float_layers", value=[1]), "float_layers must be names of layers"),
         (edit("clips", value=0), "clips must be"),
         (edit("clips", value=True), "clips must be"),
         (edit("clips", value=4.0), "clips must be"),

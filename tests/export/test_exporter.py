@@ -13,6 +13,7 @@ import torch
 
 from mer import load_checkpoint
 from mer_export import ExportReport, export_bundle
+from mer_export.drafting import replacing
 from mer_export.errors import GateError
 from mer_export.gate import TOLERANCES
 from mer_export.golden import answer
@@ -159,6 +160,20 @@ class TestNothingIsLeftBehind:
         (tmp_path / "out").write_text("")
         with pytest.raises(OutputError, match="file of that name"):
             export_bundle(write_checkpoint(), tmp_path / "out")
+
+    def test_folder_that_another_export_fills(
+        self, tmp_path: Path, write_checkpoint: Callable[..., Path]
+    ) -> None:
+        """Refused before the work of minutes, not after it."""
+        checkpoint = write_checkpoint()
+        with replacing(tmp_path / "out"), pytest.raises(OutputError, match="another export"):
+            export_bundle(
+                checkpoint,
+                tmp_path / "out",
+                precision="fp32",
+                progress=lambda *stage: pytest.fail("it works already"),
+            )
+        assert [p.name for p in (tmp_path / "out").iterdir()] == []
 
     def test_parent_that_is_no_folder(
         self, tmp_path: Path, write_checkpoint: Callable[..., Path]

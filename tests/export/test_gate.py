@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 
 from mer import Checkpoint
-from mer_calibration import Range
-from mer_export import ExportReport, export_bundle, exporter
+from mer_calibration import Range, Ranges
+from mer_export import ExportReport, export_bundle, exporter, proof
 from mer_export.calibration import Calibration
-from mer_export.errors import GateError
+from mer_export.errors import GateError, NonFiniteError
 from mer_export.exporter import MOST_FLOAT_LAYERS
 from mer_export.gate import check_golden, check_validation
 from mer_export.golden import answer, golden_reference
+from mer_export.validation import answer_engine
 from mer_runtime import Recognizer
 from mer_runtime.bundle import Golden
 
@@ -194,6 +196,14 @@ class TestLayersReturnToFloat:
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert manifest["calibration"]["float_layers"] == [last.name]
         assert all(one["agreement"] >= 98 for one in manifest["gate"]["validation"])
+        kept = Ranges.read(tmp_path / "out" / "ranges.json")
+        assert kept.float_layers == (last.name,), "the next export starts where this one ended"
+        again = export_bundle(
+            fitted[0], tmp_path / "again", ranges=tmp_path / "out", cpu="x86", timing=False
+        )
+        assert again.float_layers == report.float_layers
+        assert again.graph_size == report.graph_size
+        shutil.rmtree(tmp_path / "again")
         # As 16-bit floats: a byte more a weight of its 1024 x 464.
         grown = report.graph_size - proved.graph_size
         assert 0.9 * 1024 * 464 < grown < 1.3 * 1024 * 464
@@ -213,3 +223,49 @@ class TestLayersReturnToFloat:
         for words in (f"the {MOST_FLOAT_LAYERS} costliest layers", "mer-train --qat"):
             assert words in str(caught.value)
         assert not list(tmp_path.iterdir())
+
+    def test_but_not_for_answers_that_are_no_numbers(
+        self,
+        calibration: Calibration,
+        fitted: tuple[Path, Path],
+        tmp_path: Path,
+        graphs_once: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A layer in float doesn't mend an engine that is broken, and each takes a minute."""
+        attempts = []
+
+        def answer(*args: Any) -> Any:
+            attempts.append(args)
+            logits = answer_engine(*args)
+            logits["audio"][0, 0] = np.inf
+            return logits
+
+        monkeypatch.setattr(proof, "answer_engine", answer)
+        with pytest.raises(NonFiniteError, match="fed with the voice alone.*not finite"):
+            self.export(calibration, fitted, tmp_path / "out", monkeypatch)
+        assert len(attempts) == 1
+        assert not list(tmp_path.iterdir())
+
+
+def test_given_ranges_are_proved_on_the_corpus(
+    proved: ExportReport,
+    fitted: tuple[Path, Path],
+    tmp_path: Path,
+    graphs_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No second calibration: the same integers, and a proof of their own."""
+    monkeypatch.setattr(exporter, "calibrate", lambda *args, **options: pytest.fail("calibrates"))
+    report = export_bundle(
+        fitted[0],
+        tmp_path / "out",
+        calibration=fitted[1],
+        ranges=proved.bundle,
+        cpu="x86",
+        timing=False,
+    )
+    assert report.gate.kind == "validation"
+    assert report.gate.to_dict()["validation"] == proved.gate.to_dict()["validation"]
+    for name in ("encoder.onnx", "head.onnx", "ranges.json"):
+        assert (report.bundle / name).read_bytes() == (proved.bundle / name).read_bytes()
