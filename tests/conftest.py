@@ -77,6 +77,14 @@ def portrait() -> NDArray[np.uint8]:
     return np.asarray(data.astronaut(), np.uint8)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines and prepared graphs of the tests' bundles stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MER_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield
+
+
 MakeClip = Callable[..., Path]
 
 

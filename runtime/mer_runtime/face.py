@@ -40,13 +40,17 @@ class Box:
 
 
 class FaceDetector(Protocol):
-    """Finds the largest face of a frame."""
+    """Finds the faces of a frame."""
 
     @property
     def name(self) -> Detector: ...
 
     def detect(self, frame: NDArray[np.uint8]) -> Box | None:
         """The largest face of an RGB frame (H, W, 3) uint8, or None."""
+        ...
+
+    def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
+        """All faces of an RGB frame (H, W, 3) uint8, the largest first."""
         ...
 
 
@@ -63,6 +67,7 @@ class YuNetDetector:
         path = Path(file)
         if not path.is_file():
             raise FaceDetectorError(f"{path}: there is no such face detector file")
+        self.file = path
         try:
             # From memory: OpenCV can't open some paths that Python can.
             model = np.frombuffer(path.read_bytes(), np.uint8)
@@ -76,12 +81,15 @@ class YuNetDetector:
             ) from error
 
     def detect(self, frame: NDArray[np.uint8]) -> Box | None:
+        return next(iter(self.detect_all(frame)), None)
+
+    def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
         small, scale = _shrink(frame)
         self._net.setInputSize((small.shape[1], small.shape[0]))
         _, faces = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if faces is None:
-            return None
-        return _largest([Box(*(np.asarray(face)[:4] / scale).tolist()) for face in faces], frame)
+            return []
+        return _plausible([Box(*(np.asarray(face)[:4] / scale).tolist()) for face in faces], frame)
 
 
 class HaarDetector:
@@ -98,10 +106,20 @@ class HaarDetector:
             )
 
     def detect(self, frame: NDArray[np.uint8]) -> Box | None:
+        return next(iter(self.detect_all(frame)), None)
+
+    def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
         small, scale = _shrink(frame)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         faces = self._cascade.detectMultiScale(grey)
-        return _largest([Box(*(float(v) / scale for v in face)) for face in faces], frame)
+        return _plausible([Box(*(float(v) / scale for v in face)) for face in faces], frame)
+
+
+def open_again(detector: FaceDetector) -> FaceDetector | None:
+    """Another detector of the same kind, for another thread; None for one that isn't ours."""
+    if isinstance(detector, YuNetDetector):
+        return YuNetDetector(detector.file)
+    return HaarDetector() if isinstance(detector, HaarDetector) else None
 
 
 def find_haar_cascade() -> Path:
@@ -165,6 +183,13 @@ def crop_faces(
     for i, frame in enumerate(frames):
         repeated = i > 0 and np.array_equal(frame, frames[i - 1])  # a low frame rate repeats
         detected.append(detected[-1] if repeated else detector.detect(frame))
+    return crop_detected(frames, detected, spec)
+
+
+def crop_detected(
+    frames: NDArray[np.uint8], detected: Sequence[Box | None], spec: VideoSpec
+) -> FaceCrops | None:
+    """Crop frames (n, H, W, 3) uint8 RGB around the boxes detected in them, as ``crop_faces``."""
     boxes = fill_boxes(detected)
     if boxes is None:
         return None
@@ -175,11 +200,18 @@ def crop_faces(
 
 def fill_boxes(detected: Sequence[Box | None]) -> tuple[Box, ...] | None:
     """Give each frame without a face the box of the nearest one, the earlier of two equals."""
-    known = [i for i, box in enumerate(detected) if box is not None]
-    if not known:
+    nearest = find_nearest([box is not None for box in detected])
+    if nearest is None:
         return None
-    nearest = (min(known, key=lambda k: (abs(k - i), k)) for i in range(len(detected)))
     return tuple(box for k in nearest if (box := detected[k]) is not None)
+
+
+def find_nearest(known: Sequence[bool]) -> list[int] | None:
+    """For each place the nearest that is known, the earlier of two equals; None without any."""
+    places = [i for i, is_known in enumerate(known) if is_known]
+    if not places:
+        return None
+    return [min(places, key=lambda k: (abs(k - i), k)) for i in range(len(known))]
 
 
 def crop_face(frame: NDArray[np.uint8], box: Box, spec: VideoSpec) -> NDArray[np.uint8]:
@@ -212,8 +244,8 @@ def _shrink(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     return np.asarray(small, np.uint8), scale
 
 
-def _largest(boxes: list[Box], frame: NDArray[np.uint8]) -> Box | None:
-    """The largest box whose middle lies in the frame; YuNet answers nonsense for slivers."""
+def _plausible(boxes: list[Box], frame: NDArray[np.uint8]) -> list[Box]:
+    """Boxes whose middle lies in the frame, largest first; YuNet answers nonsense for slivers."""
     height, width = frame.shape[:2]
     real = [
         box
@@ -223,4 +255,4 @@ def _largest(boxes: list[Box], frame: NDArray[np.uint8]) -> Box | None:
         and 0 <= box.x + box.width / 2 <= width
         and 0 <= box.y + box.height / 2 <= height
     ]
-    return max(real, key=lambda box: box.area, default=None)
+    return sorted(real, key=lambda box: box.area, reverse=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import MediaError
+from mer_runtime.errors import MediaError, MerError
+from mer_runtime.picks import FramePicks, Watcher
 from mer_runtime.spec import Spec
 from mer_runtime.waveform import WaveformBuffer
 
@@ -22,8 +24,8 @@ MEDIA_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".wav", ".flac", ".mp
 SEEK_AFTER = 10.0
 #: Seconds by which a container's stated duration may exceed what it really holds.
 DURATION_SLACK = 0.5
-#: Seconds; a frame counts as shown at a time that rounding put this much before it.
-CLOCK_SLACK = 1e-4
+#: Seconds beyond the window up to which packets are read before the first is decoded.
+LOOK_AHEAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,19 @@ class ClipWindow:
     duration: float
 
 
-def read_window(path: str | Path, spec: Spec) -> ClipWindow:
+def read_window(path: str | Path, spec: Spec, watch: Watcher | None = None) -> ClipWindow:
     """Decode the centre window of a clip, both streams in one pass.
 
     The window is ``spec.video.window`` seconds around the middle of the clip. Frame i is the
     one on screen at ``(i + 0.5) * slot`` seconds into it; before the first frame and after the
     last, those stand in. Where the clip is shorter, the waveform is padded with zeros (paper,
     section 4, "Syncing"). Channels are averaged, as ``librosa.to_mono`` does.
+
+    Frames that the window doesn't show, and that no other frame is predicted from, aren't decoded.
+
+    Args:
+        watch: told of each picture as soon as it is decoded, in the caller's thread; ``frames``
+            holds the same.
 
     Raises:
         MediaError: the file is missing, empty, not media, damaged, or holds neither stream.
@@ -61,27 +69,38 @@ def read_window(path: str | Path, spec: Spec) -> ClipWindow:
     if path.stat().st_size == 0:
         raise MediaError(path, "the file is empty")
     try:
-        with av.open(str(path)) as container:
-            span = _stated_span(container)
-            if span is not None:
-                window = _decode(path, container, span, spec)
-                if window is not None:
-                    return window
-        # No duration in the header, or less in the file than it says: ask the packets.
-        with av.open(str(path)) as container:
-            span = _packet_span(container)
-        if span is None:
-            raise MediaError(path, "holds neither video nor sound that can be decoded")
-        with av.open(str(path)) as container:
-            window = _decode(path, container, span, spec, trusted=True)
+        try:
+            window = _read(path, spec, watch, sparing=True)
+        except _OtherFramesError:
+            window = _read(path, spec, watch, sparing=False)
     except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, MediaError):
+        if isinstance(error, MerError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(path, f"not a media file, or damaged ({reason})") from error
     if window is None or (window.frames is None and window.waveform is None):
         raise MediaError(path, "holds neither video nor sound that can be decoded")
     return window
+
+
+class _OtherFramesError(Exception):
+    """Decoding gave other frames than the packets announced."""
+
+
+def _read(path: Path, spec: Spec, watch: Watcher | None, *, sparing: bool) -> ClipWindow | None:
+    with av.open(str(path)) as container:
+        span = _stated_span(container)
+        if span is not None:
+            window = _decode(path, container, span, spec, watch, sparing=sparing)
+            if window is not None:
+                return window
+    # No duration in the header, or less in the file than it says: ask the packets.
+    with av.open(str(path)) as container:
+        span = _packet_span(container)
+    if span is None:
+        raise MediaError(path, "holds neither video nor sound that can be decoded")
+    with av.open(str(path)) as container:
+        return _decode(path, container, span, spec, watch, sparing=sparing, trusted=True)
 
 
 def _streams(container: Any) -> tuple[Any | None, Any | None]:
@@ -130,18 +149,36 @@ def _packet_span(container: Any) -> tuple[float, float] | None:
 
 
 def _decode(
-    path: Path, container: Any, span: tuple[float, float], spec: Spec, *, trusted: bool = False
+    path: Path,
+    container: Any,
+    span: tuple[float, float],
+    spec: Spec,
+    watch: Watcher | None,
+    *,
+    sparing: bool,
+    trusted: bool = False,
 ) -> ClipWindow | None:
-    """Decode the window in the middle of ``span``; None where the file ends before it does."""
+    """Decode the window in the middle of ``span``; None where the file ends before it does.
+
+    Raises:
+        _OtherFramesError: ``sparing`` left out a frame that it shouldn't have.
+    """
     video, audio = _streams(container)
     start = (span[0] + span[1] - spec.video.window) / 2
-    picks = _FramePicks(start, spec.video.slot, spec.video.frames)
+    end = start + spec.video.window
+    picks = FramePicks(start, spec.video.slot, spec.video.frames, watch)
     sound = WaveformBuffer(start, spec.audio.samples, spec.audio.sample_rate)
     seeked = video is not None and start - span[0] > SEEK_AFTER
     if seeked:
         container.seek(int((start - 1) * av.time_base))
+    packets = container.demux([s for s in (video, audio) if s is not None])
+    chosen: list[int] | None = None
+    if sparing and video is not None:
+        ahead = _read_ahead(packets, end + LOOK_AHEAD)
+        chosen = _choose(ahead, video, picks)
+        packets = chain(ahead, packets)
     last = span[0]
-    for frame, time in _decoded(container, [s for s in (video, audio) if s is not None]):
+    for frame, time in _decoded(packets, video, chosen):
         last = max(last, time)
         if isinstance(frame, av.VideoFrame):
             if seeked and picks.empty and time > picks.first:
@@ -152,75 +189,62 @@ def _decode(
         if (video is None or picks.full) and (audio is None or sound.full):
             break
     else:
-        end = min(span[1], start + spec.video.window)
-        if not trusted and last < end - DURATION_SLACK:
+        if not trusted and last < min(span[1], end) - DURATION_SLACK:
             return None
+    frames = picks.finish()
+    if chosen is not None and not picks.picked(chosen):
+        raise _OtherFramesError
     waveform = sound.waveform() if sound.seen else None
     if waveform is not None and not np.isfinite(waveform).all():
         raise MediaError(path, "its sound holds values that are not numbers")
-    return ClipWindow(picks.pictures(), waveform, span[1] - span[0])
+    return ClipWindow(frames, waveform, span[1] - span[0])
 
 
-def _decoded(container: Any, streams: list[Any]) -> Iterator[tuple[Any, float]]:
-    """Frames of all streams with their times; damaged packets are passed over."""
-    for stream in streams:
-        stream.thread_type = "AUTO"
+def _read_ahead(packets: Iterator[Any], until: float) -> list[Any]:
+    """Packets up to the first that is decoded at ``until`` seconds or later."""
+    ahead = []
+    for packet in packets:
+        ahead.append(packet)
+        if packet.dts is not None and float(packet.dts * packet.time_base) >= until:
+            break
+    return ahead
+
+
+def _choose(packets: Sequence[Any], video: Any, picks: FramePicks) -> list[int] | None:
+    """Time stamps of the frames that the window shows; None where packets don't tell."""
+    own = [p for p in packets if p.stream is video and p.size and not p.is_discard]
+    if not own or any(p.pts is None for p in own):
+        return None
+    base = float(video.time_base)
+    return picks.choose([(p.pts * base, p.pts) for p in own])
+
+
+def _decoded(
+    packets: Iterable[Any], video: Any | None, chosen: Sequence[int] | None
+) -> Iterator[tuple[Any, float]]:
+    """Frames of all streams with their times; damaged packets are passed over.
+
+    Args:
+        chosen: time stamps of the frames that matter; of others, the decoder leaves out those
+            that no frame is predicted from. None: all matter.
+    """
+    needed = None if chosen is None else set(chosen)
+    step = 0.0
+    if video is not None:
+        video.thread_type = "AUTO"
+        step = float(1 / (video.average_rate or 25))
     clock: dict[int, float] = {}
-    for packet in container.demux(streams):
+    for packet in packets:
+        stream = packet.stream
+        if needed is not None and video is not None and stream is video:
+            video.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
         try:
             frames = packet.decode()
         except av.InvalidDataError:
             continue
         for frame in frames:
-            index = packet.stream.index
-            time = frame.time if frame.time is not None else clock.get(index, 0.0)
-            if isinstance(frame, av.VideoFrame):
-                rate = packet.stream.average_rate or 25
-                clock[index] = time + float(1 / rate)
-            else:
-                clock[index] = time + frame.samples / frame.sample_rate
+            known = frame.time
+            time = known if known is not None else clock.get(stream.index, 0.0)
+            length = step if stream is video else frame.samples / frame.sample_rate
+            clock[stream.index] = time + length
             yield frame, time
-
-
-class _FramePicks:
-    """Keeps, of frames in order of time, those on screen at the middle of each slot."""
-
-    def __init__(self, start: float, slot: float, count: int) -> None:
-        self._times = [start + (i + 0.5) * slot for i in range(count)]
-        self._picked: list[Any] = []
-        self._current: Any = None
-
-    @property
-    def first(self) -> float:
-        return self._times[0]
-
-    @property
-    def empty(self) -> bool:
-        return self._current is None
-
-    @property
-    def full(self) -> bool:
-        return len(self._picked) == len(self._times)
-
-    def offer(self, frame: Any, time: float) -> None:
-        if self._current is not None:
-            while not self.full and self._times[len(self._picked)] < time - CLOCK_SLACK:
-                self._picked.append(self._current)
-        self._current = frame
-
-    def pictures(self) -> NDArray[np.uint8] | None:
-        """(count, H, W, 3) uint8 RGB, upright; None if there was no frame."""
-        if self._current is None:
-            return None
-        picked = self._picked + [self._current] * (len(self._times) - len(self._picked))
-        width, height = picked[0].width, picked[0].height
-        pictures: list[NDArray[np.uint8]] = []
-        for i, frame in enumerate(picked):
-            if i and frame is picked[i - 1]:
-                pictures.append(pictures[-1])
-                continue
-            # A stream may change its size midway; all frames take the first one's.
-            rgb = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-            turns = round(getattr(frame, "rotation", 0) / 90)
-            pictures.append(np.rot90(rgb, turns))
-        return np.ascontiguousarray(np.stack(pictures))

@@ -6,10 +6,12 @@ filters, decibels under the clip's maximum, orthonormal DCT-II.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mer_runtime.spec import Amplitude, AudioSpec
@@ -20,6 +22,8 @@ AMIN = 1e-10
 LINEAR_HZ_PER_MEL = 200 / 3
 LOG_FROM_HZ = 1000.0
 LOG_STEP = np.log(6.4) / 27
+#: Mel filters in one product: each sees little of the spectrum, and neighbours much the same.
+MELS_AT_ONCE = 16
 
 
 def compute_mfcc(waveform: NDArray[np.float32], spec: AudioSpec) -> NDArray[np.float32]:
@@ -32,14 +36,23 @@ def compute_mfcc(waveform: NDArray[np.float32], spec: AudioSpec) -> NDArray[np.f
         (n_mfcc, 1 + samples // hop_length) float32, in decibels, not standardised.
     """
     tables = _tables(spec.sample_rate, spec.n_fft, spec.n_mels, spec.n_mfcc)
-    signal = normalise_amplitude(waveform, spec.amplitude)
-    padded = np.pad(signal, spec.n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
-    spectrum = cv2.dft(frames * tables.window, flags=cv2.DFT_ROWS)
-    mel = tables.mel @ _power(np.asarray(spectrum)).T
-    decibels = 10 * np.log10(np.maximum(mel, AMIN))
-    decibels = np.maximum(decibels, decibels.max() - spec.top_db)
-    return np.ascontiguousarray(tables.dct @ decibels, dtype=np.float32)
+    half = spec.n_fft // 2
+    padded = np.zeros(len(waveform) + 2 * half, np.float32)
+    padded[half : half + len(waveform)] = normalise_amplitude(waveform, spec.amplitude)
+    frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+    # One array all the way: memory that is new to the process costs more than the arithmetic.
+    work = np.empty(frames.shape, np.float32)
+    np.multiply(frames, tables.window, out=work)
+    cv2.dft(work, dst=work, flags=cv2.DFT_ROWS)
+    np.multiply(work, work, out=work)
+    mel = np.empty((len(work), spec.n_mels), np.float32)
+    for band in tables.bands:
+        np.matmul(work[:, band.inputs], band.weights, out=mel[:, band.mels])
+    np.maximum(mel, AMIN, out=mel)
+    decibels = np.log10(mel, out=mel)
+    decibels *= 10
+    np.maximum(decibels, decibels.max() - spec.top_db, out=decibels)
+    return np.ascontiguousarray((decibels @ tables.dct).T, dtype=np.float32)
 
 
 def normalise_amplitude(waveform: NDArray[np.float32], amplitude: Amplitude) -> NDArray[np.float32]:
@@ -50,18 +63,51 @@ def normalise_amplitude(waveform: NDArray[np.float32], amplitude: Amplitude) -> 
     return waveform if peak == 0 else waveform / np.float32(peak)
 
 
+@dataclass(frozen=True)
+class _Band:
+    """Neighbouring mel filters, cut to the part of the spectrum that they see.
+
+    Attributes:
+        inputs: the columns of cv2.dft's packed rows, squared, that are summed.
+        mels: the columns of the result.
+        weights: (inputs, mels) float32.
+    """
+
+    inputs: slice
+    mels: slice
+    weights: NDArray[np.float32]
+
+
 class _Tables:
     """Everything that depends on the spec alone."""
 
     def __init__(self, sample_rate: int, n_fft: int, n_mels: int, n_mfcc: int) -> None:
         steps = np.arange(n_fft)
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi * steps / n_fft)).astype(np.float32)
-        self.mel = mel_filters(sample_rate, n_fft, n_mels)
-        order = np.arange(n_mfcc)[:, None]
-        dct = np.cos(np.pi * order * (np.arange(n_mels) + 0.5) / n_mels) * np.sqrt(2 / n_mels)
-        dct[0] /= np.sqrt(2)
+        packed = _pack(mel_filters(sample_rate, n_fft, n_mels))
+        self.bands = [_cut(packed, i) for i in range(0, n_mels, MELS_AT_ONCE)]
+        order = np.arange(n_mfcc)
+        dct = np.cos(np.pi * order * (np.arange(n_mels)[:, None] + 0.5) / n_mels)
+        dct *= np.sqrt(2 / n_mels)
+        dct[:, 0] /= np.sqrt(2)
         # float64: a float32 product loses 1e-3 where large terms cancel.
         self.dct = dct
+
+
+def _pack(filters: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Filters of |X|² (n, 1 + N / 2) to (N, n), for squares of what cv2.dft gives.
+
+    Its rows are packed, [Re 0, Re 1, Im 1, …, Re N/2]: the product itself adds Re² and Im².
+    """
+    return np.repeat(filters, 2, axis=1)[:, 1:-1].T
+
+
+def _cut(packed: NDArray[np.float32], first: int) -> _Band:
+    weights = packed[:, first : first + MELS_AT_ONCE]
+    used = np.flatnonzero(weights.any(axis=1))
+    inputs = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+    mels = slice(first, first + weights.shape[1])
+    return _Band(inputs, mels, np.ascontiguousarray(weights[inputs]))
 
 
 @lru_cache(maxsize=8)
@@ -92,13 +138,3 @@ def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     knee = LOG_FROM_HZ / LINEAR_HZ_PER_MEL
     log = LOG_FROM_HZ * np.exp(LOG_STEP * (mel - knee))
     return np.where(mel < knee, mel * LINEAR_HZ_PER_MEL, log)
-
-
-def _power(packed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """|X|² from cv2.dft's packed rows [Re 0, Re 1, Im 1, …, Re N/2] to (rows, 1 + N / 2)."""
-    squared = packed * packed
-    power = np.empty((len(packed), packed.shape[1] // 2 + 1), np.float32)
-    power[:, 0] = squared[:, 0]
-    power[:, -1] = squared[:, -1]
-    power[:, 1:-1] = squared[:, 1:-1:2] + squared[:, 2:-1:2]
-    return power

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.backends import Backend, open_backend
+from mer_runtime.backends import Backend, open_backend, usable_cores
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
 from mer_runtime.face import (
@@ -22,10 +22,10 @@ from mer_runtime.face import (
     FaceDetector,
     HaarDetector,
     YuNetDetector,
-    crop_faces,
     find_detector_file,
     load_detector,
 )
+from mer_runtime.face_search import FaceSearch
 from mer_runtime.media import ClipWindow, read_window
 from mer_runtime.mfcc import compute_mfcc
 from mer_runtime.spec import Spec
@@ -41,7 +41,8 @@ class Prediction:
         probabilities: by label, in the spec's order; they sum to 1.
         face, voice: whether that modality was there; a missing one is fed as zeros.
         faces_found: in how many of the window's frames a face was detected.
-        seconds: by stage (decode, face, mfcc, inference) and in total.
+        seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
+            while the clip is decoded; ``face`` is what it takes from then on.
     """
 
     source: str
@@ -96,11 +97,16 @@ class Recognizer:
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, detector: FaceDetector | None = None
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        detector: FaceDetector | None = None,
+        threads: int | None = None,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self._detector = detector
+        self._search = FaceSearch(self._own_detector, threads or usable_cores())
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         self._no_face: NDArray[np.float32] | None = None
 
@@ -115,7 +121,8 @@ class Recognizer:
 
         Args:
             bundle: its folder, or the name of one that comes with mer-edge.
-            threads: for the engine; by default all cores that this process may use.
+            threads: for the engine and for finding faces; by default as many as this process
+                may use cores.
             face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
                 bundle's, else the Haar cascade (with a ``MerWarning``).
 
@@ -128,7 +135,7 @@ class Recognizer:
             raise SpecError(f"threads must be at least 1, not {threads}")
         loaded = load_bundle(bundle)
         detector = load_detector(face_detector) if face_detector else None
-        return cls(loaded, open_backend(loaded, threads), detector)
+        return cls(loaded, open_backend(loaded, threads), detector, threads)
 
     @property
     def spec(self) -> Spec:
@@ -227,16 +234,17 @@ class Recognizer:
     def analyse(self, path: str | Path) -> Analysis:
         """As ``predict``, keeping the frames, boxes and waveform."""
         seconds: dict[str, float] = {}
-        with _timed(seconds, "decode"):
-            window = read_window(path, self.spec)
         faces = mfcc = None
-        with _timed(seconds, "face"):
-            if window.frames is not None:
-                faces = self._crop(window.frames)
-        with _timed(seconds, "mfcc"):
-            # A silent track says no more than a missing one.
-            if window.waveform is not None and window.waveform.any():
-                mfcc = compute_mfcc(window.waveform, self.spec.audio)
+        with self._search as search:
+            with _timed(seconds, "decode"):
+                window = read_window(path, self.spec, search.watch)
+            with _timed(seconds, "mfcc"):
+                # A silent track says no more than a missing one.
+                if window.waveform is not None and window.waveform.any():
+                    mfcc = compute_mfcc(window.waveform, self.spec.audio)
+            with _timed(seconds, "face"):
+                if window.frames is not None:
+                    faces = search.crop(window.frames, self.spec.video)
         if faces is None and mfcc is None:
             raise MissingModalityError(f"{path}: no face was found and there is no sound")
         with _timed(seconds, "inference"):
@@ -261,10 +269,10 @@ class Recognizer:
         difference = float(np.abs(np.stack(answers) - golden.answers).max())
         return SelfTest(difference, golden.tolerance, len(golden.cases))
 
-    def _crop(self, frames: NDArray[np.uint8]) -> FaceCrops | None:
+    def _own_detector(self) -> FaceDetector:
         if self._detector is None:
             self._detector = self._find_detector()
-        return crop_faces(frames, self.spec.video, self._detector)
+        return self._detector
 
     def _find_detector(self) -> FaceDetector:
         trained = self.spec.video.detector

@@ -30,7 +30,7 @@ class WaveformBuffer:
 
     def add(self, frame: Any, time: float) -> None:
         """Take a decoded ``av.AudioFrame`` that begins at ``time`` seconds."""
-        mono = _mono(frame)
+        mono = mix_down(frame)
         if self._native is None:
             self._native_rate = frame.sample_rate
             length = self._samples / self._rate + 2 * MARGIN
@@ -51,13 +51,26 @@ class WaveformBuffer:
         """(samples,) float32 in [-1, 1]; zeros where nothing was added."""
         if self._native is None:
             return np.zeros(self._samples, np.float32)
-        resampled = resample(self._native, self._native_rate, self._rate)
-        skip = round(MARGIN * self._rate)
-        window = np.zeros(self._samples, np.float32)
-        piece = resampled[skip : skip + self._samples]
-        # Resampling a signal at full scale overshoots it, and float files may hold more.
-        window[: len(piece)] = np.clip(piece, -1, 1)
-        return window
+        return cut_window(self._native, self._native_rate, self._samples, self._rate)
+
+
+def cut_window(
+    native: NDArray[np.float32], native_rate: int, samples: int, rate: int
+) -> NDArray[np.float32]:
+    """Resample a window that has ``MARGIN`` seconds more at both ends, and cut those off.
+
+    Args:
+        native: (n,) float32 at ``native_rate`` Hz; what is missing at its end counts as zeros.
+
+    Returns:
+        (samples,) float32 in [-1, 1] at ``rate`` Hz.
+    """
+    skip = round(MARGIN * rate)
+    piece = resample(native, native_rate, rate)[skip : skip + samples]
+    window = np.zeros(samples, np.float32)
+    # Resampling a signal at full scale overshoots it, and float files may hold more.
+    window[: len(piece)] = np.clip(piece, -1, 1)
+    return window
 
 
 def resample(waveform: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[np.float32]:
@@ -71,14 +84,23 @@ def resample(waveform: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
-def _mono(frame: Any) -> NDArray[np.float32]:
-    """(samples,) float32 in [-1, 1]: the mean of the channels."""
+def mix_down(frame: Any) -> NDArray[np.float32]:
+    """The mean of an ``av.AudioFrame``'s channels: (samples,) float32 in [-1, 1]."""
     data = frame.to_ndarray()
     if not frame.format.is_planar:
         data = data.reshape(-1, len(frame.layout.channels)).T
-    if data.dtype == np.uint8:  # unsigned, centred on 128
+    return average_channels(data)
+
+
+def average_channels(data: NDArray[Any]) -> NDArray[np.float32]:
+    """(channels, samples) of floats, or of integers at full scale, to (samples,) float32.
+
+    Integers come to [-1, 1]; floats stay as they are. uint8 is centred on 128.
+    """
+    if data.dtype == np.uint8:
         data = (data.astype(np.float32) - 128) / 128
     elif data.dtype.kind == "i":
         data = data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
-    mono: NDArray[np.float32] = data.astype(np.float32, copy=False).mean(axis=0, dtype=np.float32)
-    return mono
+    floats: NDArray[np.float32] = data.astype(np.float32, copy=False)
+    # The mean of one channel costs as much as its decoding.
+    return floats[0] if len(floats) == 1 else np.asarray(floats.mean(axis=0, dtype=np.float32))

@@ -98,6 +98,18 @@ def test_takes_the_largest_of_two(detector: FaceDetector, head: Picture) -> None
     assert centre(flipped)[0] < 320
 
 
+def test_finds_all_faces_the_largest_first(detector: FaceDetector, head: Picture) -> None:
+    frame = place(head, 20, 200)
+    frame[:, 300:] = place(head, 320, 300)[:, 300:]
+    faces = detector.detect_all(frame)
+    # Haar's may hold a false one besides.
+    assert {centre(face)[0] > 300 for face in faces} == {False, True}
+    assert len(faces) == 2 or detector.name == "haar"
+    assert [face.area for face in faces] == sorted((face.area for face in faces), reverse=True)
+    assert detector.detect(frame) == faces[0]
+    assert detector.detect_all(blank()) == []
+
+
 @pytest.mark.parametrize("shape", [(360, 640), (1, 1), (8, 300), (2160, 3840)])
 def test_no_face(detector: FaceDetector, shape: tuple[int, int]) -> None:
     assert detector.detect(blank(*shape)) is None
