@@ -1,0 +1,21 @@
+"""Emotions of a recording, window by window: the Python API in ten lines.
+
+python examples/python_api.py CLIP
+"""
+
+import sys
+
+import av
+
+from mer_runtime import Recognizer
+from mer_runtime.stream import StreamRecognizer
+from mer_runtime.waveform import mix_down
+
+stream = StreamRecognizer(Recognizer.load("ia"), live=False, on_event=lambda e: print(e.to_dict()))
+with av.open(sys.argv[1]) as clip:
+    for frame in clip.decode():
+        if isinstance(frame, av.VideoFrame):
+            stream.push_frame(frame.to_ndarray(format="rgb24"), frame.time)
+        else:
+            stream.push_audio(mix_down(frame), frame.sample_rate, frame.time)
+stream.finish()
