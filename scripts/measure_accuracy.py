@@ -3,7 +3,7 @@
     make accuracy CACHE=cache/ravdess
 
 exports each fusion to each target and precision, compares the bundle with the float checkpoint on
-the test actors' clips, and writes docs/accuracy.json and the tables in docs/accuracy.md.
+the test actors' clips, and writes docs/accuracy.json and the tables made of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from make_tables import ROOT, write_all_tables
 
 from mer import load_checkpoint
 from mer.cache import Cache
@@ -24,13 +25,13 @@ from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
 from mer_export.validation import MODALITIES, ValidationSet, answer_engine, answer_float
 from mer_runtime import Recognizer
+from mer_runtime.bundle import PRECISIONS, Target
 from mer_runtime.console import progress
 from mer_runtime.spec import FUSIONS, Fusion
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT, DATA = ROOT / "docs" / "accuracy.md", ROOT / "docs" / "accuracy.json"
-PAIRS = [(t, p) for t in ("onnx", "openvino") for p in ("fp32", "fp16", "int8")]
-BEGIN, END = "<!-- tables: make accuracy -->", "<!-- end of tables -->"
+DATA = ROOT / "docs" / "accuracy.json"
+TARGETS: tuple[Target, ...] = ("onnx", "openvino")
+PAIRS = [(target, precision) for target in TARGETS for precision in PRECISIONS]
 
 
 @click.command()
@@ -44,7 +45,7 @@ BEGIN, END = "<!-- tables: make accuracy -->", "<!-- end of tables -->"
     help="Measure this one alone and keep the rows of the others.",
 )
 def main(cache: Path, fusions: tuple[Fusion, ...]) -> None:
-    """Measure on CACHE (see mer-prepare) and rewrite docs/accuracy.{json,md}."""
+    """Measure on CACHE (see mer-prepare) and rewrite docs/accuracy.json and its tables."""
     opened = Cache.open(cache)
     rows: list[dict[str, Any]] = []
     with progress(length=len(fusions) * len(PAIRS), label="Measuring") as bar:
@@ -56,7 +57,7 @@ def main(cache: Path, fusions: tuple[Fusion, ...]) -> None:
             rows += [row for row in kept["rows"] if row["fusion"] not in fusions]
     rows.sort(key=lambda row: FUSIONS.index(row["fusion"]))
     DATA.write_text(json.dumps({"corpus": opened.digest, "rows": rows}, indent=1) + "\n")
-    write_tables(rows)
+    write_all_tables()
 
 
 def measure_fusion(fusion: Fusion, cache: Cache, step: Any) -> list[dict[str, Any]]:
@@ -102,31 +103,6 @@ def measure_fusion(fusion: Fusion, cache: Cache, step: Any) -> list[dict[str, An
             )
         step()
     return rows
-
-
-def write_tables(rows: list[dict[str, Any]]) -> None:
-    """Replace what stands between the markers of docs/accuracy.md."""
-    lines = [
-        "| fusion | engine | precision | fed with | graphs, MB | prec1 float → engine | "
-        "prec5 float → engine | same answer, % | flips (+ gained, - lost) | McNemar p | "
-        "95 % of Δprec1 | max / mean \\|Δlogit\\| | ECE float → engine |",
-        "|" + "---|" * 13,
-    ]
-    for row in rows:
-        engine, floats = row["engine"], row["float"]
-        low, high = row["prec1_difference_interval"]
-        lines.append(
-            f"| {row['fusion']} | {row['target']} | {row['precision']} | {row['modality']} | "
-            f"{row['graph_size'] / 1e6:.2f} | {floats['prec1']:.2f} → {engine['prec1']:.2f} | "
-            f"{floats['prec5']:.2f} → {engine['prec5']:.2f} | {row['agreement']:.2f} | "
-            f"+{row['only_a']} -{row['only_b']} | {row['mcnemar_p']:.2f} | "
-            f"{low:+.2f} to {high:+.2f} | {row['max_logit_difference']:.2g} / "
-            f"{row['mean_logit_difference']:.2g} | {floats['ece']:.1f} → {engine['ece']:.1f} |"
-        )
-    text = DOCUMENT.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mer.protocols import FaceAugmentation, Protocol, SoftHard, VoiceAugmentation
+from mer.protocols import FaceAugmentation, Modality, Protocol, SoftHard, VoiceAugmentation
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ class Example:
     row: int
     voice: float = 1.0  # factor on the raw MFCCs; 0: the voice is missing
     face: FaceView = FaceView()
+
+
+def plain_example(row: int, modality: Modality = "both") -> Example:
+    """A row as it is, or with one modality alone."""
+    return Example(
+        row, voice=float(modality != "video"), face=FaceView(light=float(modality != "audio"))
+    )
 
 
 def draw_examples(

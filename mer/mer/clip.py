@@ -1,7 +1,9 @@
-"""One recording made into a cache's record: decoded, cropped, windowed, written."""
+"""One recording decoded and cropped: as a cache's record, or as a model's inputs."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,47 @@ from numpy.typing import NDArray
 from mer.cache import INT16_SCALE, CacheRow, clip_dtype
 from mer.corpus import Recording
 from mer_runtime.errors import MissingModalityError
-from mer_runtime.face import FaceDetector, crop_faces
-from mer_runtime.media import read_window
+from mer_runtime.face import FaceCrops, FaceDetector, crop_faces
+from mer_runtime.media import ClipWindow, read_window
+from mer_runtime.mfcc import compute_mfcc
 from mer_runtime.spec import Spec
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What a device would feed its model; None where a modality is missing.
+
+    ``mfcc`` is (n_mfcc, T) float32, raw; ``faces`` has crops in the spec's colour order.
+    """
+
+    mfcc: NDArray[np.float32] | None
+    faces: FaceCrops | None
+
+
+def prepare_inputs(window: ClipWindow, spec: Spec, detector: FaceDetector) -> ClipInputs:
+    """A window's crops and MFCCs, as ``mer_runtime.Recognizer`` makes them.
+
+    A window without a face in any frame lacks the face; a silent track is no voice.
+    """
+    mfcc = None
+    if window.waveform is not None and window.waveform.any():
+        mfcc = compute_mfcc(window.waveform, spec.audio)
+    faces = None if window.frames is None else crop_faces(window.frames, spec.video, detector)
+    return ClipInputs(mfcc, faces)
+
+
+def read_recording(recording: Recording, spec: Spec) -> ClipWindow:
+    """The centre window of a recording, its voice perhaps from an audio-only file.
+
+    Raises:
+        MediaError: a file can't be decoded.
+    """
+    window = read_window(recording.path, spec)
+    if window.waveform is None and recording.audio_path is not None:
+        # RAVDESS cut both from one take: the middle of one file is the middle of the other.
+        waveform = read_window(recording.audio_path, spec).waveform
+        window = dataclasses.replace(window, waveform=waveform)
+    return window
 
 
 def write_clip(path: Path, record: NDArray[np.void]) -> None:
@@ -34,11 +74,8 @@ def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> ND
         MediaError: a file can't be decoded.
         MissingModalityError: it has neither a face nor a voice.
     """
-    clip = read_window(recording.path, spec)
+    clip = read_recording(recording, spec)
     waveform = clip.waveform
-    if waveform is None and recording.audio_path is not None:
-        # RAVDESS cut both from one take: the middle of one file is the middle of the other.
-        waveform = read_window(recording.audio_path, spec).waveform
     faces = None if clip.frames is None else crop_faces(clip.frames, spec.video, detector)
     if faces is None and waveform is None:
         raise MissingModalityError(f"{recording.path}: no face was found and there is no sound")

@@ -75,6 +75,11 @@ class FrozenFaces:
                     step(done, total)
             _write(self._path(view, actor), np.concatenate(parts))
 
+    def cover(self, rows: Sequence[int]) -> bool:
+        """Whether the features of these rows, as they are, were kept and are up to date."""
+        actors = {self.cache.rows[row].actor for row in rows}
+        return all(self._is_fresh(FaceView(), actor) for actor in actors)
+
     def features(self, examples: Sequence[Example]) -> Tensor:
         """(B, 15, 1024) float32; ``prepare`` must have been called for the rows and views."""
         return torch.stack([self._one(e.row, find_view(e.face)) for e in examples])

@@ -14,7 +14,13 @@ from torch.nn import functional
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mer.augmentation import Example, FaceView, draw_examples, drop_channels
+from mer.augmentation import (
+    Example,
+    FaceView,
+    draw_examples,
+    drop_channels,
+    plain_example,
+)
 from mer.cache import Cache
 from mer.dataset import FaceSource, LiveFaces, Voices, read_targets
 from mer.errors import TrainingError
@@ -151,7 +157,7 @@ class Learner:
         }
 
     def validate(self) -> Scores:
-        """Score ``kept`` on the validation rows, unchanged and with both modalities."""
+        """Score ``kept`` on the validation rows, unchanged, in the protocol's modality."""
         metrics = ClassificationMetrics(self.num_classes)
         metrics.update(*self.answer_validation())
         return metrics.compute()
@@ -164,7 +170,7 @@ class Learner:
         logits = []
         for start in range(0, len(self.validation_rows), VALIDATION_BATCH):
             rows = self.validation_rows[start : start + VALIDATION_BATCH]
-            examples = [Example(row) for row in rows]
+            examples = [plain_example(row, self.protocol.modality) for row in rows]
             audio = self._hear(self.clean_voices, examples, unused)
             frames = self._encode(self.validation_faces, examples)
             logits.append(self._classify(self.kept, audio, frames).cpu().numpy())

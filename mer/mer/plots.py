@@ -44,6 +44,28 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
+def plot_runs(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Validation loss and prec1 of several runs by epoch, a line each, as a PNG file.
+
+    Args:
+        runs: metrics by epoch, as in ``metrics.csv``, by the name of the run.
+
+    Raises:
+        OutputError: ``path`` can't be written.
+        MissingExtraError: matplotlib isn't installed.
+    """
+    figure = _figure((9, 3.6))
+    for place, (metric, unit) in enumerate((("loss", "nats"), ("prec1", "%")), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for name, rows in runs.items():
+            values = [row[f"validation_{metric}"] for row in rows]
+            axes.plot([row["epoch"] for row in rows], values, label=name, linewidth=1)
+        axes.set(xlabel="epoch", ylabel=f"validation {metric} ({unit})")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small")
+    _save(figure, path)
+
+
 def plot_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
     """A confusion matrix (classes, classes), true class by row, as a PNG file.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 ProtocolName = Literal["paper", "reference", "tuned"]
+#: What a model is fed: both modalities, or one alone, the other missing.
+Modality = Literal["audio", "video", "both"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,16 @@ class Protocol:
     feature_dropout: float = 0.0  # probability that a frame feature's channel is zero for a clip
     ema_decay: float | None = None  # per step; the moving average is what is validated and kept
 
+    @property
+    def modality(self) -> Modality:
+        """What is left where one modality is missing in every clip: validation is of that, too."""
+        if isinstance(self.missing, ModalityDropout):
+            if self.missing.voice == 1:
+                return "video"
+            if self.missing.face == 1:
+                return "audio"
+        return "both"
+
 
 #: Paper, section 6.1. It names neither batch size nor how modalities are dropped: the batch is
 #: the reference's, and each modality is dropped in 15 % of the clips.
@@ -153,3 +167,14 @@ TUNED = Protocol(
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (PAPER, REFERENCE, TUNED)}
+
+
+def restrict_protocol(protocol: Protocol, modality: Modality) -> Protocol:
+    """The protocol with one modality missing in every clip: it trains a single-modality model.
+
+    With ``both`` it stays what it is.
+    """
+    if modality == "both":
+        return protocol
+    missing = ModalityDropout(voice=float(modality == "video"), face=float(modality == "audio"))
+    return dataclasses.replace(protocol, missing=missing)

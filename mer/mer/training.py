@@ -19,7 +19,7 @@ from mer.features import hash_encoder
 from mer.learner import Learner, Progress
 from mer.models import build_model
 from mer.plots import plot_curves
-from mer.protocols import PROTOCOLS, Protocol
+from mer.protocols import PROTOCOLS, Modality, Protocol, restrict_protocol
 from mer.runs import Row, RunFolder, find_best, is_better
 from mer.splits import load_splits
 from mer.weights import shipped_checkpoint
@@ -56,6 +56,7 @@ def train_model(
     *,
     fusion: Fusion = "ia",
     protocol: str | Protocol = "paper",
+    modality: Modality = "both",
     encoder: Path | None = None,
     freeze: Freeze | None = None,
     epochs: int | None = None,
@@ -81,6 +82,8 @@ def train_model(
 
     Args:
         protocol: a name from ``PROTOCOLS`` or a protocol.
+        modality: ``"audio"`` or ``"video"`` trains and validates on that one alone, the other
+            missing in every clip: a single-modality model in the same network.
         encoder: weights that ``mer.checkpoint.load_encoder`` reads. Without, a frozen encoder
             is that of the shipped checkpoint; one that is trained starts at random.
         freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
@@ -98,6 +101,7 @@ def train_model(
         OutputError: ``out`` can't be written.
     """
     plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
+    plan = restrict_protocol(plan, modality)
     frozen = freeze == "encoder"
     if frozen and encoder is None:
         encoder = shipped_checkpoint()  # its encoder has seen photos alone, and no clip

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -100,6 +101,75 @@ def test_models_of_other_labels_are_not_paired(model: Path, cache: Path, tmp_pat
     result = run(model, cache, "--against", tmp_path / "own.safetensors")
     assert result.exit_code == 1
     assert "can't be compared clip by clip" in result.stderr
+
+
+def test_noise_is_said(model: Path, cache: Path) -> None:
+    result = run(model, cache, "--voice", "noise", "--modality", "audio", "--face", "present")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1] == (
+        "8 clips, split test, modality both, noise for the voice"
+    )
+
+
+def test_shipped_names(cache: Path) -> None:
+    """The shipped model doesn't suit a cache of tiny crops: it was found, and says so."""
+    result = run("lt", cache)
+    assert result.exit_code == 1
+    assert "video.size" in result.stderr
+
+
+@pytest.fixture
+def clips(make_clip: Write, portrait: np.ndarray) -> Path:
+    """A folder of two clips, one that is none, and one that the table doesn't name."""
+    folder = make_clip("face.mp4", picture=portrait, size=(160, 160)).parent
+    make_clip("voice.wav")
+    make_clip("more.wav")
+    (folder / "broken.mp4").write_text("not a clip")
+    table = "file,label\nface.mp4,happy\nvoice.wav,sad\nbroken.mp4,calm\n"
+    (folder / "labels.csv").write_text(table)
+    return folder
+
+
+def test_own_clips(model: Path, other: Path, clips: Path, tmp_path: Path) -> None:
+    table = clips / "labels.csv"
+    result = run(model, clips, "--labels", table, "--against", other)
+    assert result.exit_code == 1, result.output  # one clip can't be read
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["file", "label", "answer", "prob.", "place"]
+    assert lines[1].startswith("face.mp4   happy ")
+    assert lines[2].startswith("voice.wav  sad ")
+    assert lines[2].endswith("(no face)")
+    assert lines[5].startswith(f"2 clips, of {clips}, modality both")
+    assert "same answer in" in result.stdout
+    told = result.stderr.splitlines()
+    assert sum("broken.mp4 is not scored: " in line for line in told) == 1
+    assert sum(f"1 media files in {clips} are not in {table}" in line for line in told) == 1
+    picture = tmp_path / "confusion.png"
+    args = ("--labels", table, "--labels", ",".join("abcdefgh"), "--json")
+    (clips / "labels.csv").write_text("file,label\nface.mp4,B\nvoice.wav,c\n")
+    named = run(model, clips, *args, "--confusion", picture, "--modality", "audio")
+    assert named.exit_code == 0, named.output
+    data = json.loads(named.stdout)
+    assert data["labels"] == list("abcdefgh")
+    assert [clip["label"] for clip in data["clips"]] == ["b", "c"]
+    assert (data["n"], data["failures"], data["unlisted"]) == (2, [], 2)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_own_clips_that_can_t_be_scored(model: Path, cache: Path, clips: Path) -> None:
+    table = clips / "labels.csv"
+    for args, code, message in [
+        ((clips, "--labels", clips / "none.csv"), 1, "can't be read as a CSV file"),
+        ((clips,), 1, "--labels TABLE.csv"),
+        ((clips, "--labels", table, "--split", "test"), 2, "--split is of a cache's actors"),
+        ((clips, "--labels", table, "--labels", table), 2, "one table"),
+        ((cache, "--face-detector", table), 2, "a cache has crops"),
+        ((clips, "--labels", table, "--face-detector", table), 1, "not a YuNet"),
+    ]:
+        result = run(model, *args)
+        assert result.exit_code == code, (args, result.output)
+        assert message in result.stderr
+        assert result.stdout == ""
 
 
 @pytest.mark.parametrize(

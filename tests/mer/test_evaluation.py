@@ -11,13 +11,16 @@ import pytest
 import torch
 
 from mer import Checkpoint, load_checkpoint, save_checkpoint
+from mer.augmentation import FaceView
 from mer.cache import Cache
 from mer.confidence import expected_calibration_error
 from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluation import evaluate_model
+from mer.features import FrozenFaces
 from mer.models import Standardiser, build_model
+from mer.presence import make_noise_crops, make_noise_mfcc
 from mer_export.exporter import export_bundle
-from mer_runtime.errors import BundleError
+from mer_runtime.errors import BundleError, MissingModalityError
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
 Write = Callable[..., Path]
@@ -92,7 +95,7 @@ def test_checkpoint_scores(modality: str, cache: Path, checkpoint: Path) -> None
     expected = np.zeros((8, 8), int)
     np.add.at(expected, (classes, logits.argmax(axis=1)), 1)
     assert (result.scores.confusion == expected).all()
-    assert (result.kind, result.split, result.modality) == ("checkpoint", "test", modality)
+    assert (result.kind, result.split, result.feed.modality) == ("checkpoint", "test", modality)
     assert result.corpus == Cache.open(cache).digest
 
 
@@ -102,6 +105,47 @@ def test_modality_makes_a_difference(cache: Path, checkpoint: Path) -> None:
         for m in ("both", "audio", "video")
     }
     assert len(losses) == 3
+
+
+def test_noise_in_place_of_a_modality(cache: Path, checkpoint: Path) -> None:
+    """Scores by hand, with the noise that ``mer.presence`` makes of each clip's name."""
+    loaded, data = load_checkpoint(checkpoint), Cache.open(cache)
+    spec = loaded.spec
+    for name, feed in (("face", {"face": "noise"}), ("voice", {"voice": "noise"})):
+        result = evaluate_model(checkpoint, cache, **feed)
+        rows = data.select("test")
+        for row, logits in zip(rows, result.logits, strict=True):
+            clip = data.rows[row].id
+            mfcc, crops = data.mfcc(row, spec.audio), data.crops(row)[..., ::-1].copy()
+            if name == "face":
+                crops = make_noise_crops(spec.video, clip)
+            else:
+                mfcc = make_noise_mfcc(spec.audio, clip)
+            inputs = Standardiser(spec)(torch.from_numpy(mfcc)[None], torch.from_numpy(crops)[None])
+            with torch.no_grad():
+                expected = loaded.model(*inputs)[0].numpy()
+            np.testing.assert_allclose(logits, expected, atol=2e-4)  # float32, logits of up to 7
+        assert result.to_dict()[name] == "noise"
+        assert result.to_dict()["modality"] == "both"
+    with pytest.raises(MissingModalityError):
+        evaluate_model(checkpoint, cache, modality="audio", voice="missing")
+
+
+def test_kept_features_give_the_same_scores(
+    cache: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, data = load_checkpoint(checkpoint), Cache.open(cache)
+    live = evaluate_model(checkpoint, cache, kept_features=True)  # none are there yet
+    faces = FrozenFaces(data, loaded.spec, loaded.model, "cpu")
+    rows = data.select("test")
+    assert not faces.cover(rows)
+    faces.prepare([(rows, [FaceView()])])
+    assert faces.cover(rows)
+    # Now no crop of a test clip needs to be encoded.
+    monkeypatch.setattr("mer.evaluation.read_crops", None)
+    kept = evaluate_model(checkpoint, cache, kept_features=True)
+    # float32 in batches of another size; logits reach 7.
+    np.testing.assert_allclose(kept.logits, live.logits, atol=2e-4)
 
 
 def test_splits_are_by_actor(cache: Path, checkpoint: Path) -> None:

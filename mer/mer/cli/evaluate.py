@@ -1,26 +1,59 @@
-"""``mer-eval``: how well a checkpoint or a bundle does on a cache."""
+"""``mer-eval``: how well a checkpoint or a bundle does on a cache, or on one's own clips."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mer.cache import INDEX_FILE
 from mer.comparison import Comparison
-from mer.evaluation import MODALITIES, Evaluation, compare_models, evaluate_model
+from mer.errors import CacheError
+from mer.evaluation import Evaluation, compare_models, evaluate_model
+from mer.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
 from mer.plots import plot_confusion
+from mer.presence import PRESENCES
+from mer.protocols import MODALITIES
 from mer.splits import SPLITS
-from mer_runtime.console import Command, progress, split_labels
+from mer_runtime.console import Command, progress, warn
 from mer_runtime.errors import OutputError
+
+TABLE_SUFFIX = ".csv"
+
+
+def split_labels(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[Path | None, tuple[str, ...] | None]:
+    """``--labels`` as (the table of right answers, the names of the classes)."""
+    tables = [Path(value) for value in values if value.lower().endswith(TABLE_SUFFIX)]
+    names = [value.split(",") for value in values if not value.lower().endswith(TABLE_SUFFIX)]
+    if max(len(tables), len(names)) > 1:
+        raise click.BadParameter("give one table and one list of names at most")
+    return (
+        tables[0] if tables else None,
+        tuple(name.strip() for name in names[0]) if names else None,
+    )
 
 
 @click.command(cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("cache", type=click.Path(path_type=Path))
+@click.argument("clips", type=click.Path(path_type=Path), metavar="CACHE|FOLDER")
 @click.option(
-    "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="By actor."
+    "--labels",
+    "table_and_names",
+    callback=split_labels,
+    multiple=True,
+    metavar="TABLE.csv|A,B,...",
+    help="TABLE.csv: right answers of the clips in FOLDER, with the columns file and label. "
+    "A,B,...: names of a checkpoint's classes, where they aren't RAVDESS's eight.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(SPLITS),
+    help="By actor, of a cache.  [default: test]",
 )
 @click.option(
     "--fold", type=click.IntRange(1, 5), help="Cross-validation fold; the default split without."
@@ -30,7 +63,17 @@ from mer_runtime.errors import OutputError
     type=click.Choice(MODALITIES),
     default="both",
     show_default=True,
-    help="audio feeds black crops, video feeds zero MFCCs.",
+    help="audio is short for --face missing, video for --voice missing.",
+)
+@click.option(
+    "--face",
+    type=click.Choice(PRESENCES),
+    help="missing: black crops; noise: pixels at random.  [default: present]",
+)
+@click.option(
+    "--voice",
+    type=click.Choice(PRESENCES),
+    help="missing: zero MFCCs; noise: white noise in place of the voice.  [default: present]",
 )
 @click.option(
     "--against",
@@ -45,15 +88,16 @@ from mer_runtime.errors import OutputError
     help="Draw the confusion matrix.",
 )
 @click.option(
+    "--face-detector",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YuNet model, for a FOLDER.  [default: $MER_FACE_DETECTOR, the bundle's, else the Haar "
+    "cascade]",
+)
+@click.option(
     "--num-heads",
     type=click.IntRange(min=1),
     help="Attention heads of a checkpoint whose file doesn't say.",
-)
-@click.option(
-    "--labels",
-    callback=split_labels,
-    metavar="A,B,...",
-    help="Names of a checkpoint's classes, where they aren't RAVDESS's eight.",
 )
 @click.option(
     "--device",
@@ -65,13 +109,17 @@ from mer_runtime.errors import OutputError
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def main(
     model: Path,
-    cache: Path,
+    clips: Path,
+    table_and_names: tuple[Path | None, tuple[str, ...] | None],
     against: Path | None,
     confusion: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score MODEL, a checkpoint file or a bundle folder, on the clips of CACHE.
+    """Score MODEL on the clips of CACHE (mer-prepare), or on one's own in FOLDER.
+
+    MODEL is a checkpoint file or a bundle folder. Of what ships, ia, it and lt are the float
+    checkpoints, and ia-bundle is the int8 bundle that mer-run calls ia.
 
     Gives the mean cross-entropy (loss), the percentage of right answers (prec1), of right
     answers among the five most probable (prec5), and the unweighted average recall (uar), with
@@ -80,38 +128,119 @@ def main(
     --against, how far two models agree on the same clips: flips each way, McNemar's test, the
     interval of the difference.
 
+    With --labels TABLE.csv each clip's answer is listed too. A clip that can't be read is
+    reported and isn't scored; the exit code is then 1.
+
     \b
     Example:
       mer-eval runs/ia/best.safetensors cache/ravdess --confusion confusion.png
       mer-eval bundles/ia-onnx-fp32 cache/ravdess --modality audio --json
-      mer-eval bundles/ia-onnx-fp32 cache/ravdess --against runs/ia/best.safetensors
+      mer-eval ia cache/ravdess --voice noise
+      mer-eval ia-bundle cache/ravdess --against ia
+      mer-eval ia recordings/ --labels recordings/labels.csv
     """
+    table, names = table_and_names
     if confusion is not None and not confusion.parent.is_dir():
         raise OutputError(confusion, "there is no such folder")
-    evaluation = _evaluate(model, cache, options)
-    other = _evaluate(against, cache, options) if against is not None else None
-    comparison = compare_models(evaluation, other) if other is not None else None
+    options["labels"] = names
+    if table is not None:
+        _score_folder(model, clips, table, against, confusion, as_json, options)
+        return
+    if options.pop("face_detector"):
+        raise click.UsageError("--face-detector goes with --labels TABLE.csv: a cache has crops")
+    if not (clips / INDEX_FILE).is_file():
+        raise CacheError(
+            f"{clips} holds no {INDEX_FILE}, so it is no cache: make one with mer-prepare, or "
+            "score a folder of clips with --labels TABLE.csv, their right answers"
+        )
+    options["split"] = options["split"] or "test"
+    evaluation, other = (
+        _show_progress(evaluate_model, one, clips, **options) if one is not None else None
+        for one in (model, against)
+    )
+    assert evaluation
+    comparison = compare_models(evaluation, other) if other else None
     if confusion is not None:
         plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
     if as_json:
-        described = evaluation.to_dict()
-        if other is not None and comparison is not None:
-            described |= {"against": other.to_dict(), **comparison.to_dict()}
-        click.echo(json.dumps(described))
+        click.echo(json.dumps(_describe(evaluation.to_dict(), other, comparison)))
         return
-    click.echo(_format(evaluation))
-    if other is not None and comparison is not None:
+    where = evaluation.split + (f" of fold {evaluation.fold}" if evaluation.fold else "")
+    click.echo(_format(evaluation, f"split {where}"))
+    if other and comparison:
         click.echo("\n" + _format_comparison(evaluation, other, comparison))
 
 
-def _evaluate(model: Path, cache: Path, options: dict[str, Any]) -> Evaluation:
+def _score_folder(
+    model: Path,
+    folder: Path,
+    table: Path,
+    against: Path | None,
+    confusion: Path | None,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    for name in ("split", "fold"):
+        if options.pop(name) is not None:
+            raise click.UsageError(f"--{name} is of a cache's actors: leave it out with a table")
+    result, other = (
+        _show_progress(evaluate_folder, one, folder, table, **options) if one is not None else None
+        for one in (model, against)
+    )
+    assert result
+    evaluation, comparison = result.evaluation, None
+    if other:
+        require_same_clips(result, other)
+        comparison = compare_models(evaluation, other.evaluation)
+    if confusion is not None:
+        plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
+    second = other.evaluation if other else None
+    if as_json:
+        click.echo(json.dumps(_describe(result.to_dict(), second, comparison)))
+    else:
+        click.echo(_format_clips(result) + "\n")
+        click.echo(_format(evaluation, f"of {folder}"))
+        if second and comparison:
+            click.echo("\n" + _format_comparison(evaluation, second, comparison))
+    for file, error in result.failures:
+        warn(f"{file} is not scored: {error}")
+    if result.unlisted:
+        warn(f"{result.unlisted} media files in {folder} are not in {table}")
+    if result.failures:
+        raise click.exceptions.Exit(1)
+
+
+def _show_progress(evaluate: Callable[..., Any], model: Path, *args: Any, **options: Any) -> Any:
     with progress(length=1, label=f"Evaluating {model.name}") as bar:
 
         def show(done: int, total: int) -> None:
             bar.length = total
             bar.update(done - bar.pos)
 
-        return evaluate_model(model, cache, progress=show, **options)
+        return evaluate(model, *args, progress=show, **options)
+
+
+def _describe(
+    described: dict[str, Any], other: Evaluation | None, comparison: Comparison | None
+) -> dict[str, Any]:
+    if other is None or comparison is None:
+        return described
+    return {**described, "against": other.to_dict(), **comparison.to_dict()}
+
+
+def _format_clips(result: FolderEvaluation) -> str:
+    """Table, a line a clip; place is where the right label stands among the answers."""
+    width = max(len("file"), *(len(one.file) for one in result.answers))
+    labels = max(len("answer"), *(len(label) for label in result.evaluation.labels))
+    lines = [f"{'file':{width}}  {'label':{labels}}  {'answer':{labels}}  prob.  place"]
+    for one in result.answers:
+        absent = [name for name, there in (("face", one.face), ("voice", one.voice)) if not there]
+        note = f"  (no {' or '.join(absent)})" if absent else ""
+        lines.append(
+            f"{one.file:{width}}  {one.label:{labels}}  {one.answer:{labels}}  "
+            f"{one.probability:5.1%}  {one.rank + 1:5}{note}"
+        )
+    return "\n".join(lines)
 
 
 def _format_comparison(first: Evaluation, second: Evaluation, paired: Comparison) -> str:
@@ -133,12 +262,14 @@ def _format_comparison(first: Evaluation, second: Evaluation, paired: Comparison
     )
 
 
-def _format(evaluation: Evaluation) -> str:
-    scores, intervals = evaluation.scores, evaluation.intervals
-    where = evaluation.split + (f" of fold {evaluation.fold}" if evaluation.fold else "")
+def _format(evaluation: Evaluation, where: str) -> str:
+    scores, intervals, feed = evaluation.scores, evaluation.intervals, evaluation.feed
+    fed = f"modality {feed.modality}"
+    for name, presence in (("face", feed.face), ("voice", feed.voice)):
+        fed += f", noise for the {name}" if presence == "noise" else ""
     lines = [
         f"{evaluation.kind} {evaluation.model}",
-        f"{scores.n} clips, split {where}, modality {evaluation.modality}",
+        f"{scores.n} clips, {where}, {fed}",
         "",
         f"loss   {scores.loss:6.3f}",
     ]

@@ -13,12 +13,15 @@ import click
 
 from mer.cli.stages import StageBars
 from mer.errors import TrainingError
-from mer.protocols import PROTOCOL_NAMES
+from mer.protocols import MODALITIES, PROTOCOL_NAMES
 from mer.qat import tune_model
 from mer.runs import Row
 from mer.training import TrainingSummary, train_model
 from mer_runtime.console import Command
 from mer_runtime.spec import FUSIONS
+
+#: Options that --qat doesn't take.
+FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc")
 
 
 @click.command(cls=Command)
@@ -42,6 +45,12 @@ from mer_runtime.spec import FUSIONS
     help="paper: as published; reference: what the public code really does; "
     "tuned: for small corpora and a frozen encoder.  [default: paper; with --qat, the "
     "checkpoint's]",
+)
+@click.option(
+    "--modality",
+    type=click.Choice(MODALITIES),
+    help="audio or video trains and validates on that one alone: a single-modality model to "
+    "compare with.  [default: both]",
 )
 @click.option(
     "--encoder",
@@ -132,7 +141,7 @@ def _choose_training(qat: Path | None, options: dict[str, Any]) -> Callable[...,
     Raises:
         TrainingError: an option doesn't go with --qat.
     """
-    fixed = {name: options.pop(name) for name in ("encoder", "num_heads", "n_mfcc")}
+    fixed = {name: options.pop(name) for name in FIXED_BY_CHECKPOINT}
     if qat is not None:
         for name, value in fixed.items():
             if value is not None:
@@ -142,6 +151,7 @@ def _choose_training(qat: Path | None, options: dict[str, Any]) -> Callable[...,
     if options["fusion"] is None:
         raise click.UsageError("Missing option '--fusion'.")
     options["protocol"] = options["protocol"] or "paper"
+    fixed["modality"] = fixed["modality"] or "both"
     return partial(train_model, **{**fixed, "num_heads": int(fixed["num_heads"] or 1)})
 
 

@@ -1,0 +1,63 @@
+"""Write every table that measurements are shown in, from their JSON files under docs.
+
+    python scripts/make_tables.py            # or --check, which only says which would change
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->`` in the README or in a
+file of docs. The scripts that measure call this one when they are done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+from tables import TABLES
+
+from mer.runs import write_file
+from mer_runtime.console import Command
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
+
+
+def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
+    """Bring the README's and the docs' tables up to date; a table without data stays.
+
+    Returns:
+        The files that changed or, with ``check``, that would.
+    """
+    changed = []
+    for document in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        text = document.read_text("utf-8")
+        made = BLOCK.sub(lambda block: _fill(block, root / "docs"), text)
+        if made != text:
+            changed.append(document)
+            if not check:
+                write_file(document, made.encode())
+    return changed
+
+
+def _fill(block: re.Match[str], docs: Path) -> str:
+    begin, name, before, end = block.groups()
+    source, make = TABLES[name]
+    if not (docs / source).is_file():
+        return begin + before + end
+    table = make(json.loads((docs / source).read_text("utf-8")))
+    return f"{begin}\n{table}\n\n{end}"
+
+
+@click.command(cls=Command)
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 where a table is stale.")
+def main(check: bool) -> None:
+    """Write the tables of README.md and docs/*.md from docs/*.json."""
+    changed = write_all_tables(check=check)
+    for document in changed:
+        click.echo(f"{'stale' if check else 'written'}: {document.relative_to(ROOT)}")
+    if check and changed:
+        raise click.exceptions.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

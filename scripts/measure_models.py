@@ -1,0 +1,157 @@
+"""Measure the runs of ``train_table.py`` and what ships on the test actors, and write the tables.
+
+    python scripts/measure_models.py runs/table cache/ravdess
+
+writes docs/models.json, the runs' logs and curves under docs/training, and the tables of
+docs/accuracy.md and the README. A checkpoint that was measured before isn't measured again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from make_tables import ROOT, write_all_tables
+from train_table import TableRun, is_finished, list_runs
+
+from mer.cache import Cache
+from mer.checkpoint import load_checkpoint
+from mer.errors import TrainingError
+from mer.evaluation import evaluate_model
+from mer.plots import plot_runs
+from mer.protocols import Modality
+from mer.runs import BEST_FILE, METRICS_FILE, write_file
+from mer.weights import shipped_checkpoint
+from mer_runtime.console import Command, progress
+from mer_runtime.spec import FUSIONS
+
+#: What a model of both modalities is fed, by the names of the tables: options of mer-eval.
+FEEDS: dict[str, dict[str, Any]] = {
+    "both": {},
+    "voice": {"face": "missing"},
+    "face": {"voice": "missing"},
+    "voice-face-noise": {"face": "noise"},
+    "face-voice-noise": {"voice": "noise"},
+}
+SINGLE: dict[Modality, str] = {"audio": "voice", "video": "face"}
+#: Pictures of curves, and which runs are in them.
+PICTURES: dict[str, tuple[str, ...]] = {
+    "tuned": ("tuned-",),
+    "paper": ("paper-",),
+    "single-modality": ("voice-only", "face-only"),
+    "folds": ("fold-",),
+    "ablation": ("ablation-", "paper-ia"),
+}
+
+
+def choose_feeds(run: TableRun) -> list[str]:
+    """What a run is measured with: everything only where the tables show it."""
+    if run.modality != "both":
+        return [SINGLE[run.modality]]
+    return list(FEEDS) if run.name.startswith(("tuned-", "paper-")) else ["both"]
+
+
+def measure_checkpoint(
+    path: Path, cache: Path, feeds: Iterable[str], fold: int | None
+) -> dict[str, Any]:
+    """A checkpoint's settings and its scores on the test actors, by feed."""
+    notes = load_checkpoint(path).notes
+    protocol = notes["protocol"]
+    scores = {}
+    for feed in feeds:
+        found = evaluate_model(path, cache, fold=fold, kept_features=True, **FEEDS[feed]).to_dict()
+        scores[feed] = {name: found[name] for name in found if name not in ("model", "corpus")}
+    return {
+        "fusion": notes["fusion"],
+        "protocol": protocol["name"],
+        "fold": fold,
+        "epochs": protocol["epochs"],
+        "learning_rate": protocol["learning_rate"],
+        "weight_decay": protocol["weight_decay"],
+        "seed": notes["seed"],
+        "freeze": notes["freeze"],
+        "encoder": notes["encoder"],
+        "best": notes["metrics"],
+        "checkpoint": hash_file(path),
+        "scores": scores,
+    }
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """A run's ``metrics.csv``."""
+    with path.open(newline="") as file:
+        return [{name: float(v) for name, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def draw_pictures(folder: Path, names: Sequence[str]) -> None:
+    """Curves of the runs whose logs are in ``folder``, one picture a group."""
+    for picture, starts in PICTURES.items():
+        curves = {
+            name: read_curves(folder / f"{name}.csv") for name in names if name.startswith(starts)
+        }
+        if curves:
+            plot_runs(curves, folder / f"{picture}.png")
+
+
+@click.command(cls=Command)
+@click.argument("runs", type=click.Path(path_type=Path))
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), default=ROOT, hidden=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def main(runs: Path, cache: Path, root: Path, threads: int) -> None:
+    """Measure the finished RUNS and the shipped checkpoints on CACHE (see mer-prepare)."""
+    torch.set_num_threads(threads)
+    docs = root / "docs"
+    digest = Cache.open(cache).digest
+    before = read_models(docs / "models.json", digest)
+    finished = [run for run in list_runs() if is_finished(runs / run.name, None)]
+    wanted = [
+        (run.name, runs / run.name / BEST_FILE, choose_feeds(run), run.fold) for run in finished
+    ]
+    wanted += [(fusion, shipped_checkpoint(fusion), list(FEEDS), None) for fusion in FUSIONS]
+    encoders = set()
+    rows = []
+    with progress(wanted, label="Measuring") as bar:
+        for name, path, feeds, fold in bar:
+            row = before.get(name)
+            if row is None or row["checkpoint"] != hash_file(path) or list(row["scores"]) != feeds:
+                row = measure_checkpoint(path, cache, feeds, fold)
+            rows.append({"name": name, **row})
+            if name not in FUSIONS:
+                encoders.add(row["encoder"])
+    if len(encoders) > 1:
+        raise TrainingError(f"the runs in {runs} have {len(encoders)} encoders: train them again")
+    described = {"corpus": digest, "rows": rows}
+    (docs / "training").mkdir(parents=True, exist_ok=True)
+    write_file(docs / "models.json", (json.dumps(described, indent=1) + "\n").encode())
+    for run in finished:
+        shutil.copyfile(runs / run.name / METRICS_FILE, docs / "training" / f"{run.name}.csv")
+    draw_pictures(docs / "training", [run.name for run in finished])
+    write_all_tables(root)
+    missing = [run.name for run in list_runs() if run not in finished]
+    if missing:
+        click.echo(f"not finished, so not in the tables: {', '.join(missing)}")
+
+
+def read_models(path: Path, digest: str) -> Mapping[str, dict[str, Any]]:
+    """Rows by name that were measured on the same corpus before."""
+    if not path.is_file():
+        return {}
+    kept = json.loads(path.read_text("utf-8"))
+    return {row["name"]: row for row in kept["rows"]} if kept["corpus"] == digest else {}
+
+
+if __name__ == "__main__":
+    main()
