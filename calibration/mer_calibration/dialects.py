@@ -34,6 +34,8 @@ class Dialect:
         integer_moves: data movement works on integers; otherwise it stands between pairs, for
             engines that fuse pairs with what computes on either side.
         half_scales: every scale is one that float16 holds, for graphs whose rest is float16.
+        joined_pixels: so many pixels of a row are one for the first convolution (``join_pixels``);
+            0 where that gains nothing, or wasn't measured.
     """
 
     name: DialectName
@@ -42,6 +44,7 @@ class Dialect:
     integer_bias: bool
     integer_moves: bool
     half_scales: bool
+    joined_pixels: int = 0
 
     def make_grid(self, low: float, high: float) -> Grid:
         """The grid of an activation between ``low`` and ``high``.
@@ -71,7 +74,13 @@ PORTABLE = Dialect(
 )
 #: ONNX Runtime on x86: uint8 activations and int8 weights are what its kernels multiply fastest.
 X86 = Dialect(
-    "x86", "uint8", symmetric=False, integer_bias=True, integer_moves=True, half_scales=False
+    "x86",
+    "uint8",
+    symmetric=False,
+    integer_bias=True,
+    integer_moves=True,
+    half_scales=False,
+    joined_pixels=4,
 )
 #: ONNX Runtime on ARM: int8 times int8 (SDOT). A zero-point 0 would keep rectifiers, and with
 #: them most convolutions in float.
@@ -80,7 +89,13 @@ ARM = Dialect(
 )
 #: OpenVINO on the CPU: zero-points cost its kernels time, the sign of a type doesn't.
 OPENVINO = Dialect(
-    "openvino", "either", symmetric=True, integer_bias=False, integer_moves=False, half_scales=False
+    "openvino",
+    "either",
+    symmetric=True,
+    integer_bias=False,
+    integer_moves=False,
+    half_scales=False,
+    joined_pixels=4,
 )
 DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM, OPENVINO)}
 

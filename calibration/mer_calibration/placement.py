@@ -30,7 +30,7 @@ MOVES = (
 #: ... but all of a concatenation's do.
 JOINS = ("Concat",)
 
-#: Layers with fewer channels, in or out, stay float: gates, the classifier, the first MFCC layer.
+#: Layers with fewer channels, in or out, stay float: the classifier, the first MFCC layer.
 NARROW = 16
 PIXEL_CHANNELS = 3
 

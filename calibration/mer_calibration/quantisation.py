@@ -10,6 +10,7 @@ from onnx import ModelProto
 from mer_calibration.dialects import Dialect
 from mer_calibration.errors import CalibrationError
 from mer_calibration.grid import Grid
+from mer_calibration.pixels import join_pixels
 from mer_calibration.placement import Placement, place
 from mer_calibration.qdq import write_qdq
 from mer_calibration.ranges import Range
@@ -52,6 +53,8 @@ def quantise_graph(
     placement = place(model, keep_float)
     grids = choose_grids(placement, ranges, dialect)
     written = write_qdq(model, placement, grids, dialect, pixel_means)
+    if dialect.joined_pixels:
+        written = join_pixels(written, dialect.joined_pixels)
     tensors = {name for node in written.graph.node for name in node.output}
     rounded = {
         layer.output: f"{layer.output}_dq"

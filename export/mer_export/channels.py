@@ -80,12 +80,7 @@ def plan_channels(units: int, width: int) -> ChannelPlan:
 
 
 def pad_order(order: Sequence[int]) -> list[int]:
-    """``order`` with dead channels at its end, up to a multiple of ``BLOCK``.
-
-    What is narrower than one block (the gates) stays as it is.
-    """
-    if len(order) < BLOCK:
-        return list(order)
+    """``order`` with dead channels at its end, up to a multiple of ``BLOCK``."""
     return [*order, *[NO_CHANNEL] * (-len(order) % BLOCK)]
 
 

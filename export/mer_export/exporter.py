@@ -33,7 +33,15 @@ from mer_export.timing import Timing, time_windows
 from mer_export.validation import ValidationSet, answer_float
 from mer_runtime import Recognizer
 from mer_runtime.backends import usable_cores
-from mer_runtime.bundle import Golden, Precision, Target, hash_file, write_golden, write_manifest
+from mer_runtime.bundle import (
+    Golden,
+    Precision,
+    Target,
+    graph_stem,
+    hash_file,
+    write_golden,
+    write_manifest,
+)
 from mer_runtime.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
@@ -187,8 +195,8 @@ class _Exporter:
         )
         files = [file for file in draft.iterdir() if file.is_file()]
         size = sum(file.stat().st_size for file in files)
-        stems = {Path(name).stem for name in written.graphs.values()}
-        graph_size = sum(f.stat().st_size for f in files if f.stem in stems)
+        stems = {graph_stem(Path(name)) for name in written.graphs.values()}
+        graph_size = sum(f.stat().st_size for f in files if graph_stem(f) in stems)
         return ExportReport(
             bundle=folder,
             target=self.target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,9 @@ def write_onnx(job: Job, folder: Path) -> Written:
 
 
 def write_openvino(job: Job, folder: Path) -> Written:
-    """OpenVINO's IR: ``encoder.xml`` and ``head.xml``, each with a ``.bin`` beside it.
+    """OpenVINO's IR: ``encoder.xml.gz`` and ``head.xml.gz``, each with a ``.bin.gz`` beside it.
+
+    Packed, the text of the graph goes from a third of the whole to a sixtieth.
 
     Int8 comes from our own graph on integers, which is faster than NNCF's and as faithful
     (``docs/accuracy.md`` has what was measured).
@@ -116,11 +119,13 @@ def write_openvino(job: Job, folder: Path) -> Written:
                 operation.set_friendly_name(f"{operation.get_type_name()}_{i}")
             half = job.precision == "fp16"
             openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=half)
+            for part in ("xml", "bin"):
+                _compress(folder / f"{name}.{part}")
         except RuntimeError as error:
             raise ExportError(f"OpenVINO can't convert the {name}: {error}") from error
         finally:
             onnx_file.unlink(missing_ok=True)
-        names[name] = f"{name}.xml"
+        names[name] = f"{name}.xml.gz"
     return Written(names, {"inference_precision": OPENVINO_PRECISIONS[job.precision]})
 
 
@@ -164,6 +169,12 @@ EXPORTS: dict[Target, Export] = {
     "tensorrt": Export(write_tensorrt, ()),
     "tensorrt-rtx": Export(write_tensorrt_rtx, ("tensorrt-rtx",)),
 }
+
+
+def _compress(file: Path) -> None:
+    """Put ``FILE.gz`` in place of ``FILE``; the same content always gives the same bytes."""
+    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), 9, mtime=0))
+    file.unlink()
 
 
 def save_graphs(graphs: Mapping[str, ModelProto], folder: Path) -> dict[str, str]:

@@ -256,3 +256,8 @@ def write_golden(folder: Path, golden: Golden) -> None:
         answers=golden.answers,
         tolerance=np.array(golden.tolerance),
     )
+
+
+def graph_stem(file: Path) -> str:
+    """What the names of a graph's files share: ``encoder.xml.gz`` to ``encoder``."""
+    return file.name.partition(".")[0]

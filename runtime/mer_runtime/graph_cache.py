@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mer_runtime.bundle import Bundle
+from mer_runtime.bundle import Bundle, graph_stem
 from mer_runtime.engine_cache import EngineKey, cache_folders, read_engine, write_engine
 
 #: Inside the folder for engines.
@@ -66,13 +66,14 @@ def find_prepared(
         shapes: of inputs, where it is made for fixed ones.
     """
     files = bundle.manifest["files"]
+    stem = graph_stem(graph)
     parts = [
-        entry["sha256"] for name, entry in sorted(files.items()) if Path(name).stem == graph.stem
+        entry["sha256"] for name, entry in sorted(files.items()) if graph_stem(Path(name)) == stem
     ]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     key = EngineKey(digest, engine, describe_cpu(), shapes or {})
     _, own = cache_folders(bundle.path)
-    return PreparedGraph(key, own / GRAPHS_FOLDER / key.file_name(graph.stem))
+    return PreparedGraph(key, own / GRAPHS_FOLDER / key.file_name(stem))
 
 
 @lru_cache(maxsize=1)

@@ -98,10 +98,10 @@ def test_every_channel_is_read_exactly_once(units: int, width: int) -> None:
 
 @pytest.mark.parametrize(("units", "width"), UNITS_AND_WIDTHS)
 def test_what_is_computed_fills_blocks(units: int, width: int) -> None:
-    """Engines compute in blocks of channels; what is narrower than one stays as it is."""
+    """Engines compute in blocks of channels."""
     plan = plan_channels(units, width)
     for order in plan.outputs:
-        assert len(order) % BLOCK == 0 or len(order) == width < BLOCK
+        assert len(order) % BLOCK == 0
     assert pad_order(range(17)) == [*range(17), *[NO_CHANNEL] * 15]
     assert pad_order(range(16)) == list(range(16))
-    assert pad_order(range(4)) == list(range(4))
+    assert pad_order(range(4)) == [*range(4), *[NO_CHANNEL] * 12]

@@ -274,5 +274,7 @@ def test_graphs_of_another_spec(export: Export, target: Any) -> None:
 def test_graph_that_is_none(export: Export, target: Any, tmp_path: Path) -> None:
     bundle = load_bundle(export(target, "fp32").bundle)
     (tmp_path / bundle.encoder.name).write_bytes(b"not a graph")
+    files = {name: {"sha256": "of the bytes above"} for name in bundle.manifest["files"]}
+    manifest = {**bundle.manifest, "files": files}
     with pytest.raises(BundleError, match="can't load its graphs"):
-        open_backend(dataclasses.replace(bundle, path=tmp_path))
+        open_backend(dataclasses.replace(bundle, path=tmp_path, manifest=manifest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,8 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
             model = openvino.convert_model(folder / "graph.onnx")
             openvino.save_model(model, folder / "graph.xml", compress_to_fp16=False)
             done[key] = {
-                suffix: (folder / f"graph{suffix}").read_bytes() for suffix in (".xml", ".bin")
+                f"{suffix}.gz": gzip.compress((folder / f"graph{suffix}").read_bytes())
+                for suffix in (".xml", ".bin")
             }
         return done[key]
 
@@ -170,11 +172,11 @@ def write_tiny_bundle(
         for stem, graph in graphs.items():
             if target == "openvino":
                 for suffix, content in convert(graph).items():
-                    (folder / stem).with_suffix(suffix).write_bytes(content)
+                    (folder / f"{stem}{suffix}").write_bytes(content)
             else:
                 onnx.save(graph, folder / f"{stem}.onnx")
         spec = tiny_model.spec
-        suffix = "xml" if target == "openvino" else "onnx"
+        suffix = "xml.gz" if target == "openvino" else "onnx"
         write_golden(folder, _golden(spec, tiny_model))
         content: dict[str, Any] = {
             "target": target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -120,11 +121,23 @@ def test_features_of_open_width(write_tiny_bundle: WriteBundle) -> None:
 def test_file_that_is_no_graph(graph: str, target: str, write_tiny_bundle: WriteBundle) -> None:
     """Its hash fits, but no engine can read it."""
     folder = write_tiny_bundle(target=target)
-    suffix = "xml" if target == "openvino" else "onnx"
+    suffix = "xml.gz" if target == "openvino" else "onnx"
     (folder / f"{graph}.{suffix}").write_bytes(b"not a graph")
     content = json.loads((folder / "manifest.json").read_text())
     write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
     refuse(folder, r"(ONNX Runtime|OpenVINO) can't load its graphs: .")
+
+
+@pytest.mark.parametrize("damage", ["cut", "packed text"])
+def test_packed_graph_that_is_damaged(damage: str, write_tiny_bundle: WriteBundle) -> None:
+    pytest.importorskip("openvino")
+    folder = write_tiny_bundle(target="openvino")
+    file = folder / "encoder.xml.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else gzip.compress(b"<net>"))
+    content = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    refuse(folder, r"OpenVINO can't load its graphs: .")
 
 
 class TestOpenvinoPrecision:

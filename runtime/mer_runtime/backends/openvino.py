@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ DEVICE = "CPU"
 THREADS_SETTING = "INFERENCE_NUM_THREADS"
 #: The head takes half a millisecond; a second thread makes it slower.
 HEAD_THREADS = 1
+
+#: Of the two files of IR, as ``mer-export`` writes them.
+PACKED_SUFFIX = ".gz"
 
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
@@ -67,7 +72,7 @@ class OpenvinoBackend:
         try:
             encoder, head = self._restore(bundle.encoder, frames), self._restore(bundle.head)
             if encoder is None or head is None:
-                shapes = [_shapes(self._core.read_model(g)) for g in (bundle.encoder, bundle.head)]
+                shapes = [_shapes(self._read(graph)) for graph in (bundle.encoder, bundle.head)]
                 self.feature_width = check_shapes(bundle, *shapes)
                 encoder = encoder or self._compile(bundle.encoder, frames)
                 head = head or self._compile(bundle.head)
@@ -107,8 +112,19 @@ class OpenvinoBackend:
             place.drop()
             return None
 
+    def _read(self, graph: Path) -> Any:
+        """A model from IR whose two files are packed, or from any other that OpenVINO reads."""
+        if graph.suffix != PACKED_SUFFIX:
+            return self._core.read_model(graph)
+        weights = graph.with_name(graph.name.replace(".xml", ".bin"))
+        try:
+            packed = [file.read_bytes() for file in (graph, weights)]
+            return self._core.read_model(*(gzip.decompress(data) for data in packed))
+        except (OSError, EOFError, zlib.error) as error:
+            raise RuntimeError(f"{graph.name} or {weights.name}: {error}") from error
+
     def _compile(self, graph: Path, crops: int | None = None) -> Any:
-        model = self._core.read_model(graph)
+        model = self._read(graph)
         if crops is not None:
             model.reshape({FACES: [crops, *self._bundle.spec.video.shape[1:]]})
         compiled = self._core.compile_model(model, DEVICE, self._settings(crops))
