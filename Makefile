@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint accuracy clean
+.PHONY: demo test lint accuracy bench test-wheel test-aarch64 clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,9 +25,21 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+## The wheel in an empty environment: what ships runs there, and the runtime's tests pass on it.
+test-wheel: .venv/installed
+	$(BIN)/python scripts/prove_wheel.py -q
+
+## The base install on aarch64, in QEMU's emulation. Needs qemu-user-static; cache/aarch64 keeps downloads.
+test-aarch64: .venv/installed
+	$(BIN)/python scripts/prove_aarch64.py
+
 ## Measure the shipped checkpoints in every engine on a prepared corpus; rewrite docs/accuracy.md.
 accuracy: .venv/installed
 	$(BIN)/python scripts/measure_accuracy.py $(CACHE)
+
+## Time every contender in turns, with 1 and 2 threads; rewrite README's table. Leave the machine idle.
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 clean:
 	rm -rf .venv demo build dist

@@ -1,0 +1,238 @@
+"""The timer behind README's table: every contender in its own process, in turns.
+
+    make bench          # or: python benchmarks/bench.py --threads 2 --rounds 40
+
+Prepares bundles and rivals in cache/bench (minutes the first time), lets each contender run once a
+round so that a machine's drift hits all alike, and writes medians with 95 % bootstrap intervals to
+benchmarks/results and from there to README. Close other programs first: the load average at the
+start is written down too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import click
+import numpy as np
+from intervals import find_interval, find_ratio
+from machine import describe_machine
+from rivals import prepare_rivals
+from table import RATIOS, render_ratio, write_readme
+
+from mer.weights import shipped_checkpoint
+from mer_export.golden import sample_clip
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+#: What is timed, in the order in which it takes turns, and what for.
+WINDOWS = (
+    "pytorch",
+    "untouched-onnx-fp32",
+    "untouched-onnx-static",
+    "untouched-openvino-f32",
+    "untouched-openvino-bf16",
+    "untouched-openvino-nncf",
+    "onnx-fp32",
+    "onnx-int8",
+    "openvino-fp32",
+    "openvino-bf16",
+    "openvino-int8",
+)
+#: Bundles whose hops and clips are timed, too.
+BUNDLES = ("onnx-int8", "openvino-int8")
+MFCCS = ("mfcc-ours", "mfcc-librosa")
+#: Seconds after which the threads of the contender before have stopped waiting busily.
+PAUSE = 0.05
+#: Rounds that aren't counted.
+WARM_UP = 3
+
+
+class Contender:
+    """A worker process that does one task when it is told."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+        self.name = name
+        assert process.stdin
+        assert process.stdout
+        self._orders: IO[str] = process.stdin
+        self._answers: IO[str] = process.stdout
+        ready = self._read()
+        self.tasks: list[str] = ready["tasks"]
+        self.logits: list[float] | None = ready["logits"]
+
+    def run(self, task: str) -> float:
+        """Do ``task`` twice; milliseconds of the second time."""
+        self._orders.write(f"{task}\n")
+        self._orders.flush()
+        return float(self._read())
+
+    def _read(self) -> Any:
+        line = self._answers.readline()
+        if not line:
+            raise click.ClickException(f"{self.name} ended early; its message is above")
+        return json.loads(line)
+
+
+@contextmanager
+def open_contenders(
+    names: Sequence[str], cores: Sequence[int], paths: dict[str, Path]
+) -> Iterator[list[Contender]]:
+    """Worker processes, loaded one after the other, that end with the block."""
+    with ExitStack() as stack:
+        opened = []
+        for name in names:
+            numbers = ",".join(map(str, cores))
+            command = [sys.executable, str(HERE / "worker.py"), name, "--cores", numbers]
+            for option, path in paths.items():
+                command += [f"--{option}", str(path)]
+            threads = str(len(cores))
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "OMP_NUM_THREADS": threads},
+                )
+            )
+            opened.append(Contender(name, process))
+        yield opened
+
+
+def time_rounds(
+    contenders: Sequence[Contender], tasks: Sequence[tuple[str, str]], rounds: int
+) -> dict[str, list[float]]:
+    """Milliseconds of every counted round by ``contender/task``."""
+    by_name = {contender.name: contender for contender in contenders}
+    times: dict[str, list[float]] = {f"{name}/{task}": [] for name, task in tasks}
+    for number in range(WARM_UP + rounds):
+        for name, task in tasks:
+            time.sleep(PAUSE)
+            taken = by_name[name].run(task)
+            if number >= WARM_UP:
+                times[f"{name}/{task}"].append(taken)
+    return times
+
+
+def time_starts(bundle: Path, clip: Path, cores: Sequence[int], runs: int) -> list[float]:
+    """Milliseconds from a process's start to its answer on a clip, files already in memory."""
+    taken = []
+    command = [Path(sys.executable).with_name("mer-run"), bundle, clip]
+    for number in range(1 + runs):
+        time.sleep(PAUSE)
+        start = time.perf_counter()
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        if number:
+            taken.append(1e3 * (time.perf_counter() - start))
+    return taken
+
+
+def measure(
+    names: Sequence[str], threads: int, rounds: int, paths: dict[str, Path]
+) -> dict[str, Any]:
+    """All tasks with ``threads`` threads on as many cores, JSON-ready."""
+    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    with open_contenders([*names, *MFCCS], cores, paths) as contenders:
+        check_answers(contenders)
+        windows = [(name, "window") for name in names]
+        extras = [(name, task) for name in BUNDLES for task in ("hop", "clip")]
+        extras += [(name, "mfcc") for name in MFCCS]
+        times = time_rounds(contenders, [*windows, *extras], rounds)
+    starts = time_starts(paths["folder"] / "onnx-int8", paths["clip"], cores, max(3, rounds // 4))
+    times["onnx-int8/start"] = starts
+    return {
+        "threads": threads,
+        "cores": cores,
+        "rounds": rounds,
+        "milliseconds": {name: find_interval(values).to_dict() for name, values in times.items()},
+        "ratios": {
+            ratio.name: find_ratio(times[ratio.slow], times[ratio.fast]).to_dict()
+            for ratio in RATIOS
+            if ratio.slow in times and ratio.fast in times
+        },
+    }
+
+
+def check_answers(contenders: Sequence[Contender]) -> None:
+    """A fast wrong answer doesn't count: every contender names PyTorch's label."""
+    labels = {c.name: int(np.argmax(c.logits)) for c in contenders if c.logits is not None}
+    for name, label in labels.items():
+        if label != labels["pytorch"]:
+            click.echo(f"note: {name} names another emotion than PyTorch on the clip", err=True)
+
+
+def clip_seconds(clip: Path) -> float:
+    with av.open(clip) as container:
+        return float(container.duration or 0) / av.time_base
+
+
+@click.command()
+@click.option("--threads", "counts", type=int, multiple=True, default=(1, 2), show_default=True)
+@click.option("--rounds", default=30, show_default=True)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="By default the shipped one.")
+@click.option("--ranges", type=click.Path(path_type=Path), help="By default the checkpoint's own.")
+@click.option("--clip", type=click.Path(path_type=Path), help="By default the sample clip.")
+@click.option("--cache", default=ROOT / "cache" / "bench", type=click.Path(path_type=Path))
+@click.option("--nncf/--no-nncf", default=True, help="NNCF needs an environment of its own.")
+@click.option(
+    "--prepare/--no-prepare", default=True, help="Or time what an earlier run left in the cache."
+)
+@click.option("--readme/--no-readme", default=True, help="Rewrite README's table.")
+def main(
+    counts: tuple[int, ...],
+    rounds: int,
+    checkpoint: Path | None,
+    ranges: Path | None,
+    clip: Path | None,
+    cache: Path,
+    nncf: bool,
+    prepare: bool,
+    readme: bool,
+) -> None:
+    """Time every contender in turns; write benchmarks/results and README's table."""
+    if max(counts) > len(os.sched_getaffinity(0)):
+        raise click.ClickException(f"this process may use {len(os.sched_getaffinity(0))} cores")
+    machine = describe_machine()
+    checkpoint, clip = checkpoint or shipped_checkpoint(), clip or sample_clip()
+    if prepare:
+        prepare_rivals(checkpoint, cache, ranges=ranges, nncf=nncf)
+    paths = {"folder": cache, "checkpoint": checkpoint, "clip": clip}
+    names = [name for name in WINDOWS if nncf or not name.endswith("nncf")]
+    runs = [measure(names, threads, rounds, paths) for threads in counts]
+    result = {
+        "date": date.today().isoformat(),
+        "machine": machine,
+        "clip": {"name": clip.name, "seconds": round(clip_seconds(clip), 3)},
+        "runs": runs,
+    }
+    slug = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
+    path = HERE / "results" / f"{slug}-{machine['cores']}-cores.json"
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
+    for ratio in RATIOS:
+        click.echo(" | ".join(render_ratio(ratio, result)))
+    click.echo(f"written to {path.relative_to(ROOT)}")
+    if readme:
+        write_readme(path)
+
+
+if __name__ == "__main__":
+    main()
