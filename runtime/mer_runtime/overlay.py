@@ -1,7 +1,11 @@
-"""Pictures and videos of an answer: face box, label, probability bars (paper, figures 4 and 5)."""
+"""Pictures and videos of an answer: face box, label, probability bars (paper, figures 4 and 5).
+
+A clip's answer is written as a whole; a stream's are drawn into its pictures one by one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,9 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import OutputError
 from mer_runtime.face import Box
-from mer_runtime.recognizer import Analysis, Prediction
+from mer_runtime.recognizer import Analysis
 from mer_runtime.spec import Spec
+from mer_runtime.stream.event import StreamEvent
 
 PICTURE_SUFFIX = ".png"
 VIDEO_SUFFIX = ".mp4"
@@ -58,16 +63,73 @@ def write_overlay(path: str | Path, analysis: Analysis, spec: Spec) -> None:
 
 def draw(analysis: Analysis, spec: Spec, frame: int) -> Picture:
     """One frame of the window with box, label and bars: (H, W, 3) uint8 RGB."""
-    window, faces = analysis.window, analysis.faces
+    window, faces, prediction = analysis.window, analysis.faces, analysis.prediction
     if window.frames is None:
-        picture = _draw_waveform(window.waveform)
+        picture = draw_waveform(window.waveform)
     else:
         picture, scale = _enlarge(window.frames[frame])
         if faces is not None:
-            detected = bool(faces.found[frame])
-            _draw_box(picture, faces.boxes[frame], scale, analysis.prediction, detected)
-    panel = _draw_panel(analysis.prediction, picture.shape[0])
+            text = _caption(prediction.label, prediction.probabilities)
+            _draw_box(picture, faces.boxes[frame], scale, text, bool(faces.found[frame]))
+    note = _note(prediction.face, prediction.voice)
+    if prediction.face:
+        note += f", {prediction.faces_found} crops"
+    panel = _draw_panel(prediction.label, prediction.probabilities, note, picture.shape[0])
     return np.hstack([picture, panel])
+
+
+def draw_live(
+    image: Picture, answers: Sequence[StreamEvent], size: tuple[int, int] | None = None
+) -> Picture:
+    """A stream's frame with the box and label of each face: (H, W, 3) uint8 RGB.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; not changed.
+        answers: the latest event of each tracked face.
+        size: height and width to fit the frame into, with bars where its shape is another; by
+            default its own, enlarged to ``MIN_HEIGHT`` at least.
+    """
+    if size is None:
+        picture, scale = _enlarge(image)
+        left = top = 0
+    else:
+        scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+        height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        top, left = (size[0] - height) // 2, (size[1] - width) // 2
+        picture = np.full((*size, 3), BACKGROUND, np.uint8)
+        inner = image if scale == 1 else cv2.resize(image, (width, height), interpolation=method)
+        picture[top : top + height, left : left + width] = inner
+    for answer in answers:
+        if answer.box is not None and answer.label is not None:
+            text = _caption(answer.label, answer.probabilities)
+            box = answer.box
+            shifted = Box(box.x + left / scale, box.y + top / scale, box.width, box.height)
+            _draw_box(picture, shifted, scale, text, True)
+    return picture
+
+
+def draw_answer(answer: StreamEvent | None, height: int) -> Picture:
+    """The panel of an event: label and bars, (height, PANEL_WIDTH, 3) uint8 RGB."""
+    if answer is None or answer.label is None:
+        note = "waiting" if answer is None else "neither face nor voice"
+        return _draw_panel(None, {}, note, height)
+    note = f"{_note(answer.face, answer.voice)}, {1000 * answer.age:.0f} ms"
+    return _draw_panel(answer.label, answer.probabilities, note, height)
+
+
+def draw_waveform(waveform: NDArray[np.float32] | None) -> Picture:
+    """What stands for a picture where there is only a voice: peak level against time."""
+    height, width = MIN_HEIGHT, 480
+    picture = np.full((height, width, 3), BACKGROUND, np.uint8)
+    if waveform is None or not waveform.any():
+        return picture
+    peaks = np.array([np.abs(piece).max() for piece in np.array_split(waveform, width // 3)])
+    for i, peak in enumerate(peaks / peaks.max()):
+        reach = round(float(peak) * height * 0.42)
+        x = 3 * i
+        cv2.line(picture, (x, height // 2 - reach), (x, height // 2 + reach), BAR, 2)
+    return picture
 
 
 def _enlarge(frame: Picture) -> tuple[Picture, float]:
@@ -78,14 +140,11 @@ def _enlarge(frame: Picture) -> tuple[Picture, float]:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), np.uint8), scale
 
 
-def _draw_box(
-    picture: Picture, box: Box, scale: float, prediction: Prediction, detected: bool
-) -> None:
+def _draw_box(picture: Picture, box: Box, scale: float, text: str, detected: bool) -> None:
     left, top = round(box.x * scale), round(box.y * scale)
     right, bottom = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
     # A box taken from a neighbouring frame is drawn thin.
     cv2.rectangle(picture, (left, top), (right, bottom), ACCENT, 2 if detected else 1)
-    text = f"{prediction.label} {prediction.probabilities[prediction.label]:.0%}"
     (width, height), _ = cv2.getTextSize(text, FONT, 0.6, 1)
     base = top - 6 if top - height - 12 > 0 else bottom + height + 8
     left = max(min(left, picture.shape[1] - width - 8), 0)
@@ -93,40 +152,30 @@ def _draw_box(
     _write(picture, text, (left + 4, base), 0.6, BACKGROUND)
 
 
-def _draw_panel(prediction: Prediction, height: int) -> Picture:
+def _draw_panel(
+    best: str | None, probabilities: Mapping[str, float], note: str, height: int
+) -> Picture:
     panel = np.full((height, PANEL_WIDTH, 3), BACKGROUND, np.uint8)
-    _write(panel, prediction.label, (16, 36), 0.9, ACCENT, thickness=2)
-    rows = len(prediction.probabilities)
-    pitch = max((height - 110) // rows, 12)
-    for i, (label, probability) in enumerate(prediction.probabilities.items()):
+    _write(panel, best or "-", (16, 36), 0.9, ACCENT, thickness=2)
+    pitch = max((height - 110) // max(len(probabilities), 1), 12)
+    for i, (label, probability) in enumerate(probabilities.items()):
         y = 66 + i * pitch
-        colour = ACCENT if label == prediction.label else BAR
+        colour = ACCENT if label == best else BAR
         _write(panel, label, (16, y + 10), 0.42, TEXT)
         left, room = 104, PANEL_WIDTH - 104 - 58
         cv2.rectangle(panel, (left, y), (left + round(room * probability), y + 10), colour, -1)
         _write(panel, f"{probability:6.1%}", (PANEL_WIDTH - 56, y + 10), 0.42, TEXT)
-    seen = [
-        name for name, there in (("face", prediction.face), ("voice", prediction.voice)) if there
-    ]
-    note = f"from {' and '.join(seen)}"
-    if prediction.face:
-        note += f", {prediction.faces_found} crops"
     _write(panel, note, (16, height - 14), 0.42, TEXT)
     return panel
 
 
-def _draw_waveform(waveform: NDArray[np.float32] | None) -> Picture:
-    """A voice-only clip's picture: peak level against time."""
-    height, width = MIN_HEIGHT, 480
-    picture = np.full((height, width, 3), BACKGROUND, np.uint8)
-    if waveform is None or not waveform.any():
-        return picture
-    peaks = [np.abs(piece).max() for piece in np.array_split(waveform, width // 3)]
-    for i, peak in enumerate(np.array(peaks) / max(peaks)):
-        reach = round(float(peak) * height * 0.42)
-        x = 3 * i
-        cv2.line(picture, (x, height // 2 - reach), (x, height // 2 + reach), BAR, 2)
-    return picture
+def _caption(label: str, probabilities: Mapping[str, float]) -> str:
+    return f"{label} {probabilities[label]:.0%}"
+
+
+def _note(face: bool, voice: bool) -> str:
+    seen = [name for name, there in (("face", face), ("voice", voice)) if there]
+    return f"from {' and '.join(seen)}"
 
 
 def _write(
@@ -152,7 +201,7 @@ def _write_video(path: Path, analysis: Analysis, spec: Spec) -> None:
     height, width = (side - side % 2 for side in pictures[0].shape[:2])
     rate = Fraction(spec.video.frames / spec.video.window).limit_denominator(1000)
     with av.open(str(path), "w", format="mp4") as container:
-        video: Any = container.add_stream(_video_codec(), rate=rate)
+        video: Any = container.add_stream(video_codec(), rate=rate)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.bit_rate = 2_000_000
         sound = analysis.window.waveform
@@ -171,5 +220,6 @@ def _write_video(path: Path, analysis: Analysis, spec: Spec) -> None:
             container.mux(audio.encode(None))
 
 
-def _video_codec() -> str:
+def video_codec() -> str:
+    """The H.264 encoder, or MPEG-4's in builds of FFmpeg without it."""
     return "libx264" if "libx264" in av.codecs_available else "mpeg4"

@@ -1,4 +1,4 @@
-"""``mer-run``: clips in, emotions out."""
+"""Clip mode of ``mer-run``: one answer for each clip, and the self-test."""
 
 from __future__ import annotations
 
@@ -8,65 +8,21 @@ from pathlib import Path
 
 import click
 
-from mer_runtime import __version__
-from mer_runtime.console import Command, progress
+from mer_runtime.console import progress
 from mer_runtime.errors import MediaError, MerError
 from mer_runtime.media import MEDIA_SUFFIXES
 from mer_runtime.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.recognizer import Prediction, Recognizer
 
-EPILOG = """\b
-Examples:
-  mer-run ia clip.mp4
-  mer-run ia clip.mp4 --overlay answer.png
-  mer-run ia-onnx-fp32 recordings/ --json > answers.jsonl
-  mer-run ia-onnx-fp32 --self-test
-"""
 
-
-@click.command(cls=Command, epilog=EPILOG)
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("source", type=click.Path(path_type=Path), required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a clip, a line each.")
-@click.option(
-    "--overlay",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Draw box, label and probabilities: OUT.png, OUT.mp4, or a folder of pictures "
-    "where SOURCE is a folder.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Engine threads [default: all cores].")
-@click.option(
-    "--face-detector",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YuNet model [default: $MER_FACE_DETECTOR, the bundle's, else the Haar cascade].",
-)
-@click.option("--self-test", is_flag=True, help="Replay the bundle's golden inputs and compare.")
-@click.version_option(__version__)
-def main(
-    bundle: Path,
-    source: Path | None,
-    as_json: bool,
-    overlay: Path | None,
-    threads: int | None,
-    face_detector: Path | None,
-    self_test: bool,
+def answer_clips(
+    recognizer: Recognizer, clips: list[Path], overlay: Path | None, *, folder: bool, as_json: bool
 ) -> None:
-    """Recognise the emotion in SOURCE, a clip or a folder of clips, with BUNDLE:
-    a folder by mer-export, or the name of one that ships, such as ia.
+    """Print each clip's answer; exit with 1 at the end if one couldn't be read.
 
-    A clip that can't be read is reported and the rest go on; the exit code is then 1.
+    Args:
+        overlay: a picture or video to write, or where the clips are a folder's, a folder.
     """
-    if (source is None) != self_test:
-        raise click.UsageError("give a SOURCE, or --self-test without one")
-    if source is None:
-        recognizer = Recognizer.load(bundle, threads, face_detector)
-        _report_self_test(recognizer, as_json)
-        return
-    clips = list_clips(source)
-    _check_overlay(overlay, source)
-    recognizer = Recognizer.load(bundle, threads, face_detector)
     failed = 0
     # On a terminal the answers themselves show how far it is.
     hidden = len(clips) == 1 or sys.stdout.isatty()
@@ -80,7 +36,7 @@ def main(
                 continue
             _report(analysis.prediction, recognizer, as_json, detailed=len(clips) == 1)
             if overlay is not None:
-                out = overlay / f"{clip.stem}{PICTURE_SUFFIX}" if source.is_dir() else overlay
+                out = overlay / f"{clip.stem}{PICTURE_SUFFIX}" if folder else overlay
                 write_overlay(out, analysis, recognizer.spec)
     if failed:
         raise click.exceptions.Exit(1)
@@ -100,7 +56,7 @@ def list_clips(source: Path) -> list[Path]:
     return clips
 
 
-def _check_overlay(overlay: Path | None, source: Path) -> None:
+def check_overlay(overlay: Path | None, source: Path) -> None:
     """Refuse what can't be written before the first clip is decoded."""
     if overlay is None:
         return
@@ -146,7 +102,8 @@ def _report_failure(clip: Path, error: MerError, as_json: bool) -> None:
         click.echo(f"Error: {message}", err=True)
 
 
-def _report_self_test(recognizer: Recognizer, as_json: bool) -> None:
+def report_self_test(recognizer: Recognizer, as_json: bool) -> None:
+    """Replay the golden inputs, print how far off they are; exit with 1 if too far."""
     result = recognizer.self_test()
     if as_json:
         click.echo(

@@ -1,0 +1,237 @@
+"""The options of ``mer-run``, and what they ask for: clips, a stream, or the self-test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import click
+
+from mer_runtime import __version__
+from mer_runtime.backends import open_backend
+from mer_runtime.backends.choice import ENGINE_CHOICES, EngineChoice, choose_backend
+from mer_runtime.bundle import load_bundle
+from mer_runtime.cli.clip import answer_clips, check_overlay, list_clips, report_self_test
+from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
+from mer_runtime.console import Command
+from mer_runtime.face import load_detector
+from mer_runtime.recognizer import Recognizer
+from mer_runtime.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
+from mer_runtime.sources.capture import TIMEOUT
+
+EPILOG = """\b
+Examples:
+  mer-run ia clip.mp4
+  mer-run ia clip.mp4 --overlay answer.png
+  mer-run ia recordings/ --json > answers.jsonl
+  mer-run ia /dev/video0 --microphone --serve 8080
+  mer-run ia rtsp://camera/stream --json
+  gst-launch-1.0 ... ! matroskamux ! fdsink | mer-run ia - --record out.mp4
+  mer-run ia long.mp4 --pace fast --json
+  mer-run ia --self-test
+"""
+
+#: Options that a clip has no use for.
+LIVE_ONLY = (
+    "hop",
+    "smoothing",
+    "faces",
+    "record",
+    "serve",
+    "host",
+    "seconds",
+    "timeout",
+    "reopen_for",
+    "video",
+    "audio",
+)
+
+
+class _Engine(NamedTuple):
+    """What loading a bundle takes."""
+
+    threads: int | None
+    face_detector: Path | None
+    backend: EngineChoice | None
+
+
+@click.command(cls=Command, epilog=EPILOG)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@click.option(
+    "--overlay",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Of a clip, draw box, label and probabilities: OUT.png, OUT.mp4, or a folder of "
+    "pictures where SOURCE is a folder.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Engine threads [default: all cores].")
+@click.option(
+    "--face-detector",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YuNet model [default: $MER_FACE_DETECTOR, the bundle's, else the Haar cascade].",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(ENGINE_CHOICES),
+    help="Engine [default: the bundle's own]; auto tries those that can run the bundle here, "
+    "takes the fastest whose answers are right, and says which.",
+)
+@click.option("--self-test", is_flag=True, help="Replay the bundle's golden inputs and compare.")
+@click.option(
+    "--pace",
+    type=click.Choice(["real", "fast"]),
+    help="Take a recording for a stream: at its own pace, or as fast as possible and dropping "
+    "nothing.",
+)
+@click.option(
+    "--camera",
+    is_flag=False,
+    flag_value=DEFAULT_CAMERA,
+    metavar="[DEVICE]",
+    help=f"Take the picture from a camera [{DEFAULT_CAMERA}].",
+)
+@click.option("--camera-mode", metavar="WxH[@RATE]", help="The camera's picture, as 640x480@30.")
+@click.option(
+    "--microphone",
+    is_flag=False,
+    flag_value=DEFAULT_MICROPHONE,
+    metavar="[DEVICE]",
+    help=f"Take the sound from an ALSA device [{DEFAULT_MICROPHONE}].",
+)
+@click.option("--video/--no-video", default=True, help="Use the picture.")
+@click.option("--audio/--no-audio", default=True, help="Use the sound.")
+@click.option(
+    "--hop", type=float, metavar="SECONDS", help="From answer to answer [default: two slots, 0.48]."
+)
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Time constant of an average over answers [default: none].",
+)
+@click.option(
+    "--faces",
+    type=click.Choice(["one", "all"]),
+    default="one",
+    show_default=True,
+    help="Follow one face, or answer for each.",
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="OUT.mp4",
+    help="Record the stream with its answers drawn in.",
+)
+@click.option(
+    "--serve",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Show the stream on a page; 0 takes a free port.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to serve the page on. There is no password: on any other address, everyone in "
+    "the network sees the camera.",
+)
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="A device or server that is silent for so long counts as lost.",
+)
+@click.option(
+    "--reopen-for",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Try to reopen a lost source for so long [default: for ever; 0: not at all].",
+)
+@click.version_option(__version__)
+@click.pass_context
+def main(
+    context: click.Context,
+    /,
+    bundle: Path,
+    source: str | None,
+    as_json: bool,
+    overlay: Path | None,
+    threads: int | None,
+    face_detector: Path | None,
+    backend: EngineChoice | None,
+    self_test: bool,
+    pace: Literal["real", "fast"] | None,
+    camera: str | None,
+    camera_mode: str | None,
+    microphone: str | None,
+    **live: Any,
+) -> None:
+    """Recognise the emotion in SOURCE with BUNDLE: a folder by mer-export, or the name of one
+    that ships, such as ia.
+
+    SOURCE is a clip, a folder of clips, a camera (/dev/video0, or its number), a URL (rtsp://,
+    http://, ...), a named pipe, or - for a stream on standard input. Cameras, URLs and pipes are
+    answered as they run; Ctrl-C ends that. docs/live.md tells the rest.
+
+    Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
+    a folder the rest go on); 2 wrong options.
+    """
+    engine = _Engine(threads, face_detector, backend)
+    if self_test:
+        if source is not None:
+            raise click.UsageError("give a SOURCE, or --self-test without one")
+        report_self_test(_load(bundle, engine), as_json)
+        return
+    if source is None and camera is None and microphone is None:
+        raise click.UsageError("give a SOURCE, --camera or --microphone, or --self-test")
+    is_file = source is not None and parse_source(source).kind == "file"
+    if pace is None and is_file and camera is None and microphone is None and source is not None:
+        _refuse_live_options(context)
+        path = Path(source)
+        clips = list_clips(path)
+        check_overlay(overlay, path)
+        recognizer = _load(bundle, engine)
+        answer_clips(recognizer, clips, overlay, folder=path.is_dir(), as_json=as_json)
+        return
+    if overlay is not None:
+        raise click.UsageError("--overlay is for clips; a stream has --record")
+    options = LiveOptions(pace=pace or "live", **live)
+    inputs = list_inputs(source, camera, camera_mode, microphone, options)
+    options.check()
+    run_live(_load(bundle, engine), inputs, options, as_json=as_json)
+
+
+def _load(bundle: Path, engine: _Engine) -> Recognizer:
+    loaded = load_bundle(bundle)
+    detector = load_detector(engine.face_detector) if engine.face_detector else None
+    if engine.backend is None:
+        return Recognizer(loaded, open_backend(loaded, engine.threads), detector, engine.threads)
+    choice = choose_backend(loaded, engine.backend, engine.threads)
+    for name, result in choice.considered.items():
+        click.echo(f"{name}: {result}", err=True)
+    click.echo(f"Backend: {choice.backend.name}", err=True)
+    return Recognizer(loaded, choice.backend, detector, engine.threads)
+
+
+def _refuse_live_options(context: click.Context) -> None:
+    """A clip gets one answer; what only a stream has would be passed over in silence."""
+    given = [
+        name
+        for name in (*LIVE_ONLY, "camera_mode")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        parameter = next(p for p in context.command.params if p.name == given[0])
+        option = (parameter.secondary_opts or parameter.opts)[
+            0
+        ]  # of --audio/--no-audio, the latter
+        raise click.UsageError(
+            f"{option} is for streams: with --pace real or --pace fast a file is one"
+        )
