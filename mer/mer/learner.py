@@ -27,7 +27,7 @@ from mer.errors import TrainingError
 from mer.features import FrozenFaces, list_views
 from mer.metrics import ClassificationMetrics, Scores
 from mer.models import EfficientFace, MultimodalNet, Standardiser
-from mer.protocols import Plateau, Protocol, Sgd, Steps
+from mer.protocols import Modality, Plateau, Protocol, Sgd, Steps
 from mer.runs import Row, rank_by_prec1
 from mer_runtime.spec import Spec
 
@@ -139,6 +139,7 @@ class Learner:
                 batches = len(starts)
                 progress("training", epoch * batches + i + 1, self.protocol.epochs * batches)
         scores = self.validate()
+        alone = {m: self.validate(m) for m in self.protocol.validated_on[1:]}
         if not math.isfinite(scores.loss):
             raise TrainingError(
                 f"the validation loss is not finite in epoch {epoch + 1}: "
@@ -154,23 +155,27 @@ class Learner:
             "train_loss": losses / seen,
             "train_prec1": 100 * hits / seen,
             **describe_validation(scores),
+            **{f"validation_{m}_prec1": one.prec1 for m, one in alone.items()},
         }
 
-    def validate(self) -> Scores:
-        """Score ``kept`` on the validation rows, unchanged, in the protocol's modality."""
+    def validate(self, modality: Modality | None = None) -> Scores:
+        """Score ``kept`` on the validation rows, by default in the protocol's modality."""
         metrics = ClassificationMetrics(self.num_classes)
-        metrics.update(*self.answer_validation())
+        metrics.update(*self.answer_validation(modality))
         return metrics.compute()
 
     @torch.no_grad()
-    def answer_validation(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def answer_validation(
+        self, modality: Modality | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Logits (n, classes) of ``kept`` for the validation rows, and their classes (n,)."""
+        fed = modality or self.protocol.modality
         self.kept.eval()
         unused = np.random.default_rng(0)
         logits = []
         for start in range(0, len(self.validation_rows), VALIDATION_BATCH):
             rows = self.validation_rows[start : start + VALIDATION_BATCH]
-            examples = [plain_example(row, self.protocol.modality) for row in rows]
+            examples = [plain_example(row, fed) for row in rows]
             audio = self._hear(self.clean_voices, examples, unused)
             frames = self._encode(self.validation_faces, examples)
             logits.append(self._classify(self.kept, audio, frames).cpu().numpy())

@@ -29,7 +29,11 @@ METRICS_FIELDS = (
     "validation_loss",
     "validation_prec1",
     "validation_prec5",
+    "validation_audio_prec1",
+    "validation_video_prec1",
 )
+#: Those of them that decide which epoch is the best; the last two where a protocol asks for them.
+PREC1_FIELDS = ("validation_prec1", "validation_audio_prec1", "validation_video_prec1")
 
 Row = dict[str, float]
 #: Orders epochs: the highest is the best.
@@ -73,7 +77,8 @@ class RunFolder:
     def save_epoch(self, rows: Sequence[Row], state: Mapping[str, Any]) -> None:
         """Keep the metrics so far and, last, the state that a resumed run starts from."""
         table = io.StringIO()
-        writer = csv.DictWriter(table, METRICS_FIELDS, lineterminator="\n")
+        fields = [name for name in METRICS_FIELDS if any(name in row for row in rows)]
+        writer = csv.DictWriter(table, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_file(self.path / METRICS_FILE, table.getvalue().encode())
@@ -143,8 +148,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def rank_by_prec1(row: Row) -> tuple[float, ...]:
-    """Higher validation prec1 or, equal, lower loss."""
-    return row["validation_prec1"], -row["validation_loss"]
+    """Higher validation prec1, on average over what was validated, or, equal, lower loss."""
+    found = [row[name] for name in PREC1_FIELDS if name in row]
+    return sum(found) / len(found), -row["validation_loss"]
 
 
 def rank_by_loss(row: Row) -> tuple[float, ...]:

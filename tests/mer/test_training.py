@@ -405,6 +405,15 @@ def test_best_is_highest_prec1_then_lowest_loss_then_first() -> None:
     assert find_best([]) is None
 
 
+def test_best_is_the_highest_average_of_what_was_validated() -> None:
+    rows = [
+        {"validation_prec1": both, "validation_audio_prec1": voice, "validation_video_prec1": face}
+        | {"validation_loss": 1.0}
+        for both, voice, face in ((70, 40, 40), (68, 50, 45), (69, 44, 46))
+    ]
+    assert find_best(rows) == rows[1]
+
+
 def test_protocols_are_named_and_serialisable() -> None:
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name
