@@ -56,6 +56,8 @@ class Ranges:
         exponents: graph's name to layer's name to powers of two that its output channels are
             divided by before they are rounded (``mer_calibration.equalisation``); the ranges are
             those of the graph scaled so.
+        roundings: graph's name to layer's name to how its weights, so scaled, are rounded
+            (``mer_calibration.rounding``).
         pixel_means: average pixel of each colour, 0 to 255.
         clips: how many clips were used.
         clips_sha256: digest of their ids.
@@ -68,6 +70,7 @@ class Ranges:
     spec: str
     tensors: Mapping[str, Mapping[str, Range]]
     exponents: Mapping[str, Mapping[str, tuple[int, ...]]]
+    roundings: Mapping[str, Mapping[str, str]]
     pixel_means: tuple[float, ...]
     clips: int
     clips_sha256: str
@@ -88,6 +91,7 @@ class Ranges:
                 graph: {layer: " ".join(map(str, one)) for layer, one in layers.items()}
                 for graph, layers in self.exponents.items()
             },
+            "roundings": {graph: dict(layers) for graph, layers in self.roundings.items()},
             "pixel_means": list(self.pixel_means),
             "clips": self.clips,
             "clips_sha256": self.clips_sha256,
@@ -135,22 +139,31 @@ class Ranges:
             for graph, layers in _mapping(fields["exponents"], "exponents").items()
         }
         _require(exponents.keys() == graphs.keys(), "exponents", "those of the graphs listed")
+        roundings = {
+            graph: dict(_mapping(layers, f"roundings.{graph}"))
+            for graph, layers in _mapping(fields["roundings"], "roundings").items()
+        }
+        _require(roundings.keys() == graphs.keys(), "roundings", "those of the graphs listed")
+        for graph, layers in roundings.items():
+            for name, text in layers.items():
+                _require(isinstance(text, str), f"roundings.{graph}.{name}", "a text")
         means = fields["pixel_means"]
         _require(isinstance(means, list), "pixel_means", "a list")
         for mean in means:
             real = isinstance(mean, (int, float)) and not isinstance(mean, bool)
             _require(real and 0 <= mean <= 255, "pixel_means", "numbers from 0 to 255")
-        layers = fields["float_layers"]
-        _require(isinstance(layers, list), "float_layers", "a list")
-        for layer in layers:
+        left = fields["float_layers"]
+        _require(isinstance(left, list), "float_layers", "a list")
+        for layer in left:
             _require(isinstance(layer, str), "float_layers", "names of layers")
         return cls(
             **{
                 **fields,
-                "float_layers": tuple(layers),
+                "float_layers": tuple(left),
                 "graphs": dict(graphs),
                 "tensors": tensors,
                 "exponents": exponents,
+                "roundings": roundings,
                 "pixel_means": tuple(map(float, means)),
             }
         )

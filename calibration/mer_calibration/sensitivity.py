@@ -100,7 +100,8 @@ def measure_sensitivity(
 
 
 def _graphs(trial: Trial) -> dict[str, ModelProto]:
-    return {"encoder": trial.encoder, "head": trial.head}
+    encoder, head = trial.rounded
+    return {"encoder": encoder, "head": head}
 
 
 def _all_ranges(histograms: Mapping[str, Mapping[str, Histogram]], method: Method) -> GraphRanges:

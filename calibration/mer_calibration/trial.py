@@ -32,6 +32,8 @@ class Trial:
     """Float encoder and head, and the windows on which candidates are compared with them.
 
     Args:
+        rounded: the graphs that candidates are made from, encoder and head, where their weights
+            aren't those of the float graphs any more.
         pixel_means: what candidates are corrected by (``quantise_graph``).
 
     Raises:
@@ -45,6 +47,7 @@ class Trial:
         head: ModelProto,
         windows: Sequence[Window],
         *,
+        rounded: tuple[ModelProto, ModelProto] | None = None,
         pixel_means: Sequence[float] = (),
         threads: int | None = None,
     ) -> None:
@@ -52,6 +55,7 @@ class Trial:
             raise CalibrationError("there is no window to compare answers on: give at least one")
         self.windows, self.threads, self.pixel_means = windows, threads, pixel_means
         self.encoder, self.head = encoder, head
+        self.rounded = rounded or (encoder, head)
         self._features = self._encode(encoder)
         self.logits = self._classify(head, self._features)
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from mer.dataset import read_crops, read_targets
 from mer_calibration import CalibrationError, Layer, Ranges, compare_tensors, observe
 from mer_calibration.dialects import DIALECTS
 from mer_calibration.equalisation import equalise, find_exponents, measure_peaks
-from mer_calibration.observation import open_session
+from mer_calibration.observation import Feed, open_session
 from mer_calibration.placement import place
 from mer_calibration.quantisation import quantise_graph
+from mer_calibration.rounding import find_roundings, round_weights
 from mer_calibration.sensitivity import choose_ranges, count_choices, measure_sensitivity
 from mer_calibration.trial import Trial, Window
 from mer_export.graphs import Graphs
@@ -36,8 +37,13 @@ EVERY, WITHOUT_FACE, WITHOUT_VOICE = 10, 3, 7
 OBSERVED_CROPS = 3
 #: Clips from which the peaks of channels are taken.
 PEAK_CLIPS = 32
-#: Windows, and crops in each, on which answers are compared.
-TRIAL_WINDOWS, TRIAL_CROPS = 24, 3
+#: Clips on which weights are rounded.
+ROUNDING_CLIPS = 64
+#: Windows on which answers are compared.
+TRIAL_WINDOWS = 24
+#: Crops of each by which layers are told apart. Ranges are chosen on whole windows: what cutting
+#: values off costs is alike in all crops, what rounding costs is mostly gone from their average.
+TRIAL_CROPS = 3
 #: What ranges are chosen with; they serve every dialect.
 DIALECT = DIALECTS["x86"]
 
@@ -89,15 +95,20 @@ def calibrate(
     samples = choose_samples(cache, spec, clips=clips, seed=seed)
     placements = {name: place(model) for name, model in graphs.items()}
     layers = sum(len(placement.layers) for placement in placements.values())
-    steps = _Steps(2 * len(samples) + count_choices() + layers + 1, progress)
+    rounding = samples[:ROUNDING_CLIPS]
+    steps = _Steps(2 * (len(samples) + len(rounding)) + count_choices() + layers + 1, progress)
     inputs = _Inputs(cache, spec, samples)
-    exponents = {}
-    equal = {}
+    exponents, roundings = {}, {}
+    equal, rounded = {}, {}
     for name, model in graphs.items():
         feeds = itertools.islice(inputs.feeds(name, graphs), PEAK_CLIPS)
         exponents[name] = find_exponents(model, measure_peaks(model, feeds))
         equal[name] = equalise(model, exponents[name])
-    graphs, floats = Graphs(**equal), graphs
+        feeds = itertools.islice(inputs.feeds(name, graphs), len(rounding))
+        roundings[name] = find_roundings(equal[name], steps.count(feeds))
+        rounded[name] = round_weights(equal[name], roundings[name])
+    floats, graphs = graphs, Graphs(**equal)
+    candidates = Graphs(**rounded)
     pixel_means = inputs.pixel_means()
     histograms = {
         name: observe(
@@ -106,21 +117,31 @@ def calibrate(
             placements[name].sources(),
             progress=lambda _: steps.advance(),
         )
-        for name, model in graphs.items()
+        for name, model in candidates.items()
     }
-    trial = Trial(graphs.encoder, graphs.head, inputs.windows(), pixel_means=pixel_means)
-    chosen = choose_ranges(trial, histograms, DIALECT, step=steps.advance)
+
+    def make_trial(crops: int) -> Trial:
+        return Trial(
+            graphs.encoder,
+            graphs.head,
+            inputs.windows(crops),
+            rounded=(candidates.encoder, candidates.head),
+            pixel_means=pixel_means,
+        )
+
+    chosen = choose_ranges(make_trial(spec.video.frames), histograms, DIALECT, step=steps.advance)
     ranges = Ranges(
         graphs=floats.hashes(),
         spec=hash_preprocessing(spec),
         tensors=chosen,
         exponents=exponents,
+        roundings=roundings,
         pixel_means=pixel_means,
         clips=len(samples),
         clips_sha256=hash_samples(samples),
         corpus=cache.digest,
     )
-    report = _report_layers(graphs, ranges, trial, inputs, steps)
+    report = _report_layers(graphs, candidates, ranges, make_trial(TRIAL_CROPS), inputs, steps)
     steps.finish()
     return Calibration(ranges, report, samples)
 
@@ -182,6 +203,12 @@ class _Steps:
         if self.progress:
             self.progress(self.done, self.total)
 
+    def count(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
+        """The same, each a step."""
+        for feed in feeds:
+            yield feed
+            self.advance()
+
     def finish(self) -> None:
         self.done = self.total - 1
         self.advance()
@@ -217,9 +244,9 @@ class _Inputs:
             features = session.run(None, {"faces": self._crops(sample)})[0]
             yield {"mfcc": self._mfcc(sample)[None], "features": features[None]}
 
-    def windows(self) -> list[Window]:
+    def windows(self, crops: int) -> list[Window]:
         """Every second one shows its face alone, where answers are the least certain."""
-        shown = _spread(self.spec.video.frames, TRIAL_CROPS)
+        shown = _spread(self.spec.video.frames, crops)
         silence = np.zeros(self.spec.audio.shape, np.float32)
         return [
             Window(
@@ -251,19 +278,25 @@ def _spread(frames: int, count: int) -> NDArray[np.int64]:
 
 
 def _report_layers(
-    graphs: Graphs, ranges: Ranges, trial: Trial, inputs: _Inputs, steps: _Steps
+    graphs: Graphs,
+    candidates: Graphs,
+    ranges: Ranges,
+    trial: Trial,
+    inputs: _Inputs,
+    steps: _Steps,
 ) -> tuple[Layer, ...]:
     shares = measure_sensitivity(trial, ranges.tensors, DIALECT, step=steps.advance)
     share_of = {(key.graph, key.layer): share for key, share in shares.items()}
     # With data movement between pairs, every layer's output is there dequantised.
     dialect = dataclasses.replace(DIALECT, integer_moves=False)
     report = []
-    for name, model in graphs.items():
-        quantised = quantise_graph(model, ranges.tensors[name], dialect, (), ranges.pixel_means)
+    for (name, model), (_, candidate) in zip(graphs.items(), candidates.items(), strict=True):
+        tensors = ranges.tensors[name]
+        quantised = quantise_graph(candidate, tensors, dialect, (), ranges.pixel_means)
         few = itertools.islice(inputs.feeds(name, graphs), TRIAL_WINDOWS)
         noise = compare_tensors(model, quantised.model, quantised.rounded, few)
         for layer in quantised.placement.layers:
-            found = ranges.tensors[name][layer.output]
+            found = tensors[layer.output]
             report.append(
                 Layer(
                     graph=name,

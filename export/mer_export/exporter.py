@@ -18,6 +18,7 @@ from mer_calibration import Ranges
 from mer_calibration.dialects import DIALECTS, DialectName
 from mer_calibration.equalisation import equalise
 from mer_calibration.quantisation import quantise_graph
+from mer_calibration.rounding import round_weights
 from mer_export.calibration import Calibration, calibrate, hash_preprocessing
 from mer_export.deploy import OPSET
 from mer_export.drafting import check_replaceable, replacing
@@ -240,7 +241,7 @@ class _Exporter:
         return Graphs(
             *(
                 quantise_graph(
-                    equalise(model, ranges.exponents[name]),
+                    round_weights(equalise(model, ranges.exponents[name]), ranges.roundings[name]),
                     ranges.tensors[name],
                     DIALECTS[dialect],
                     self.keep_float,

@@ -34,6 +34,7 @@ RANGES = Ranges(
     clips=48,
     clips_sha256="c" * 64,
     corpus="prüfkorpus",
+    roundings={"encoder": {"conv.weight": "AAAA"}, "head": {}},
     float_layers=("stem",),
 )
 
@@ -55,7 +56,11 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
 def test_floats_come_back_exactly(numbers: list[float]) -> None:
     found = Range(-numbers[0], numbers[1], "entropy", numbers[0], numbers[1], 0.125)
     ranges = dataclasses.replace(
-        RANGES, graphs={"head": "d"}, tensors={"head": {"t": found}}, exponents={"head": {}}
+        RANGES,
+        graphs={"head": "d"},
+        tensors={"head": {"t": found}},
+        exponents={"head": {}},
+        roundings={"head": {}},
     )
     assert Ranges.from_dict(json.loads(json.dumps(ranges.to_dict()))) == ranges
 
@@ -106,6 +111,9 @@ EXPONENTS = ("exponents", "encoder", "conv.weight")
         (edit("extra", value=1), "extra is unknown"),
         (lambda data: data.pop("spec"), "spec is missing"),
         (edit("spec", value=5), "spec must be a text"),
+        (edit("roundings", value={"head": {}}), "roundings must be those of the graphs listed"),
+        (edit("roundings", "head", value=[]), "roundings.head must be an object"),
+        (edit("roundings", "head", value={"a": 1}), "roundings.head.a must be a text"),
         (edit("float_layers", value="conv"), "float_layers must be a list"),
         (edit("float_layers", value=[1]), "float_layers must be names of layers"),
         (edit("clips", value=0), "clips must be"),
