@@ -106,7 +106,7 @@ class Recognizer:
         self.bundle = bundle
         self.backend = backend
         self._detector = detector
-        self._search = FaceSearch(self._own_detector, threads or usable_cores())
+        self._search = FaceSearch(self.find_detector, threads or usable_cores())
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         self._no_face: NDArray[np.float32] | None = None
 
@@ -269,12 +269,17 @@ class Recognizer:
         difference = float(np.abs(np.stack(answers) - golden.answers).max())
         return SelfTest(difference, golden.tolerance, len(golden.cases))
 
-    def _own_detector(self) -> FaceDetector:
+    def find_detector(self) -> FaceDetector:
+        """The one that it was given, else that of the environment, the bundle's, or Haar's.
+
+        Raises:
+            FaceDetectorError: the environment's file isn't a YuNet model.
+        """
         if self._detector is None:
-            self._detector = self._find_detector()
+            self._detector = self._choose_detector()
         return self._detector
 
-    def _find_detector(self) -> FaceDetector:
+    def _choose_detector(self) -> FaceDetector:
         trained = self.spec.video.detector
         file = find_detector_file() or self.bundle.face_detector
         detector = YuNetDetector(file) if file else HaarDetector()

@@ -8,11 +8,9 @@ from typing import Any, Literal, NamedTuple
 import click
 
 from mer_runtime import __version__
-from mer_runtime.backends import open_backend
 from mer_runtime.backends.choice import ENGINE_CHOICES, EngineChoice, choose_backend
 from mer_runtime.bundle import load_bundle
 from mer_runtime.cli.clip import answer_clips, check_overlay, list_clips, report_self_test
-from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 from mer_runtime.console import Command
 from mer_runtime.face import load_detector
 from mer_runtime.recognizer import Recognizer
@@ -202,6 +200,9 @@ def main(
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
+    # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
+    from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
+
     options = LiveOptions(pace=pace or "live", **live)
     inputs = list_inputs(source, camera, camera_mode, microphone, options)
     options.check()
@@ -209,10 +210,10 @@ def main(
 
 
 def _load(bundle: Path, engine: _Engine) -> Recognizer:
+    if engine.backend is None:
+        return Recognizer.load(bundle, engine.threads, engine.face_detector)
     loaded = load_bundle(bundle)
     detector = load_detector(engine.face_detector) if engine.face_detector else None
-    if engine.backend is None:
-        return Recognizer(loaded, open_backend(loaded, engine.threads), detector, engine.threads)
     choice = choose_backend(loaded, engine.backend, engine.threads)
     for name, result in choice.considered.items():
         click.echo(f"{name}: {result}", err=True)

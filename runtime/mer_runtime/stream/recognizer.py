@@ -101,7 +101,7 @@ class StreamRecognizer:
         )
         self._engine = StreamEngine(
             recognizer,
-            (detector or recognizer._own_detector()) if video else None,
+            (detector or recognizer.find_detector()) if video else None,
             faces=faces,
             smoothing=smoothing,
             statistics=self._statistics,
