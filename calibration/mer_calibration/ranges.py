@@ -17,7 +17,7 @@ import onnx
 from mer_calibration.errors import CalibrationError
 from mer_runtime.errors import OutputError
 
-Method = Literal["minmax", "percentile", "entropy", "mse"]
+Method = Literal["minmax", "percentile", "entropy", "mse", "wide"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 #: What this version writes, and the only one it reads.

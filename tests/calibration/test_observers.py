@@ -262,3 +262,12 @@ def test_is_fast(method: Method) -> None:
         find_range(histogram, method, symmetric=False)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.25
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_wide_is_a_quarter_wider_than_mse_but_not_than_what_was_seen(name: str) -> None:
+    histogram = observed(draw(name))
+    least = find_range(histogram, "mse", symmetric=False)
+    wide = find_range(histogram, "wide", symmetric=False)
+    assert wide.low == max(1.25 * least.low, min(histogram.low, 0))
+    assert wide.high == min(1.25 * least.high, max(histogram.high, 0))

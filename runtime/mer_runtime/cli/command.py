@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import click
 
 from mer_runtime import __version__
+from mer_runtime.backends import usable_cores
 from mer_runtime.backends.choice import ENGINE_CHOICES, EngineChoice, choose_backend
 from mer_runtime.bundle import load_bundle
-from mer_runtime.cli.clip import answer_clips, check_overlay, list_clips, report_self_test
+from mer_runtime.cli.clip import (
+    answer_clips,
+    answer_folder,
+    check_overlay,
+    list_clips,
+    report_self_test,
+)
 from mer_runtime.console import Command
 from mer_runtime.face import load_detector
 from mer_runtime.recognizer import Recognizer
@@ -21,10 +29,10 @@ EPILOG = """\b
 Examples:
   mer-run ia clip.mp4
   mer-run ia clip.mp4 --overlay answer.png
-  mer-run ia recordings/ --json > answers.jsonl
+  mer-run ia recordings/ --jobs 4 --json > answers.jsonl
   mer-run ia /dev/video0 --microphone --serve 8080
   mer-run ia rtsp://camera/stream --json
-  gst-launch-1.0 ... ! matroskamux ! fdsink | mer-run ia - --record out.mp4
+  gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia - --record out.mp4
   mer-run ia long.mp4 --pace fast --json
   mer-run ia --self-test
 """
@@ -65,6 +73,13 @@ class _Engine(NamedTuple):
     "pictures where SOURCE is a folder.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Engine threads [default: all cores].")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Of a folder, answer so many clips at once, with a share of the cores each.",
+)
 @click.option(
     "--face-detector",
     type=click.Path(path_type=Path),
@@ -162,6 +177,7 @@ def main(
     as_json: bool,
     overlay: Path | None,
     threads: int | None,
+    jobs: int,
     face_detector: Path | None,
     backend: EngineChoice | None,
     self_test: bool,
@@ -195,6 +211,10 @@ def main(
         path = Path(source)
         clips = list_clips(path)
         check_overlay(overlay, path)
+        if jobs > 1 and path.is_dir():
+            share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
+            answer_folder(partial(_load, bundle, share), clips, overlay, jobs, as_json=as_json)
+            return
         recognizer = _load(bundle, engine)
         answer_clips(recognizer, clips, overlay, folder=path.is_dir(), as_json=as_json)
         return
