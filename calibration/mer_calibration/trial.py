@@ -69,8 +69,12 @@ class Trial:
         return self._classify(self.head if head is None else head, features)
 
     def error(self, encoder: ModelProto | None, head: ModelProto | None) -> float:
-        """Mean squared difference of logits from the float graphs'."""
+        """Mean squared difference of logits from the float graphs'.
+
+        What all classes of a window have in common changes no answer and doesn't count.
+        """
         difference = self.answer(encoder, head).astype(np.float64) - self.logits
+        difference -= difference.mean(axis=1, keepdims=True)
         return float(np.square(difference).mean())
 
     def _encode(self, encoder: ModelProto) -> list[NDArray[np.float32]]:

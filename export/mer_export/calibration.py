@@ -40,7 +40,7 @@ PEAK_CLIPS = 32
 #: Clips on which weights are rounded.
 ROUNDING_CLIPS = 64
 #: Windows on which answers are compared.
-TRIAL_WINDOWS = 24
+TRIAL_WINDOWS = 40
 #: Crops of each by which layers are told apart. Ranges are chosen on whole windows: what cutting
 #: values off costs is alike in all crops, what rounding costs is mostly gone from their average.
 TRIAL_CROPS = 3
