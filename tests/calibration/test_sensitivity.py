@@ -21,7 +21,7 @@ from mer_calibration import (
     place,
     quantise_graph,
 )
-from mer_calibration.sensitivity import LayerKey, count_choices
+from mer_calibration.sensitivity import PREFERENCE, LayerKey, count_choices
 
 X86 = DIALECTS["x86"]
 Histograms = dict[str, dict[str, Histogram]]
@@ -132,7 +132,7 @@ def test_clips_where_one_value_is_far_out(trial: Trial, histograms: Histograms) 
     assert found.method != "minmax"
     assert found.high < far / 5
     errors = {method: error_of(trial, ranges_by(histograms, method)) for method in METHODS}
-    assert error_of(trial, chosen) <= min(errors.values())
+    assert error_of(trial, chosen) <= min(errors.values()) / PREFERENCE
     assert error_of(trial, chosen) < errors["minmax"] / 4
 
 
@@ -151,16 +151,20 @@ def test_keeps_peaks_that_matter(trial: Trial, histograms: Histograms) -> None:
     assert chosen["head"]["rise_relu"].high > 0.8 * histograms["head"]["rise_relu"].high
 
 
-def test_starts_from_the_best_method(
-    trial: Trial, histograms: Histograms, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("preference", [PREFERENCE, 1.0, 0.0])
+def test_starts_from_the_best_method_or_from_wide(
+    preference: float, trial: Trial, histograms: Histograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mer_calibration.sensitivity.REFINED_GROUPS", 0)
+    monkeypatch.setattr("mer_calibration.sensitivity.PREFERENCE", preference)
     far = 50 * histograms["encoder"]["join_relu"].high
     histograms["encoder"]["join_relu"].update(np.append(np.zeros(400_000), far).astype(np.float32))
     candidates = {method: ranges_by(histograms, method) for method in METHODS}
-    best = min(METHODS, key=lambda method: error_of(trial, candidates[method]))
-    assert best != METHODS[0]
-    assert choose_ranges(trial, histograms, X86) == candidates[best]
+    errors = {method: error_of(trial, candidates[method]) for method in METHODS}
+    best = min(METHODS, key=lambda method: errors[method])
+    assert best not in ("minmax", "wide")
+    clearly = errors[best] <= preference * errors["wide"]
+    assert choose_ranges(trial, histograms, X86) == candidates[best if clearly else "wide"]
 
 
 def test_every_tensor_gets_a_range(trial: Trial, histograms: Histograms) -> None:
