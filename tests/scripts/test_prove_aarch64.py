@@ -123,7 +123,9 @@ def test_failed_step_gives_its_last_line(load_script: Load) -> None:
     with pytest.raises(proof.ProofError, match=r"installing: .* ended with 1: no such wheel"):
         proof.run_step("installing", command)
     with pytest.raises(proof.ProofError, match="timed out"):
-        proof.run_step("waiting", [sys.executable, "-c", "input()"], timeout=0.01)
+        proof.run_step(
+            "waiting", [sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.01
+        )
     assert proof.run_step("asking", [sys.executable, "-c", "print(7)"]) == "7\n"
 
 
