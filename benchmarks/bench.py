@@ -25,19 +25,20 @@ from typing import IO, Any
 import av
 import click
 import numpy as np
-from intervals import find_interval, find_ratio
-from machine import describe_machine
 from rivals import prepare_rivals
 from table import RATIOS, render_ratio, write_readme
 
 from mer.weights import shipped_checkpoint
 from mer_export.golden import sample_clip
+from mer_runtime.bench.intervals import find_interval, find_ratio
+from mer_runtime.bench.machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 #: What is timed, in the order in which it takes turns, and what for.
 WINDOWS = (
     "pytorch",
+    "pytorch-compiled",
     "untouched-onnx-fp32",
     "untouched-onnx-static",
     "untouched-openvino-f32",

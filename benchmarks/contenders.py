@@ -17,8 +17,9 @@ def load_contender(name: str, folder: Path, checkpoint: Path, clip: Path, thread
     """Load one; ``window`` gives logits (classes,), the other tasks nothing of note."""
     windows = np.load(folder / "windows.npz")
     mfcc, faces, voice = windows["mfcc"][0], windows["faces"][0], windows["voice"]
-    if name == "pytorch":
-        return _load_pytorch(checkpoint, mfcc, faces, threads)
+    if name.startswith("pytorch"):
+        compiled = name == "pytorch-compiled"
+        return _load_pytorch(checkpoint, mfcc, faces, threads, compiled=compiled)
     if name.startswith("mfcc-"):
         return _load_mfcc(name, folder, voice)
     if name.startswith("untouched-onnx"):
@@ -34,7 +35,12 @@ def load_contender(name: str, folder: Path, checkpoint: Path, clip: Path, thread
 
 
 def _load_pytorch(
-    checkpoint: Path, mfcc: NDArray[np.float32], faces: NDArray[np.uint8], threads: int
+    checkpoint: Path,
+    mfcc: NDArray[np.float32],
+    faces: NDArray[np.uint8],
+    threads: int,
+    *,
+    compiled: bool,
 ) -> Tasks:
     import torch
 
@@ -42,7 +48,9 @@ def _load_pytorch(
     from mer_export.deploy import ReferenceNet
 
     torch.set_num_threads(threads)
-    net = ReferenceNet(load_checkpoint(checkpoint)).eval()
+    net: Any = ReferenceNet(load_checkpoint(checkpoint)).eval()
+    if compiled:  # needs a C++ compiler, and a minute
+        net = torch.compile(net)
     inputs = torch.from_numpy(mfcc)[None], torch.from_numpy(faces)[None]
 
     def window() -> NDArray[np.float32]:

@@ -92,6 +92,7 @@ RATIOS = (
 #: A window's contenders and what the table calls them.
 TITLES = {
     "pytorch": "PyTorch, eager, float32",
+    "pytorch-compiled": "PyTorch, `torch.compile`, float32",
     "untouched-onnx-fp32": "untouched network, ONNX Runtime fp32",
     "untouched-onnx-static": "untouched network, ONNX Runtime's stock int8",
     "untouched-openvino-f32": "untouched network, OpenVINO f32",

@@ -1,4 +1,4 @@
-"""Intervals, the workers, and README's table against the JSON that it is made of."""
+"""The workers, and README's table against the JSON that it is made of."""
 
 from __future__ import annotations
 
@@ -15,36 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[[str], ModuleType]
-
-
-def test_interval_of_a_median(load: Load) -> None:
-    intervals = load("intervals")
-    values = np.random.default_rng(0).normal(50, 5, 200).tolist()
-    found = intervals.find_interval(values)
-    assert found.median == pytest.approx(np.median(values), abs=1e-3)
-    assert found.low < found.median < found.high
-    # The median of 200 has a standard error of 1.25 · 5 / √200 = 0.44: 95 % are 1.7 wide.
-    assert 1.0 < found.high - found.low < 2.6
-    assert intervals.find_interval([7.0] * 5).to_dict() == {"median": 7.0, "low": 7.0, "high": 7.0}
-
-
-def test_ratio_of_rounds_that_drift_together(load: Load) -> None:
-    intervals = load("intervals")
-    drift = np.linspace(1, 3, 60)  # the machine slows to a third
-    slow, fast = (20 * drift).tolist(), (10 * drift).tolist()
-    found = intervals.find_ratio(slow, fast)
-    assert (found.median, found.low, found.high) == (2.0, 2.0, 2.0)
-    apart = intervals.find_ratio(slow, fast[::-1])
-    assert apart.median == pytest.approx(2.0)
-    assert apart.low < 1.9 < 2.1 < apart.high
-
-
-def test_machine(load: Load) -> None:
-    facts = load("machine").describe_machine()
-    assert facts["cores"] == len(os.sched_getaffinity(0))
-    assert facts["versions"]["onnxruntime"]
-    assert len(facts["load"]) == 3
-    json.dumps(facts)
 
 
 def result(contenders: list[str], bundles: tuple[str, ...]) -> dict[str, Any]:

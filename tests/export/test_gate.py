@@ -242,7 +242,7 @@ class TestLayersReturnToFloat:
             return logits
 
         monkeypatch.setattr(proof, "answer_engine", answer)
-        with pytest.raises(NonFiniteError, match="fed with the voice alone.*not finite"):
+        with pytest.raises(NonFiniteError, match=r"fed with the voice alone.*not finite"):
             self.export(calibration, fitted, tmp_path / "out", monkeypatch)
         assert len(attempts) == 1
         assert not list(tmp_path.iterdir())

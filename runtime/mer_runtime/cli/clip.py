@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from mer_runtime.console import progress
 from mer_runtime.errors import MediaError, MerError
+from mer_runtime.jobs import answer_in_parallel
 from mer_runtime.media import MEDIA_SUFFIXES
 from mer_runtime.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
-from mer_runtime.recognizer import Prediction, Recognizer
+from mer_runtime.recognizer import Analysis, Prediction, Recognizer
 
 
 def answer_clips(
@@ -34,12 +37,46 @@ def answer_clips(
                 failed += 1
                 _report_failure(clip, error, as_json)
                 continue
-            _report(analysis.prediction, recognizer, as_json, detailed=len(clips) == 1)
+            _report(analysis.prediction, recognizer if len(clips) == 1 else None, as_json)
             if overlay is not None:
                 out = overlay / f"{clip.stem}{PICTURE_SUFFIX}" if folder else overlay
                 write_overlay(out, analysis, recognizer.spec)
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def answer_folder(
+    load: Callable[[], Recognizer],
+    clips: list[Path],
+    overlay: Path | None,
+    jobs: int,
+    *,
+    as_json: bool,
+) -> None:
+    """As ``answer_clips``, with ``jobs`` processes that ``load`` the bundle once each.
+
+    Args:
+        overlay: a folder for pictures.
+    """
+    failed = 0
+    with progress(length=len(clips), label="Recognising", hidden=sys.stdout.isatty()) as bar:
+        for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlay=overlay)):
+            if outcome.error is not None:
+                failed += 1
+                _report_failure(outcome.clip, outcome.error, as_json)
+            else:
+                _report(outcome.value, None, as_json)
+            bar.update(1)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _finish(recognizer: Recognizer, analysis: Analysis, overlay: Path | None) -> Prediction:
+    """In a process of its own: draw where asked to, and hand back what is told."""
+    if overlay is not None:
+        name = f"{Path(analysis.prediction.source).stem}{PICTURE_SUFFIX}"
+        write_overlay(overlay / name, analysis, recognizer.spec)
+    return analysis.prediction
 
 
 def list_clips(source: Path) -> list[Path]:
@@ -73,9 +110,8 @@ def check_overlay(overlay: Path | None, source: Path) -> None:
         raise click.ClickException(f"can't write {overlay}: there is no such folder")
 
 
-def _report(
-    prediction: Prediction, recognizer: Recognizer, as_json: bool, *, detailed: bool
-) -> None:
+def _report(prediction: Prediction, recognizer: Recognizer | None, as_json: bool) -> None:
+    """Print an answer; in full where ``recognizer`` is given."""
     if as_json:
         click.echo(json.dumps(prediction.to_dict()))
         return
@@ -83,7 +119,7 @@ def _report(
     missing = [n for n, t in (("face", prediction.face), ("voice", prediction.voice)) if not t]
     note = f"  (no {' or '.join(missing)})" if missing else ""
     click.echo(f"{prediction.source}: {prediction.label} {probability:.1%}{note}")
-    if not detailed:
+    if recognizer is None:
         return
     width = max(len(label) for label in prediction.probabilities)
     for label, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):

@@ -1,0 +1,112 @@
+"""The float reference as a contender of ``mer-bench``, in a process of its own.
+
+    python -m mer.bench_worker CHECKPOINT CLIP --threads 2 --cores 0,1
+
+``mer_runtime.bench.worker`` tells what it reads and writes. Preprocessing is the runtime's, so
+that what differs is the network: eager PyTorch, float32.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_runtime.bench.profile import find_family
+from mer_runtime.bench.subject import open_detector
+from mer_runtime.bench.worker import WorkerOptions, read_options, serve
+from mer_runtime.errors import MissingModalityError
+from mer_runtime.face_search import FaceSearch
+from mer_runtime.media import read_window
+from mer_runtime.mfcc import compute_mfcc
+
+
+class ReferenceSubject:
+    """A checkpoint in PyTorch, as ``mer_runtime.bench.subject.Subject``.
+
+    Raises:
+        CheckpointError: it can't be read.
+    """
+
+    def __init__(self, checkpoint: str, threads: int, detector: Path | None) -> None:
+        import torch
+
+        from mer.classifier import open_model
+
+        torch.set_num_threads(threads)
+        self.engine = f"torch {torch.__version__.partition('+')[0]}"
+        self._classifier = open_model(checkpoint).classifier
+        self.spec = self._classifier.spec
+        self._search = FaceSearch(lambda: open_detector(detector), threads)
+
+    def predict(self, clip: Path) -> str:
+        """The label of a clip, found as ``mer_runtime.Recognizer.predict`` finds it.
+
+        Raises:
+            MissingModalityError: it shows no face and has no sound.
+        """
+        faces = mfcc = None
+        with self._search as search:
+            window = read_window(clip, self.spec, search.watch)
+            if window.waveform is not None and window.waveform.any():
+                mfcc = compute_mfcc(window.waveform, self.spec.audio)
+            if window.frames is not None:
+                faces = search.crop(window.frames, self.spec.video)
+        if faces is None and mfcc is None:
+            raise MissingModalityError(f"{clip}: no face was found and there is no sound")
+        logits = self.classify(mfcc, self.encode(faces.crops) if faces else None)
+        return self.spec.labels[int(logits.argmax())]
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, S, S, 3) to features (n, F)."""
+        return self._classifier.encode(faces)
+
+    def classify(
+        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """MFCCs (n_mfcc, T) and features (frames, F) to logits (classes,)."""
+        return self._classifier.classify(mfcc, features)
+
+    def profile(self, windows: int) -> list[dict[str, Any]]:
+        """Time by operator, from PyTorch's profiler: its layers bear no names."""
+        # Before the profiler is there: it tells every start and stop.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        from torch.profiler import ProfilerActivity, profile
+
+        faces = np.zeros(self.spec.video.shape, np.uint8)
+        mfcc = np.zeros(self.spec.audio.shape, np.float32)
+        times: dict[str, float] = defaultdict(float)
+        self.classify(mfcc, self.encode(faces))
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(windows):
+                self.classify(mfcc, self.encode(faces))
+        for event in profiler.key_averages():
+            times[event.key] += event.self_cpu_time_total / 1e3 / windows
+        return [
+            {
+                "graph": "network",
+                "name": name,
+                "kind": name,
+                "family": find_family(name),
+                "milliseconds": round(taken, 4),
+            }
+            for name, taken in sorted(times.items(), key=lambda item: -item[1])
+            if taken
+        ]
+
+
+def main() -> None:
+    """Serve a checkpoint."""
+
+    def load(options: WorkerOptions) -> ReferenceSubject:
+        return ReferenceSubject(options.model, options.threads, options.detector)
+
+    serve(read_options(), load)
+
+
+if __name__ == "__main__":
+    main()
