@@ -266,6 +266,12 @@ def test_given_ranges_are_proved_on_the_corpus(
         timing=False,
     )
     assert report.gate.kind == "validation"
-    assert report.gate.to_dict()["validation"] == proved.gate.to_dict()["validation"]
+    for again, first in zip(report.gate.modalities, proved.gate.modalities, strict=True):
+        assert (again.prec1, again.prec5) == (first.prec1, first.prec5)
+        assert again.comparison.agreement == first.comparison.agreement
+        # PyTorch's float32 sums depend on its threads, of which the first had others.
+        assert again.comparison.max_logit_difference == pytest.approx(
+            first.comparison.max_logit_difference, abs=1e-4
+        )
     for name in ("encoder.onnx", "head.onnx", "ranges.json"):
         assert (report.bundle / name).read_bytes() == (proved.bundle / name).read_bytes()
