@@ -19,6 +19,8 @@ from mer_calibration.errors import CalibrationError
 #: A convolution's bias is kept in steps of its input's scale times its weights': that product
 #: must still be a normal float32 (at least 2^-126).
 SMALLEST_SCALE = 2.0**-62
+#: Weights take this many steps either way, so that none lacks its negative.
+MOST_STEPS = 127
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,27 @@ def weight_scales(weights: NDArray[np.floating[Any]], axis: int = 0) -> NDArray[
     if not np.isfinite(peaks).all():
         worst = int(np.flatnonzero(~np.isfinite(peaks))[0])
         raise CalibrationError(f"weights of channel {worst} are not finite")
-    scales = peaks / 127
+    scales = peaks / MOST_STEPS
     dead = scales < SMALLEST_SCALE
-    scales[dead] = 1 / 127 if dead.all() else scales.max()
+    scales[dead] = 1 / MOST_STEPS if dead.all() else scales.max()
     return np.asarray(scales, np.float32)
+
+
+def spread_scales(
+    scales: NDArray[np.float32], weights: NDArray[np.floating[Any]], axis: int
+) -> NDArray[np.float32]:
+    """Scales (channels,) in the shape in which they divide ``weights``: 1 but along ``axis``."""
+    shape = [1] * weights.ndim
+    shape[axis] = -1
+    return scales.reshape(shape)
+
+
+def weight_steps(
+    weights: NDArray[np.float32], scales: NDArray[np.float32], axis: int
+) -> NDArray[np.int8]:
+    """The nearest int8 steps, -127 to 127, of weights whose channels have these scales."""
+    steps = np.rint(weights / spread_scales(scales, weights, axis))
+    return np.asarray(steps.clip(-MOST_STEPS, MOST_STEPS), np.int8)
 
 
 def _check(low: float, high: float) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mer_calibration.dialects import Dialect, check_dialect, round_to_half
-from mer_calibration.grid import Grid, weight_scales
+from mer_calibration.grid import Grid, spread_scales, weight_scales, weight_steps
 from mer_calibration.placement import Group, Placement, WeightedLayer
 
 #: int32 steps that a bias may take; less than its range, for sums are added to it.
@@ -175,13 +175,13 @@ class _Writer:
             largest = np.abs(self.constants[layer.bias].astype(np.float64))
             step = self._grid(self.group_of[layer.data]).scale * MOST_BIAS_STEPS
             scales = np.maximum(scales, (largest / step).astype(np.float32))
-        shape = [1] * weight.ndim
-        shape[layer.axis] = -1
-        steps = np.rint(weight / scales.reshape(shape)).clip(-127, 127).astype(np.int8)
+        steps = weight_steps(weight, scales, layer.axis)
         if layer.bias:
             bias = self.constants[layer.bias]
             if len(self.pixel_means) and self.group_of[layer.data].pixels:
-                shift = steps * scales.reshape(shape).astype(np.float64) - weight
+                shift = (
+                    steps * spread_scales(scales, weight, layer.axis).astype(np.float64) - weight
+                )
                 bias = bias - np.einsum("ocxy,c->o", shift, self.pixel_means).astype(np.float32)
         dequantised = self._constants_dequantised(
             layer.weight, steps, scales, layer.axis, explicit=layer.op_type == "Gemm"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mer_calibration.errors import CalibrationError
-from mer_calibration.grid import weight_scales
+from mer_calibration.grid import MOST_STEPS, spread_scales, weight_scales, weight_steps
 from mer_calibration.observation import Feed, Probe
 from mer_calibration.placement import WeightedLayer, place
 
@@ -33,7 +33,6 @@ PLACES, SEED = 64, 0
 DAMPING = 0.01
 #: So that inputs that are always zero leave something to invert.
 SMALLEST_MOMENT = 1e-12
-MOST_STEPS = 127
 
 
 def find_roundings(
@@ -47,21 +46,20 @@ def find_roundings(
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
     layers = place(model).layers
+    readers = [_Reader(layer, nodes[layer.node], constants[layer.weight]) for layer in layers]
     probe = Probe(model, list(dict.fromkeys(layer.data for layer in layers)), threads=threads)
     generator = np.random.default_rng(SEED)
     moments: dict[str, NDArray[np.float64]] = {}
     for feed in feeds:
         values = probe.read(feed)
-        for layer in layers:
-            reader = _Reader(layer, nodes[layer.node], constants[layer.weight])
+        for layer, reader in zip(layers, readers, strict=True):
             seen = reader.look(values[layer.data], generator)
             if not np.isfinite(seen).all():
                 raise CalibrationError(f"the input of layer '{layer.name}' is not finite")
             found = seen.transpose(0, 2, 1) @ seen
             moments[layer.name] = moments.get(layer.name, 0.0) + found
     found_steps = {}
-    for layer in layers:
-        reader = _Reader(layer, nodes[layer.node], constants[layer.weight])
+    for layer, reader in zip(layers, readers, strict=True):
         nearest, best = reader.round(moments[layer.name])
         found_steps[layer.name] = pack_steps(best - nearest)
     return found_steps
@@ -82,9 +80,10 @@ def round_weights(model: ModelProto, roundings: Roundings) -> ModelProto:
         if layer.name not in roundings:
             continue
         weight = numpy_helper.to_array(tensors[layer.weight])
-        scales = _spread(weight_scales(weight, layer.axis), weight, layer.axis)
-        steps = _nearest(weight, scales) + unpack_steps(roundings[layer.name], weight.shape)
-        value = (steps * scales).astype(np.float32)
+        scales = weight_scales(weight, layer.axis)
+        nearest = weight_steps(weight, scales, layer.axis).astype(np.int64)
+        steps = nearest + unpack_steps(roundings[layer.name], weight.shape)
+        value = (steps * spread_scales(scales, weight, layer.axis)).astype(np.float32)
         tensors[layer.weight].CopyFrom(numpy_helper.from_array(value, layer.weight))
     return rounded
 
@@ -146,9 +145,10 @@ class _Reader:
 
     def round(self, moments: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The weight's nearest steps and those whose errors cancel best, both in its shape."""
-        scales = weight_scales(self.weight, self.layer.axis)
-        full = _spread(scales, self.weight, self.layer.axis)
-        nearest = _nearest(self.weight, full)
+        axis = self.layer.axis
+        scales = weight_scales(self.weight, axis)
+        nearest = weight_steps(self.weight, scales, axis).astype(np.int64)
+        full = spread_scales(scales, self.weight, axis)
         matrices = self._to_matrices(self.weight.astype(np.float64) / full)
         pairs = zip(matrices, moments, strict=True)
         best = np.stack([_cancel(*pair) for pair in pairs])
@@ -198,15 +198,3 @@ def _cancel_dense(weights: NDArray[np.float64], moments: NDArray[np.float64]) ->
         error = (left[:, k] - steps[:, k]) / spread[k, k]
         left[:, k + 1 :] -= error[:, None] * spread[k, k + 1 :]
     return steps[:, np.argsort(order)]
-
-
-def _spread(
-    scales: NDArray[np.float32], weight: NDArray[np.float32], axis: int
-) -> NDArray[np.float32]:
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    return scales.reshape(shape)
-
-
-def _nearest(weight: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.asarray(np.rint(weight / scales).clip(-MOST_STEPS, MOST_STEPS), np.int64)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
@@ -25,73 +21,6 @@ LABELS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "sur
 #: A name and a reason that would be markup, were they not escaped.
 NASTY = "<img src=x onerror=\"document.title='broken'\">"
 GREETING = {"bundle": NASTY, "backend": "engine 1", "sources": [NASTY], "labels": LABELS}
-
-
-class Browser:
-    """A session of ChromeDriver's."""
-
-    def __init__(self, port: int) -> None:
-        self._root = f"http://127.0.0.1:{port}/session"
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        wanted = {
-            "goog:chromeOptions": {
-                "binary": shutil.which("chromium"),
-                "args": [*flags, "--window-size=1200,1000"],
-            },
-            "goog:loggingPrefs": {"browser": "ALL"},
-        }
-        self._id = self._ask("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
-
-    def open(self, url: str) -> None:
-        self._ask(f"/{self._id}/url", {"url": url})
-
-    def run(self, script: str) -> Any:
-        """What a function's body returns."""
-        return self._ask(f"/{self._id}/execute/sync", {"script": script, "args": []})
-
-    def command(self, name: str, **parameters: Any) -> None:
-        """One of Chromium's own (DevTools protocol)."""
-        content = {"cmd": name, "params": parameters}
-        self._ask(f"/{self._id}/goog/cdp/execute", content)
-
-    def problems(self) -> list[str]:
-        """What it wrote on its console."""
-        found = self._ask(f"/{self._id}/se/log", {"type": "browser"})
-        return [entry["message"] for entry in found]
-
-    def wait_for(self, script: str, wanted: Any, seconds: float = 30.0) -> None:
-        deadline = monotonic() + seconds
-        while (found := self.run(script)) != wanted:
-            assert monotonic() < deadline, f"{script}: {found!r}, not {wanted!r}"
-            sleep(0.1)
-
-    def close(self) -> None:
-        request = urllib.request.Request(f"{self._root}/{self._id}", method="DELETE")
-        urllib.request.urlopen(request, timeout=60).close()
-
-    def _ask(self, path: str, content: dict[str, Any]) -> Any:
-        data = json.dumps(content).encode()
-        kind = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._root + path, data, kind)
-        with urllib.request.urlopen(request, timeout=120) as response:
-            return json.load(response)["value"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    driver = shutil.which("chromedriver")
-    if driver is None or shutil.which("chromium") is None:
-        pytest.skip("needs chromium and chromedriver")
-    process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        line = next(line for line in process.stdout if "successfully on port" in line)
-        opened = Browser(int(line.rstrip().rstrip(".").rpartition(" ")[2]))
-        yield opened
-        opened.close()
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture
@@ -124,7 +53,7 @@ def text(name: str) -> str:
     return f"return document.getElementById('{name}').textContent"
 
 
-def test_answers_and_pictures_are_shown(browser: Browser, page: PageServer) -> None:
+def test_answers_and_pictures_are_shown(browser: Any, page: PageServer) -> None:
     grey = np.full((48, 64, 3), 90, np.uint8)
     for i in range(20):
         page.board.tell("answer", answer(0.48 * (i + 1), age=0.3 if i == 0 else 0.042))
@@ -160,7 +89,7 @@ def test_answers_and_pictures_are_shown(browser: Browser, page: PageServer) -> N
     assert browser.problems() == []
 
 
-def test_names_are_text(browser: Browser, page: PageServer) -> None:
+def test_names_are_text(browser: Any, page: PageServer) -> None:
     notice = {"source": NASTY, "state": "lost", "reason": NASTY, "time": 1.5}
     page.board.tell("source", notice)
     browser.open(page.url)
@@ -173,7 +102,7 @@ def test_names_are_text(browser: Browser, page: PageServer) -> None:
     assert browser.problems() == []
 
 
-def test_one_of_several_faces_can_be_chosen(browser: Browser, page: PageServer) -> None:
+def test_one_of_several_faces_can_be_chosen(browser: Any, page: PageServer) -> None:
     page.board.tell("answer", answer(1.0, "happy", track=1))
     page.board.tell("answer", answer(1.0, "angry", track=2))
     browser.open(page.url)
@@ -191,14 +120,11 @@ def test_one_of_several_faces_can_be_chosen(browser: Browser, page: PageServer) 
 @pytest.mark.parametrize("width", [320, 700, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_and_wide_light_and_dark(
-    browser: Browser, page: PageServer, width: int, scheme: str
+    browser: Any, page: PageServer, width: int, scheme: str
 ) -> None:
     page.board.tell("answer", answer(1.0))
     page.board.tell("source", {"source": "x" * 200, "state": "lost", "reason": "", "time": 0})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 760}
-    browser.command("Emulation.setDeviceMetricsOverride", **size)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.command("Emulation.setEmulatedMedia", features=[feature])
+    browser.show(width, scheme)
     try:
         browser.open(page.url)
         browser.wait_for(text("label"), "happy")
@@ -209,32 +135,20 @@ def test_narrow_and_wide_light_and_dark(
         assert (left == right) is (width > 760)
         ground = browser.run("return getComputedStyle(document.body).backgroundColor")
         ink = browser.run("return getComputedStyle(document.body).color")
-        assert contrast(ground, ink) > 7  # WCAG's AAA
+        assert browser.contrast(ground, ink) > 7  # WCAG's AAA
         dim = browser.run("return getComputedStyle(document.querySelector('dt')).color")
         card = "return getComputedStyle(document.querySelector('section')).backgroundColor"
-        assert contrast(browser.run(card), dim) > 4.5  # AA
-        assert (luminance(ground) > 0.5) is (scheme == "light")
+        assert browser.contrast(browser.run(card), dim) > 4.5  # AA
+        assert (browser.luminance(ground) > 0.5) is (scheme == "light")
     finally:
         browser.command("Emulation.clearDeviceMetricsOverride")
         browser.command("Emulation.setEmulatedMedia", features=[])
 
 
-def test_end_is_shown(browser: Browser) -> None:
+def test_end_is_shown(browser: Any) -> None:
     first = PageServer(0, "127.0.0.1", GREETING)
     browser.open(first.url)
     browser.wait_for(text("state"), "live")
     first.close()
     browser.wait_for(text("state"), "the session has ended")
     assert browser.run("return document.title") == "mer-run, live"
-
-
-def luminance(colour: str) -> float:
-    """Of ``rgb(r, g, b)``, relative, as WCAG 2 defines it."""
-    parts = np.array([int(v) for v in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
