@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint accuracy bench test-wheel test-aarch64 clean
+.PHONY: demo test lint accuracy bench bench-rivals test-wheel test-aarch64 clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -40,6 +40,11 @@ accuracy: .venv/installed
 ## Time every contender in turns, with 1 and 2 threads; rewrite README's table. Leave the machine idle.
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+## Time our runtime against what others have published; rewrite docs/benchmarks.md's tables. The first
+## time it makes two environments, 3.5 GB. CORPUS=folder in RAVDESS's layout: the peer's accuracy, too.
+bench-rivals: .venv/installed
+	$(BIN)/python benchmarks/peers.py $(if $(CORPUS),--corpus $(CORPUS)) $(BENCH)
 
 clean:
 	rm -rf .venv demo build dist

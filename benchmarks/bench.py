@@ -68,9 +68,9 @@ class Contender:
         assert process.stdout
         self._orders: IO[str] = process.stdin
         self._answers: IO[str] = process.stdout
-        ready = self._read()
-        self.tasks: list[str] = ready["tasks"]
-        self.logits: list[float] | None = ready["logits"]
+        self.facts: dict[str, Any] = self._read()
+        self.tasks: list[str] = self.facts.pop("tasks")
+        self.logits: list[float] | None = self.facts.pop("logits")
 
     def run(self, task: str) -> float:
         """Do ``task`` twice; milliseconds of the second time."""
@@ -178,6 +178,18 @@ def check_answers(contenders: Sequence[Contender]) -> None:
             click.echo(f"note: {name} names another emotion than PyTorch on the clip", err=True)
 
 
+def write_result(result: dict[str, Any], prefix: str = "") -> Path:
+    """Keep a run in benchmarks/results, named after its machine; where."""
+    machine = result["machine"]
+    slug = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
+    path = HERE / "results" / f"{prefix}{slug}-{machine['cores']}-cores.json"
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
+    return path
+
+
 def clip_seconds(clip: Path) -> float:
     with av.open(clip) as container:
         return float(container.duration or 0) / av.time_base
@@ -222,12 +234,7 @@ def main(
         "clip": {"name": clip.name, "seconds": round(clip_seconds(clip), 3)},
         "runs": runs,
     }
-    slug = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
-    path = HERE / "results" / f"{slug}-{machine['cores']}-cores.json"
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(path)
+    path = write_result(result)
     for ratio in RATIOS:
         click.echo(" | ".join(render_ratio(ratio, result)))
     click.echo(f"written to {path.relative_to(ROOT)}")

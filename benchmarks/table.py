@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,54 +112,67 @@ REAL_TIME, START = (25, 40), (1.5, 0.8)
 
 def render_ratio(ratio: Ratio, result: dict[str, Any]) -> list[str]:
     """Cells of one row: name, a figure for each number of threads, least and aim."""
-    cells = []
-    for run in result["runs"]:
-        found = run["ratios"].get(ratio.name)
-        cells.append(
-            f"{found['median']:.2f} {TIMES} ({found['low']:.2f} to {found['high']:.2f})"
-            if found
-            else "not run"
-        )
+    cells = [render_factor(run["ratios"].get(ratio.name)) for run in result["runs"]]
     return [ratio.name, *cells, f"{ratio.least:g} {TIMES}", f"{ratio.aim:g} {TIMES}"]
+
+
+def render_factor(found: dict[str, float] | None) -> str:
+    """A ratio with its interval."""
+    if found is None:
+        return "not run"
+    return f"{found['median']:.2f} {TIMES} ({found['low']:.2f} to {found['high']:.2f})"
 
 
 def render_table(result: dict[str, Any]) -> str:
     """Both tables in Markdown, with the facts of the machine."""
-    machine, runs = result["machine"], result["runs"]
-    heads = [f"{run['threads']} thread{'s' * (run['threads'] > 1)}" for run in runs]
-    flags = ", ".join(machine["flags"])
-    versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
+    runs, heads = result["runs"], render_heads(result)
     lines = [
-        f"{machine['cpu']} ({flags}), {machine['cores']} cores, load {machine['load'][0]} at the",
-        f"start, {result['date']}; {versions}. Medians of {runs[0]['rounds']} rounds in turns,",
-        "with 95 % bootstrap intervals; each contender in its own process on pinned cores.",
+        *render_machine(result),
         "",
-        _row(["one 3.6 s window, ms", *heads]),
-        _row(["---"] * (1 + len(heads))),
+        render_row(["one 3.6 s window, ms", *heads]),
+        render_row(["---"] * (1 + len(heads))),
     ]
     for name, title in TITLES.items():
         if all(f"{name}/window" in run["milliseconds"] for run in runs):
-            lines.append(_row([title, *(_time(run, f"{name}/window") for run in runs)]))
+            lines.append(render_row([title, *(render_time(run, f"{name}/window") for run in runs)]))
     for bundle in ("onnx-int8", "openvino-int8"):
         title = f"one new crop and the answer (a hop), {bundle}"
-        lines.append(_row([title, *(_time(run, f"{bundle}/hop") for run in runs)]))
+        lines.append(render_row([title, *(render_time(run, f"{bundle}/hop") for run in runs)]))
     lines += [
         "",
-        _row(["ratio", *heads, "at least", "aim"]),
-        _row(["---"] * (3 + len(heads))),
+        render_row(["ratio", *heads, "at least", "aim"]),
+        render_row(["---"] * (3 + len(heads))),
     ]
-    lines += [_row(render_ratio(ratio, result)) for ratio in RATIOS]
+    lines += [render_row(render_ratio(ratio, result)) for ratio in RATIOS]
     seconds = result["clip"]["seconds"]
     for bundle in ("onnx-int8", "openvino-int8"):
         rates = [1e3 * seconds / run["milliseconds"][f"{bundle}/clip"]["median"] for run in runs]
         cells = [f"{rate:.1f} {TIMES}" for rate in rates]
         name = f"{result['clip']['name']} ({seconds:g} s) to answer, times real time, {bundle}"
-        lines.append(_row([name, *cells, *(f"{figure} {TIMES}" for figure in REAL_TIME)]))
+        lines.append(render_row([name, *cells, *(f"{figure} {TIMES}" for figure in REAL_TIME)]))
     starts = [run["milliseconds"]["onnx-int8/start"]["median"] / 1e3 for run in runs]
     cells = [f"{start:.2f} s" for start in starts]
     name = "process start to a clip's answer, onnx-int8"
-    lines.append(_row([name, *cells, *(f"{figure} s" for figure in START)]))
+    lines.append(render_row([name, *cells, *(f"{figure} s" for figure in START)]))
     return "\n".join(lines) + "\n"
+
+
+def render_machine(result: dict[str, Any]) -> list[str]:
+    """What was timed on, with what and how."""
+    machine = result["machine"]
+    flags = ", ".join(machine["flags"])
+    versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
+    rounds = result["runs"][0]["rounds"]
+    return [
+        f"{machine['cpu']} ({flags}), {machine['cores']} cores, load {machine['load'][0]} at the",
+        f"start, {result['date']}; {versions}. Medians of {rounds} rounds in turns,",
+        "with 95 % bootstrap intervals; each contender in its own process on pinned cores.",
+    ]
+
+
+def render_heads(result: dict[str, Any]) -> list[str]:
+    """A column's head for each number of threads."""
+    return [f"{run['threads']} thread{'s' * (run['threads'] > 1)}" for run in result["runs"]]
 
 
 def render_block(file: str) -> str:
@@ -169,18 +183,27 @@ def render_block(file: str) -> str:
 
 def write_readme(path: Path) -> None:
     """Put the table of ``path``, a result, between README's markers."""
-    block = render_block(path.relative_to(ROOT).as_posix())
-    text = README.read_text()
-    written, count = BLOCK.subn(lambda _: block, text)
+    replace_block(README, BLOCK, render_block(path.relative_to(ROOT).as_posix()))
+
+
+def replace_block(document: Path, markers: re.Pattern[str], block: str) -> None:
+    """Put ``block`` where ``document`` has one.
+
+    Raises:
+        ValueError: the markers aren't there exactly once.
+    """
+    written, count = markers.subn(lambda _: block, document.read_text())
     if count != 1:
-        raise ValueError(f"{README} has {count} places for the table: it needs the markers once")
-    README.write_text(written)
+        raise ValueError(f"{document} has {count} places for the table: it needs the markers once")
+    document.write_text(written)
 
 
-def _time(run: dict[str, Any], name: str) -> str:
+def render_time(run: dict[str, Any], name: str) -> str:
+    """Milliseconds of ``contender/task`` with their interval."""
     found = run["milliseconds"][name]
     return f"{found['median']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
 
 
-def _row(cells: list[str]) -> str:
+def render_row(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

@@ -8,7 +8,9 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 
 def main() -> None:
@@ -29,13 +31,20 @@ def main() -> None:
     tasks = load_contender(
         options.name, options.folder, options.checkpoint, options.clip, len(cores)
     )
+    logits = tasks["window"]() if "window" in tasks else None
+    serve(tasks, {"logits": None if logits is None else logits.tolist()}, answers)
+
+
+def serve(
+    tasks: Mapping[str, Callable[[], Any]], facts: Mapping[str, Any], answers: IO[str]
+) -> None:
+    """Say that one is ready, with the facts; then time each task that a line names."""
 
     def give(answer: object) -> None:
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
 
-    logits = tasks["window"]() if "window" in tasks else None
-    give({"tasks": list(tasks), "logits": None if logits is None else logits.tolist()})
+    give({"tasks": list(tasks), **facts})
     for line in sys.stdin:
         run = tasks[line.strip()]
         run()  # wakes threads and caches; only the next one counts

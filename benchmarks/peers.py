@@ -1,0 +1,285 @@
+"""The timer behind docs/benchmarks.md's tables: our runtime and what others have published.
+
+    make bench-rivals          # or: python benchmarks/peers.py --corpus RAVDESS --rounds 20
+
+Each contender runs in a process and, where it isn't ours, in an environment of its own, which is
+made in cache/peers the first time (2 GB each). They take turns as in ``bench.py``. With a corpus
+in RAVDESS's layout the peer's answers to its test clips are counted, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+import click
+import numpy as np
+from bench import HERE, PAUSE, ROOT, Contender, clip_seconds, time_rounds, write_result
+from peer_accuracy import score_answers
+from peer_table import RATIOS, write_docs
+from rivals import BUNDLES
+
+from mer.corpus import Recording, find_recordings
+from mer.splits import split_actors
+from mer.weights import shipped_checkpoint
+from mer_export import export_bundle
+from mer_export.golden import sample_clip
+from mer_runtime.bench.intervals import find_interval, find_ratio
+from mer_runtime.bench.machine import describe_machine
+from mer_runtime.face import find_detector_file
+
+#: Bundles that compete, the first with everything, the second from a file to its answer.
+ONNX, OPENVINO = "onnx-int8", "openvino-int8"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender: its environment's interpreter, what its worker is told, what it is timed at.
+
+    Attributes:
+        start: the task that a fresh process is timed at.
+    """
+
+    name: str
+    python: Path
+    options: tuple[str, ...]
+    tasks: tuple[str, ...]
+    start: str
+
+    def command(self, clip: Path, cores: Sequence[int]) -> list[str]:
+        numbers = ",".join(map(str, cores))
+        worker = [str(self.python), str(HERE / "peer_worker.py"), self.name]
+        return [*worker, "--clip", str(clip), "--cores", numbers, *self.options]
+
+
+def list_entries(cache: Path, detector: Path | None) -> list[Entry]:
+    """Who competes, in the order in which they take turns; YuNet only where its file is given."""
+    mtcnn, fer = (cache / name / "bin" / "python" for name in ("mtcnn", "fer"))
+    voice = ("--voice", str(cache / "voice.wav"))
+    entries = [
+        Entry("mtcnn", mtcnn, voice, ("inputs", "detect"), "inputs"),
+        Entry("fer", fer, (), ("clip", "crop", "detect"), "clip"),
+    ]
+    ours = Path(sys.executable)
+    for found in ("haar", "yunet") if detector else ("haar",):
+        given = ("--detector", str(detector)) if found == "yunet" else ()
+        for bundle in (ONNX, OPENVINO):
+            tasks = ("inputs", "detect", "clip", "crop") if bundle == ONNX else ("clip", "crop")
+            options = ("--bundle", str(cache / bundle), *given)
+            entries.append(Entry(f"{found}-{bundle}", ours, options, tasks, "clip"))
+    return entries
+
+
+def prepare(checkpoint: Path, clip: Path, cache: Path) -> None:
+    """Make what competes: environments, bundles, and the clip's voice as a file of its own."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for name in ("mtcnn", "fer"):
+        click.echo(f"preparing the environment {name}", err=True)
+        subprocess.run([HERE / f"peer_{name}_environment.sh", cache], check=True)
+    for name in (ONNX, OPENVINO):
+        click.echo(f"exporting {name}", err=True)
+        target, precision = BUNDLES[name]
+        export_bundle(checkpoint, cache / name, target=target, precision=precision, timing=False)
+    write_voice(clip, cache / "voice.wav")
+
+
+def write_voice(clip: Path, path: Path) -> None:
+    """The sound of ``clip`` as 16-bit mono at its own rate: RAVDESS has such files beside videos.
+
+    Raises:
+        click.ClickException: the clip has no sound.
+    """
+    with av.open(clip) as container:
+        if not container.streams.audio:
+            raise click.ClickException(f"{clip} has no sound: give a clip of a face and a voice")
+        mono = av.AudioResampler("s16", "mono", container.streams.audio[0].rate)
+        frames = [out for frame in container.decode(audio=0) for out in mono.resample(frame)]
+    samples = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(frames[0].sample_rate)
+        file.writeframes(samples.astype("<i2").tobytes())
+
+
+@contextmanager
+def open_entries(
+    entries: Sequence[Entry], clip: Path, cores: Sequence[int]
+) -> Iterator[list[Contender]]:
+    """Worker processes, loaded one after the other, that end with the block."""
+    with ExitStack() as stack:
+        yield [
+            Contender(
+                entry.name,
+                stack.enter_context(
+                    subprocess.Popen(
+                        entry.command(clip, cores),
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        env=quiet_environment(len(cores)),
+                    )
+                ),
+            )
+            for entry in entries
+        ]
+
+
+def quiet_environment(threads: int) -> dict[str, str]:
+    """Threads for those that ask OpenMP; TensorFlow's greetings left out."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **quiet, "OMP_NUM_THREADS": str(threads)}
+
+
+def measure(entries: Sequence[Entry], clip: Path, threads: int, rounds: int) -> dict[str, Any]:
+    """All tasks with ``threads`` threads on as many cores, JSON-ready."""
+    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    with open_entries(entries, clip, cores) as contenders:
+        facts = {c.name: c.facts for c in contenders}
+        tasks = [(entry.name, task) for entry in entries for task in entry.tasks]
+        times = time_rounds(contenders, tasks, rounds)
+    return {
+        "threads": threads,
+        "cores": cores,
+        "rounds": rounds,
+        "facts": facts,
+        "milliseconds": {name: find_interval(values).to_dict() for name, values in times.items()},
+        "ratios": {
+            ratio.name: find_ratio(times[ratio.slow], times[ratio.fast]).to_dict()
+            for ratio in RATIOS
+            if ratio.slow in times and ratio.fast in times
+        },
+        "starts": {entry.name: time_starts(entry, clip, cores) for entry in entries},
+    }
+
+
+def time_starts(entry: Entry, clip: Path, cores: Sequence[int], runs: int = 3) -> dict[str, Any]:
+    """A fresh process until it has done its task once: median seconds, and MB held at most."""
+    seconds, memory = [], []
+    for number in range(1 + runs):  # the first reads the disk
+        time.sleep(PAUSE)
+        start = time.perf_counter()
+        done = subprocess.run(
+            [*entry.command(clip, cores), "--once", entry.start],
+            check=True,
+            stdout=subprocess.PIPE,
+            env=quiet_environment(len(cores)),
+        )
+        if number:
+            seconds.append(time.perf_counter() - start)
+            memory.append(json.loads(done.stdout)["memory_mb"])
+    return {"seconds": round(median(seconds), 2), "memory_mb": max(memory, default=None)}
+
+
+def answer_clips(entry: Entry, clip: Path, recordings: Sequence[Recording]) -> list[Any]:
+    """Scores of each recording, by what they were made from."""
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listing:
+        listing.write("".join(f"{recording.path.resolve()}\n" for recording in recordings))
+        listing.flush()
+        done = subprocess.run(
+            [*entry.command(clip, cores), "--answer", listing.name],
+            check=True,
+            stdout=subprocess.PIPE,
+            env=quiet_environment(len(cores)),
+        )
+    return list(json.loads(done.stdout))
+
+
+def measure_accuracy(
+    entries: Sequence[Entry], clip: Path, corpus: Path, unseen: Sequence[int]
+) -> dict[str, Any]:
+    """The peer and the last of ours on the corpus's test clips, JSON-ready.
+
+    Args:
+        unseen: more actors, on whom the peer alone is scored.
+    """
+    recordings = find_recordings(corpus)
+    test = split_actors({row.actor for row in recordings}, "test")
+    chosen = [row for row in recordings if row.actor in test]
+    fer = next(entry for entry in entries if entry.name == "fer")
+    ours = next(entry for entry in reversed(entries) if entry.name.endswith(ONNX))
+    theirs, answers = (answer_clips(entry, clip, chosen) for entry in (fer, ours))
+    found: dict[str, Any] = {
+        "corpus": corpus.resolve().name,
+        "actors": sorted(test),
+        "scores": {
+            "fer": score_answers(chosen, [row["face"] for row in theirs]),
+            f"{ours.name}/face": score_answers(chosen, [row["face"] for row in answers]),
+            f"{ours.name}/both": score_answers(chosen, [row["both"] for row in answers]),
+        },
+    }
+    if unseen:
+        others = [row for row in recordings if row.actor in unseen]
+        rows = answer_clips(fer, clip, others)
+        score = score_answers(others, [row["face"] for row in rows])
+        found["unseen"] = {"actors": sorted(unseen), "scores": {"fer": score}}
+    return found
+
+
+@click.command()
+@click.option("--threads", "counts", type=int, multiple=True, default=(1, 2), show_default=True)
+@click.option("--rounds", default=10, show_default=True)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="By default the shipped one.")
+@click.option("--clip", type=click.Path(path_type=Path), help="By default the sample clip.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="In RAVDESS's layout.")
+@click.option(
+    "--unseen", type=int, multiple=True, help="An actor whose face the peer can't have learnt from."
+)
+@click.option(
+    "--face-detector", type=click.Path(path_type=Path), help="By default $MER_FACE_DETECTOR."
+)
+@click.option("--cache", default=ROOT / "cache" / "peers", type=click.Path(path_type=Path))
+@click.option(
+    "--prepare/--no-prepare", "fresh", default=True, help="Or time what an earlier run left."
+)
+@click.option("--docs/--no-docs", default=True, help="Rewrite the tables of docs/benchmarks.md.")
+def main(
+    counts: tuple[int, ...],
+    rounds: int,
+    checkpoint: Path | None,
+    clip: Path | None,
+    corpus: Path | None,
+    unseen: tuple[int, ...],
+    face_detector: Path | None,
+    cache: Path,
+    fresh: bool,
+    docs: bool,
+) -> None:
+    """Time our runtime and its peers in turns; write benchmarks/results and the docs' tables."""
+    if max(counts) > len(os.sched_getaffinity(0)):
+        raise click.ClickException(f"this process may use {len(os.sched_getaffinity(0))} cores")
+    machine = describe_machine()
+    clip, cache = clip or sample_clip(), cache.resolve()
+    if fresh:
+        prepare(checkpoint or shipped_checkpoint(), clip, cache)
+    entries = list_entries(cache, find_detector_file(face_detector))
+    result: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "machine": machine,
+        "clip": {"name": clip.name, "seconds": round(clip_seconds(clip), 3)},
+        "runs": [measure(entries, clip, threads, rounds) for threads in counts],
+    }
+    if corpus:
+        result["accuracy"] = measure_accuracy(entries, clip, corpus, unseen)
+    path = write_result(result, "peers-")
+    click.echo(f"written to {path.relative_to(ROOT)}")
+    if docs:
+        write_docs(path)
+
+
+if __name__ == "__main__":
+    main()
