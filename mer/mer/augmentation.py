@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mer.protocols import FaceAugmentation, Modality, Protocol, SoftHard, VoiceAugmentation
+from mer.protocols import (
+    EachAlone,
+    FaceAugmentation,
+    Modality,
+    Protocol,
+    SoftHard,
+    VoiceAugmentation,
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,20 @@ def plain_example(row: int, modality: Modality = "both") -> Example:
 def draw_examples(
     rows: Sequence[int], protocol: Protocol, generator: np.random.Generator
 ) -> list[Example]:
-    """The examples that ``protocol`` makes of a batch of rows: as many, or four times as many."""
+    """The examples that ``protocol`` makes of a batch of rows: as many, or three or four times."""
     plain = [Example(row, face=_draw_view(protocol.face, generator)) for row in rows]
     if isinstance(protocol.missing, SoftHard):
         share = generator.integers(0, 100, len(plain)) / 100
         examples = [
             *plain,
             *(_fade(e, float(c), float(1 - c)) for e, c in zip(plain, share, strict=True)),
+            *(_fade(e, 0.0, 1.0) for e in plain),
+            *(_fade(e, 1.0, 0.0) for e in plain),
+        ]
+        return [examples[i] for i in generator.permutation(len(examples))]
+    if isinstance(protocol.missing, EachAlone):
+        examples = [
+            *plain,
             *(_fade(e, 0.0, 1.0) for e in plain),
             *(_fade(e, 1.0, 0.0) for e in plain),
         ]

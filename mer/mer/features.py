@@ -102,10 +102,11 @@ class FrozenFaces:
     @torch.no_grad()
     def _encode(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         model = self._live.model
-        training = model.training
+        training = [part for part in model.modules() if part.training]
         model.eval()
         features = self._live.features(examples).cpu().numpy()
-        model.train(training)
+        for part in training:  # not all: a branch may be meant to stay as it is
+            part.training = True
         return features
 
     def _rows(self, actor: int) -> list[int]:

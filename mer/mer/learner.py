@@ -228,6 +228,12 @@ class Learner:
 
     def _start_training(self) -> None:
         self.model.train()
+        # Where a modality is missing in every clip its branch sees one input: batches have no
+        # variance there, and running statistics of none would blow up what validation sees.
+        if self.protocol.modality == "audio":
+            self.model.visual_model.eval()
+        elif self.protocol.modality == "video":
+            self.model.audio_model.eval()
 
     def _encode(self, faces: FaceSource, examples: Sequence[Example]) -> Tensor:
         return faces.features(examples)

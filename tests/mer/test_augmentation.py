@@ -17,7 +17,7 @@ from mer.augmentation import (
     drop_channels,
     mask_mfcc,
 )
-from mer.protocols import PAPER, REFERENCE, VoiceAugmentation
+from mer.protocols import PAPER, REFERENCE, TUNED, VoiceAugmentation
 
 STILL = VoiceAugmentation(
     speed=0, shift=0, noise=0, snr=(20, 20), mask_frames=0, mask_coefficients=0
@@ -42,6 +42,19 @@ def test_softhard_makes_four_of_each_clip() -> None:
         assert round(100 * voice) == pytest.approx(100 * voice)
         coefficients.add(voice)
     assert len(coefficients) > 1
+
+
+def test_tuned_shows_each_clip_whole_and_each_modality_alone() -> None:
+    examples = draw_examples(range(8), TUNED, np.random.default_rng(1))
+    assert [e.row for e in examples] != sorted(e.row for e in examples)  # shuffled
+    by_row = defaultdict(list)
+    for example in examples:
+        by_row[example.row].append(example)
+    assert len(by_row) == 8
+    for copies in by_row.values():
+        assert len({e.face.flip for e in copies}) == 1
+        factors = sorted((e.voice, e.face.light) for e in copies)
+        assert factors == [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
 
 
 def test_paper_drops_each_modality_as_often_as_it_says() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mer.augmentation import draw_examples
+from mer.checkpoint import load_checkpoint
 from mer.evaluation import evaluate_model
 from mer.protocols import PAPER, REFERENCE, TUNED, restrict_protocol
 from mer.training import train_model
@@ -58,6 +59,13 @@ def test_validates_what_it_trains(modality: str, cache: Path, tmp_path: Path) ->
     # Cached features against live ones, both float32.
     assert same.scores.loss == pytest.approx(summary.best["validation_loss"], abs=1e-4)
     # The other modality moves answers by far more than rounding does.
-    assert np.abs(other.logits - same.logits).max() > 5e-3
+    assert np.abs(other.logits - same.logits).max() > 1e-3
+    # A branch that sees one and the same input has no statistics to learn.
+    model = load_checkpoint(run / "best.safetensors").model
+    constant, seen = model.visual_model.conv1d_0, model.audio_model.conv1d_0
+    if modality == "video":
+        constant, seen = seen, constant
+    assert torch.equal(constant[1].running_var, torch.ones(64))
+    assert not torch.equal(seen[1].running_var, torch.ones(64))
     missing = json.loads((run / "run.json").read_text())["settings"]["protocol"]["missing"]
     assert (missing["voice"], missing["face"]) == ((0, 1) if modality == "audio" else (1, 0))
