@@ -546,9 +546,9 @@ def fitted(
     clips = ValidationSet(Cache.open(write_cache(folder / "cache")), spec)
     silence, black = np.zeros(spec.audio.shape, np.float32), np.zeros(video.shape, np.uint8)
     windows = [
-        fed
+        (voice, black if crops is None else crops)
         for clip in clips
-        for fed in ((clip.mfcc, clip.crops), (silence, clip.crops), (clip.mfcc, black))
+        for voice, crops in ((clip.mfcc, clip.crops), (silence, clip.crops), (clip.mfcc, None))
     ]
     golden = golden_inputs(spec)
     for i in range(len(golden.cases)):

@@ -29,7 +29,7 @@ from mer_calibration.layers import Layer, compare_tensors, format_layers, layers
 from mer_calibration.naming import shorten_names
 from mer_calibration.observation import Probe, observe
 from mer_calibration.observers import find_range
-from mer_calibration.packing import count_half_bytes, pack_constants
+from mer_calibration.packing import find_stored_weights, pack_constants
 from mer_calibration.placement import place
 from mer_calibration.quantisation import Quantised, quantise_graph
 from mer_calibration.ranges import METHODS, Method, Range, Ranges, hash_graph
@@ -56,8 +56,8 @@ __all__ = [
     "check_dialect",
     "choose_ranges",
     "compare_tensors",
-    "count_half_bytes",
     "find_range",
+    "find_stored_weights",
     "format_layers",
     "hash_graph",
     "layers_to_dicts",

@@ -4,12 +4,12 @@ Int8 weights hold many zeros: widths are rounded up to whole blocks of channels,
 that was grouped reads one input channel for each output. They are left out, and a ``Pad`` or a
 ``ScatterElements`` puts them back. ONNX Runtime and OpenVINO evaluate nodes on constants before
 they look for pairs to fuse, so that what runs is the same. TensorRT wants weights that are
-constants at once: its graphs stay plain.
+constants at once: its graphs stay as they are, and gzip packs their files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,25 @@ def pack_constants(model: ModelProto) -> ModelProto:
     return packed
 
 
-def count_half_bytes(model: ModelProto) -> int:
-    """Bytes of a packed graph's float16 constants: the weights of layers that stayed float."""
-    halves = (t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16)
-    return sum(numpy_helper.to_array(tensor).nbytes for tensor in halves)
+def find_stored_weights(model: ModelProto, layers: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Weights of those ``layers`` that stayed float, as a graph stores them, packed or not."""
+    constants = {t.name: t for t in model.graph.initializer}
+    halves = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+    stored = {layer: halves.get(layer, layer) for layer in layers}
+    return {
+        layer: numpy_helper.to_array(constants[name])
+        for layer, name in stored.items()
+        if name in constants
+    }
+
+
+def fits_half(value: NDArray[Any]) -> bool:
+    """Whether float16 holds float weights to 10 bits of the largest."""
+    if value.dtype != np.float32:
+        return False
+    with np.errstate(over="ignore"):  # infinity doesn't fit
+        lost = np.abs(value.astype(np.float16) - value)
+    return bool(lost.max() <= np.abs(value).max() * 2**-10)
 
 
 class _Packer:
@@ -64,7 +79,7 @@ class _Packer:
                 continue
             if value.dtype == np.int8 and value.ndim > 1:
                 renamed[name] = self._weight(name, value)
-            elif name in weights and value.size > SMALL and _fits_half(value):
+            elif name in weights and value.size > SMALL and fits_half(value):
                 half = self._store(value.astype(np.float16))
                 renamed[name] = self._node("Cast", [half], name, to=TensorProto.FLOAT)
             else:
@@ -149,15 +164,6 @@ def _find_products(
         if np.array_equal(constants[data] * constants[weight], constants[bias]):
             products[bias] = data, weight
     return products
-
-
-def _fits_half(value: NDArray[Any]) -> bool:
-    """Whether float16 holds float weights to 10 bits of the largest."""
-    if value.dtype != np.float32:
-        return False
-    with np.errstate(over="ignore"):  # infinity doesn't fit
-        lost = np.abs(value.astype(np.float16) - value)
-    return bool(lost.max() <= np.abs(value).max() * 2**-10)
 
 
 def _cut_trailing_zeros(value: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -21,11 +21,12 @@ class Window:
     Attributes:
         mfcc: (n_mfcc, T) float32; zeros where the voice is missing.
         crops: (k, S, S, 3) uint8, k at least 1; the window's frames show each of them equally
-            long. Few crops make a trial quick, and neighbouring frames look alike anyway.
+            long. Few crops make a trial quick, and neighbouring frames look alike anyway. None:
+            the face is missing, and the head gets the float graph's features of a black crop.
     """
 
     mfcc: NDArray[np.float32]
-    crops: NDArray[np.uint8]
+    crops: NDArray[np.uint8] | None
 
 
 class Trial:
@@ -56,6 +57,7 @@ class Trial:
         self.windows, self.threads, self.pixel_means = windows, threads, pixel_means
         self.encoder, self.head = encoder, head
         self.rounded = rounded or (encoder, head)
+        self._no_face = self._encode_black()
         self._features = self._encode(encoder)
         self.logits = self._classify(head, self._features)
 
@@ -80,9 +82,17 @@ class Trial:
     def _encode(self, encoder: ModelProto) -> list[NDArray[np.float32]]:
         session = open_session(encoder, self.threads)
         return [
-            _run(session, {"faces": window.crops}, number)
+            self._no_face
+            if window.crops is None
+            else _run(session, {"faces": window.crops}, number)
             for number, window in enumerate(self.windows, start=1)
         ]
+
+    def _encode_black(self) -> NDArray[np.float32]:
+        """Features (1, F): what a bundle carries for a missing face, whatever its precision."""
+        session = open_session(self.encoder, self.threads)
+        crop = session.get_inputs()[0].shape[1:]
+        return np.asarray(session.run(None, {"faces": np.zeros((1, *crop), np.uint8)})[0])
 
     def _classify(
         self, head: ModelProto, features: Sequence[NDArray[np.float32]]

@@ -96,7 +96,8 @@ def calibrate(
     placements = {name: place(model) for name, model in graphs.items()}
     layers = sum(len(placement.layers) for placement in placements.values())
     rounding = samples[:ROUNDING_CLIPS]
-    steps = _Steps(2 * (len(samples) + len(rounding)) + count_choices() + layers + 1, progress)
+    observed = len(samples) + sum(sample.face for sample in samples)
+    steps = _Steps(observed + 2 * len(rounding) + count_choices() + layers + 1, progress)
     inputs = _Inputs(cache, spec, samples)
     exponents, roundings = {}, {}
     equal, rounded = {}, {}
@@ -174,7 +175,7 @@ def choose_samples(
         Sample(
             row=row,
             id=cache.rows[row].id,
-            face=i % EVERY != WITHOUT_FACE,
+            face=i % EVERY != WITHOUT_FACE and cache.rows[row].has_face,
             voice=i % EVERY != WITHOUT_VOICE,
         )
         for i, row in enumerate(drawn)
@@ -225,18 +226,16 @@ class _Inputs:
         return self._encoder() if name == ENCODER else self._head(graphs)
 
     def pixel_means(self) -> tuple[float, ...]:
-        """Of the samples that show a face, each colour's average."""
-        means = [
-            feed["faces"].mean(axis=(0, 1, 2))
-            for feed, sample in zip(self._encoder(), self.samples, strict=True)
-            if sample.face
-        ]
+        """Each colour's average."""
+        means = [feed["faces"].mean(axis=(0, 1, 2)) for feed in self._encoder()]
         return tuple(round(float(mean), 3) for mean in np.mean(means, axis=0))
 
     def _encoder(self) -> Iterator[dict[str, NDArray[Any]]]:
         shown = _spread(self.spec.video.frames, OBSERVED_CROPS)
+        # Where the face is missing a device runs no encoder.
         for sample in self.samples:
-            yield {"faces": np.ascontiguousarray(self._crops(sample)[shown])}
+            if sample.face:
+                yield {"faces": np.ascontiguousarray(self._crops(sample)[shown])}
 
     def _head(self, graphs: Graphs) -> Iterator[dict[str, NDArray[Any]]]:
         session = open_session(graphs.encoder)
@@ -251,7 +250,7 @@ class _Inputs:
         return [
             Window(
                 silence if i % 2 and sample.face else self._mfcc(sample),
-                np.ascontiguousarray(self._crops(sample)[shown]),
+                np.ascontiguousarray(self._crops(sample)[shown]) if sample.face else None,
             )
             for i, sample in enumerate(self.samples[:TRIAL_WINDOWS])
         ]

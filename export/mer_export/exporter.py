@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mer import Checkpoint, load_checkpoint
 from mer.cache import Cache
 from mer.weights import shipped_checkpoint
@@ -32,7 +35,7 @@ from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
 from mer_export.targets import EXPORTS, Cpu, Job, Written, host_cpu
 from mer_export.timing import Timing, time_windows
-from mer_export.validation import ValidationSet, answer_float
+from mer_export.validation import ValidationSet, answer_float, encode_no_face
 from mer_runtime import Recognizer
 from mer_runtime.backends import usable_cores
 from mer_runtime.bundle import (
@@ -43,6 +46,7 @@ from mer_runtime.bundle import (
     hash_file,
     write_golden,
     write_manifest,
+    write_no_face,
 )
 from mer_runtime.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
@@ -72,6 +76,7 @@ class Source:
     floats: Graphs
     ranges: Ranges | None
     detector: Path | None
+    no_face: NDArray[np.float32]  # see ``Bundle.no_face``
 
 
 def export_bundle(
@@ -158,7 +163,7 @@ def export_bundle(
             max_drop=max_drop,
             temperature=loaded.temperature,
         )
-        source = Source(path, loaded, floats, known, detector)
+        source = Source(path, loaded, floats, known, detector, encode_no_face(loaded))
         exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)
         return exporter.export(draft, folder, timing)
 
@@ -198,13 +203,17 @@ class _Exporter:
         files = [file for file in draft.iterdir() if file.is_file()]
         size = sum(file.stat().st_size for file in files)
         stems = {graph_stem(Path(name)) for name in written.graphs.values()}
-        graph_size = sum(f.stat().st_size for f in files if graph_stem(f) in stems)
+        built = set(written.engine.get("files", {}).values())
+        sizes = {f.name: f.stat().st_size for f in files if graph_stem(f) in stems}
+        engine_size = sum(size for name, size in sizes.items() if name in built)
         return ExportReport(
             bundle=folder,
             target=self.target,
             precision=self.precision,
             size=size,
-            graph_size=graph_size,
+            graph_size=sum(sizes.values()) - engine_size,
+            engine_size=engine_size,
+            float_size=written.float_size,
             gate=proof.report,
             clips=self.source.ranges.clips if self.source.ranges is not None else None,
             temperature=proof.temperature,
@@ -218,6 +227,7 @@ class _Exporter:
         self, draft: Path, timing: bool
     ) -> tuple[Written, dict[str, Any], Proof, Timing | None]:
         written = EXPORTS[self.target].write(self._job(self.precision), draft)
+        write_no_face(draft, self.source.no_face)
         if self.source.detector:
             shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
         if self.precision == "int8" and self.source.ranges is not None:
@@ -232,9 +242,9 @@ class _Exporter:
         return written, content, proof, timed
 
     def _job(self, precision: Precision) -> Job:
-        return Job(
-            precision, self.source.checkpoint.spec, self.source.floats, self._quantise, self.cpu
-        )
+        source = self.source
+        kept = tuple(self.keep_float) if precision == "int8" else ()
+        return Job(precision, source.checkpoint.spec, source.floats, self._quantise, self.cpu, kept)
 
     def _quantise(self, dialect: DialectName) -> Graphs:
         ranges = self.source.ranges
@@ -320,5 +330,6 @@ class _Exporter:
             written = EXPORTS[self.target].write(self._job("fp32"), folder)
             content = {**self._content(written), "precision": "fp32", "face_detector": None}
             write_golden(folder, golden)
+            write_no_face(folder, self.source.no_face)
             write_manifest(folder, content)
             return time_windows(checkpoint, golden, engine, Recognizer.load(folder), threads)

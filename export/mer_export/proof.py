@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from mer_export.graphs import Graphs
 from mer_export.targets import save_graphs
 from mer_export.validation import Logits, ValidationSet, answer_engine
 from mer_runtime import Recognizer
-from mer_runtime.bundle import Golden, Target, write_golden, write_manifest
+from mer_runtime.bundle import NO_FACE_FILE, Golden, Target, write_golden, write_manifest
 from mer_runtime.cuda import Gpu
 from mer_runtime.engine_builder import EngineError, import_tensorrt
 from mer_runtime.errors import MissingExtraError
@@ -81,6 +82,7 @@ def opened(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = save_graphs(dict(stand_in.items()), folder)
+        shutil.copyfile(draft / NO_FACE_FILE, folder / NO_FACE_FILE)
         write_golden(folder, golden)
         write_manifest(
             folder,

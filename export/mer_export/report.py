@@ -29,7 +29,10 @@ class ExportReport:
     Attributes:
         bundle: the folder.
         size: bytes of all its files.
-        graph_size: bytes of the files that the engine loads.
+        graph_size: bytes of the graphs' files.
+        engine_size: bytes of engines that were built ahead of time; 0 where there are none.
+        float_size: of those, bytes of the weights of ``float_layers``; the rest is what a fully
+            quantised graph takes.
         gate: what was compared, and how well it agreed.
         clips: how many clips int8's ranges come from; None for other precisions.
         temperature: what logits are divided by before softmax.
@@ -44,6 +47,8 @@ class ExportReport:
     precision: Precision
     size: int
     graph_size: int
+    engine_size: int
+    float_size: int
     gate: GateReport
     clips: int | None
     temperature: float
@@ -60,6 +65,8 @@ class ExportReport:
             "precision": self.precision,
             "size": self.size,
             "graph_size": self.graph_size,
+            "engine_size": self.engine_size,
+            "float_size": self.float_size,
             "gate": self.gate.to_dict(),
             "clips": self.clips,
             "temperature": self.temperature,
@@ -86,7 +93,7 @@ class ExportReport:
         detector = "YuNet inside" if self.face_detector else "no face detector inside"
         lines = [
             f"Exported {self.target} {self.precision} to {self.bundle}",
-            f"  graphs {self.graph_size / 1e6:.2f} MB, bundle {self.size / 1e6:.1f} MB, {detector}",
+            f"  {self._format_sizes()}, bundle {self.size / 1e6:.1f} MB, {detector}",
             f"  gate: {golden.cases} golden inputs answered by {self.gate.engine}, "
             f"max |Δlogit| {golden.max_difference:.1e} (at most {golden.tolerance:g}), "
             f"same label in {golden.agreement:.0f} %",
@@ -114,6 +121,16 @@ class ExportReport:
     def format_layers(self) -> str:
         """The calibration's table per layer."""
         return format_layers(self.layers)
+
+    def _format_sizes(self) -> str:
+        text = f"graphs {self.graph_size / 1e6:.2f} MB"
+        count = len(self.float_layers)
+        if count:
+            layers = f"{count} {'layer' if count == 1 else 'layers'}"
+            text += f", {self.float_size / 1e6:.2f} MB of it weights of {layers} in float (fp16)"
+        if self.engine_size:
+            text += f", engines {self.engine_size / 1e6:.1f} MB"
+        return text
 
     def _format_validation(self) -> list[str]:
         if not self.gate.modalities:

@@ -27,10 +27,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Clip:
-    """One window of the cache: raw MFCCs (n_mfcc, T) and crops (frames, S, S, 3)."""
+    """One window of the cache: raw MFCCs (n_mfcc, T), and crops (frames, S, S, 3) if it has any."""
 
     mfcc: NDArray[np.float32]
-    crops: NDArray[np.uint8]
+    crops: NDArray[np.uint8] | None
 
 
 class ValidationSet:
@@ -63,7 +63,8 @@ class ValidationSet:
                     f"the voice of clip {self.cache.rows[row].id} gives MFCCs that are not "
                     "finite: delete its file from the cache and run mer-prepare again"
                 )
-            yield Clip(mfcc, np.ascontiguousarray(read_crops(self.cache, row, self.spec)))
+            shown = self.cache.rows[row].has_face
+            yield Clip(mfcc, read_crops(self.cache, row, self.spec) if shown else None)
 
 
 @torch.inference_mode()
@@ -73,16 +74,16 @@ def answer_float(
     """The PyTorch network's logits (clips, classes), by modality."""
     model, spec = checkpoint.model, checkpoint.spec
     standardiser = Standardiser(spec)
-    black = np.zeros((1, *spec.video.shape[1:]), np.uint8)
     silence = standardiser.audio(torch.zeros(1, *spec.audio.shape))
 
     def encode(crops: NDArray[np.uint8]) -> torch.Tensor:
         return model.encode(standardiser.video(torch.from_numpy(crops)[None]))
 
-    no_face = encode(black).expand(-1, spec.video.frames, -1)
+    no_face = torch.from_numpy(encode_no_face(checkpoint)).expand(1, spec.video.frames, -1)
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
     for done, clip in enumerate(clips, start=1):
-        voice, face = standardiser.audio(torch.from_numpy(clip.mfcc)[None]), encode(clip.crops)
+        voice = standardiser.audio(torch.from_numpy(clip.mfcc)[None])
+        face = no_face if clip.crops is None else encode(clip.crops)
         fed = {"both": (voice, face), "audio": (voice, no_face), "video": (silence, face)}
         for name, (audio, features) in fed.items():
             rows[name].append(model.head(audio, features)[0].numpy())
@@ -91,16 +92,25 @@ def answer_float(
     return _stack(rows)
 
 
+@torch.inference_mode()
+def encode_no_face(checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """The PyTorch network's features (F,) of a black crop, which stands for a missing face."""
+    black = torch.zeros(1, 1, *checkpoint.spec.video.shape[1:], dtype=torch.uint8)
+    features = checkpoint.model.encode(Standardiser(checkpoint.spec).video(black))
+    return np.asarray(features[0, 0].numpy(), np.float32)
+
+
 def answer_engine(
     recognizer: Recognizer, clips: ValidationSet, progress: Progress | None = None
 ) -> Logits:
     """A bundle's logits (clips, classes), by modality; one window at a time, as on a device."""
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
+    silence = np.zeros(clips.spec.audio.shape, np.float32)
     for done, clip in enumerate(clips, start=1):
-        features = recognizer.encode(clip.crops)
+        features = None if clip.crops is None else recognizer.encode(clip.crops)
         rows["both"].append(recognizer.classify(clip.mfcc, features))
         rows["audio"].append(recognizer.classify(clip.mfcc, None))
-        rows["video"].append(recognizer.classify(None, features))
+        rows["video"].append(recognizer.classify(silence, features))
         if progress:
             progress(done, len(clips))
     return _stack(rows)

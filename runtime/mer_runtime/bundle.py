@@ -27,9 +27,10 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
+NO_FACE_FILE = "no_face.npy"
 #: The manifest's own hash, over everything else in it.
 DIGEST_FIELD = "digest"
 
@@ -125,6 +126,20 @@ class Bundle:
         except (OSError, KeyError, ValueError) as error:
             raise BundleError(self.path, f"its golden answers can't be read: {error}") from error
 
+    def no_face(self) -> NDArray[np.float32]:
+        """The float model's features (F,) of a black crop, which stands for a missing face.
+
+        Raises:
+            BundleError: they can't be read, or aren't finite numbers of that shape.
+        """
+        try:
+            features = np.load(self.path / NO_FACE_FILE, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BundleError(self.path, f"its {NO_FACE_FILE} can't be read: {error}") from error
+        if features.ndim != 1 or features.dtype != np.float32 or not np.isfinite(features).all():
+            raise BundleError(self.path, f"its {NO_FACE_FILE} isn't a row of finite float32")
+        return np.asarray(features)
+
 
 def load_bundle(bundle: str | Path) -> Bundle:
     """Read a manifest and check every file's hash.
@@ -162,7 +177,8 @@ def load_bundle(bundle: str | Path) -> Bundle:
         spec = Spec.from_dict(manifest["spec"])
         target, precision = manifest["target"], manifest["precision"]
         files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
-        needed = [str(manifest["graphs"][name]) for name in (ENCODER, HEAD)] + [GOLDEN_FILE]
+        needed = [str(manifest["graphs"][name]) for name in (ENCODER, HEAD)]
+        needed += [GOLDEN_FILE, NO_FACE_FILE]
         if manifest["face_detector"]:
             needed.append(manifest["face_detector"])
         temperature, engine = _read_temperature(manifest["temperature"]), manifest["engine"]
@@ -208,7 +224,8 @@ def shipped_bundle(name: str) -> Path | None:
 
 def list_shipped_bundles() -> list[str]:
     """Names of the bundles that come with mer-edge, sorted."""
-    return sorted(manifest.parent.name for manifest in _bundles_folder().glob(f"*/{MANIFEST_FILE}"))
+    folders = (manifest.parent.name for manifest in _bundles_folder().glob(f"*/{MANIFEST_FILE}"))
+    return sorted(name for name in folders if not name.startswith("."))  # not a draft's
 
 
 def _bundles_folder() -> Path:
@@ -256,6 +273,11 @@ def write_golden(folder: Path, golden: Golden) -> None:
         answers=golden.answers,
         tolerance=np.array(golden.tolerance),
     )
+
+
+def write_no_face(folder: Path, features: NDArray[np.float32]) -> None:
+    """Write ``no_face.npy``: features (F,) of a black crop."""
+    np.save(folder / NO_FACE_FILE, features)
 
 
 def graph_stem(file: Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mer_runtime.errors import MerError, MissingExtraError
+from mer_runtime.graph_file import read_graph
 from mer_runtime.spec import Spec
 
 TensorrtTarget = Literal["tensorrt", "tensorrt-rtx"]
@@ -98,6 +99,7 @@ def build_engine(
 
     Args:
         trt: the module, from ``import_tensorrt``.
+        onnx_path: the graph, plain or packed (``.onnx.gz``).
         profile: shapes of the dynamic inputs; not needed where all are static.
         capability: of the GPU that TensorRT-RTX builds for, by default any from 8.0.
         progress: see ``Progress``; an interrupt (Ctrl-C) stops the build as well.
@@ -109,7 +111,7 @@ def build_engine(
         EngineError: the graph can't be read, TensorRT refuses a node, or the build fails.
     """
     try:
-        graph = onnx_path.read_bytes()
+        graph = read_graph(onnx_path)
     except OSError as error:
         raise EngineError(f"{onnx_path}: {error.strerror or error}") from error
     work = _Work(trt, onnx_path, graph, profile or {}, capability)

@@ -37,7 +37,7 @@ class EngineKey:
     """What an engine was built from, by and for. One that differs in anything isn't loaded.
 
     Attributes:
-        graph: sha256 of the ONNX file.
+        graph: sha256 of the ONNX graph, of its unpacked bytes.
         builder: TensorRT's flavour and version, such as ``tensorrt 10.3.0``.
         device: the GPU's name and compute capability, such as ``Orin sm87``.
         profile: shapes of the dynamic inputs, see ``engine_builder.Profile``.

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.backends import Backend, open_backend, usable_cores
-from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
+from mer_runtime.bundle import NO_FACE_FILE, Bundle, load_bundle
+from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
 from mer_runtime.face import (
     DETECTOR_VARIABLE,
     FaceCrops,
@@ -108,7 +108,7 @@ class Recognizer:
         self._detector = detector
         self._search = FaceSearch(self.find_detector, threads or usable_cores())
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
-        self._no_face: NDArray[np.float32] | None = None
+        self._no_face = self._repeat_no_face()
 
     @classmethod
     def load(
@@ -190,7 +190,8 @@ class Recognizer:
         Args:
             mfcc: as for ``infer``.
             features: (frames, F) float32 from ``encode``, in order of time. None stands for
-                black crops, as in training: one is encoded, once, and its features repeated.
+                black crops, as in training; their features come with the bundle, and the encoder
+                isn't run.
 
         Returns:
             Logits (classes,) float32.
@@ -211,16 +212,19 @@ class Recognizer:
             raise MissingModalityError("neither face nor voice: give at least one of them")
         return self.backend.classify(
             self._no_voice if mfcc is None else mfcc,
-            self._black() if features is None else features,
+            self._no_face if features is None else features,
         )
 
-    def _black(self) -> NDArray[np.float32]:
+    def _repeat_no_face(self) -> NDArray[np.float32]:
         """Features (frames, F) of a window without a face."""
-        if self._no_face is None:
-            frames, *crop = self.spec.video.shape
-            one = self.backend.encode(np.zeros((1, *crop), np.uint8))
-            self._no_face = np.repeat(one, frames, axis=0)
-        return self._no_face
+        features, width = self.bundle.no_face(), self.backend.feature_width
+        if features.shape != (width,):
+            raise BundleError(
+                self.bundle.path,
+                f"its {NO_FACE_FILE} has {features.size} numbers, but its head reads {width}: "
+                "export the bundle again",
+            )
+        return np.tile(features, (self.spec.video.frames, 1))
 
     def predict(self, path: str | Path) -> Prediction:
         """Recognise the emotion in a clip's centre window.

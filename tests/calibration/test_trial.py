@@ -43,6 +43,23 @@ def test_error_is_the_mean_square(
     assert 0 < expected < 1e-2 * np.square(trial.logits).mean()
 
 
+def test_missing_face_costs_nothing(
+    trial: Trial,
+    net: ModelProto,
+    feeds: list[Any],
+    quantise: Callable[..., Quantised],
+    run_onnx: Callable[..., Any],
+) -> None:
+    """The head gets the float graph's features of a black crop, whatever the candidate."""
+    voice = Window(trial.windows[0].mfcc, None)
+    deaf = Trial(trial.encoder, trial.head, [voice], threads=1)
+    features = run_onnx(net, {"faces": np.zeros((4, *trial.windows[0].crops.shape[1:]), np.uint8)})
+    found = run_onnx(trial.head, {"mfcc": voice.mfcc[None], "features": features[None]})
+    # Other batches, other orders of sums.
+    assert deaf.logits == pytest.approx(found, rel=1e-4, abs=1e-5)
+    assert deaf.error(quantise(net, feeds).model, None) == 0
+
+
 def test_misuse(trial: Trial) -> None:
     with pytest.raises(CalibrationError, match="no window to compare answers on"):
         Trial(trial.encoder, trial.head, [])

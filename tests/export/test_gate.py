@@ -192,6 +192,7 @@ class TestLayersReturnToFloat:
         report = self.export(broken, fitted, tmp_path / "out", monkeypatch)
         assert report.float_layers == (last.name,)
         assert last.name in report.format()
+        assert report.float_size == 2 * 1024 * 464
         assert report.to_dict()["float_layers"] == [last.name]
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert manifest["calibration"]["float_layers"] == [last.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -12,20 +13,22 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from mer import Checkpoint, load_checkpoint
-from mer_calibration import DIALECTS, Range, place, quantise_graph
+from mer_calibration import DIALECTS, Range, Ranges, place, quantise_graph
 from mer_export import ExportReport, export_bundle
 from mer_export.gate import TOLERANCES, golden_tolerance
 from mer_export.golden import answer
 from mer_export.graphs import Graphs
-from mer_export.targets import EXPORTS, Job, write_onnx
+from mer_export.targets import EXPORTS, Job, write_onnx, write_openvino
 from mer_runtime import BundleError, MissingExtraError, Recognizer
 from mer_runtime.backends import open_backend
+from mer_runtime.backends.choice import choose_backend
 from mer_runtime.bundle import Precision, load_bundle
 from mer_runtime.cuda import Gpu
 from mer_runtime.engine_builder import EngineError, build_engine, encoder_profile
+from mer_runtime.graph_file import read_graph
 
 #: Bytes of a fully quantised pair of graphs.
 LARGEST = 2.2e6
@@ -116,13 +119,17 @@ def test_engine_settings(export: Export) -> None:
     assert settings("tensorrt", "int8") == {}
 
 
+def load(path: Path) -> onnx.GraphProto:
+    return onnx.load_from_string(read_graph(path)).graph
+
+
 def count(path: Path) -> Counter[str]:
-    return Counter(node.op_type for node in onnx.load(path).graph.node)
+    return Counter(node.op_type for node in load(path).node)
 
 
 def float_types(path: Path) -> set[int]:
     kinds = {TensorProto.FLOAT, TensorProto.FLOAT16}
-    return {t.data_type for t in onnx.load(path).graph.initializer} & kinds
+    return {t.data_type for t in load(path).initializer} & kinds
 
 
 class TestTensorrt:
@@ -133,9 +140,47 @@ class TestTensorrt:
         for path in (bundle.encoder, bundle.head):
             assert float_types(path) == {TensorProto.FLOAT16}
             assert count(path)["QuantizeLinear"] > 5
-            for tensor in onnx.load(path).graph.initializer:
+            for tensor in load(path).initializer:
                 assert tensor.data_type != TensorProto.UINT8, "not of the portable dialect"
         assert count(bundle.encoder)["QuantizeLinear"] > 50
+
+    @pytest.mark.parametrize("precision", get_args(Precision))
+    def test_graphs_are_packed(self, export: Export, precision: Any, tmp_path: Path) -> None:
+        """What gunzip makes of them is ONNX, as other tools read it."""
+        report = export("tensorrt", precision)
+        bundle = load_bundle(report.bundle)
+        assert bundle.manifest["graphs"] == {name: f"{name}.onnx.gz" for name in NAMES}
+        assert not list(report.bundle.glob("*.onnx"))
+        size = 0
+        for path in (bundle.encoder, bundle.head):
+            assert path.name in bundle.manifest["files"]
+            size += path.stat().st_size
+            plain = tmp_path / path.stem
+            plain.write_bytes(gzip.decompress(path.read_bytes()))
+            onnx.checker.check_model(plain, full_check=True)
+            # Weights alone lose a twentieth, and int8's zeros and scales more.
+            assert path.stat().st_size < 0.97 * plain.stat().st_size
+        assert report.graph_size == size
+
+    @pytest.mark.parametrize(
+        ("engine", "precision"),
+        # Int8 not: on 16-bit floats ONNX Runtime's QuantizeLinear cuts off where it must round.
+        [
+            ("onnxruntime", "fp32"),
+            ("onnxruntime", "fp16"),
+            ("openvino", "fp32"),
+            ("openvino", "fp16"),
+            ("openvino", "int8"),
+        ],
+    )
+    def test_other_engines_answer_from_them(
+        self, export: Export, engine: Any, precision: Any
+    ) -> None:
+        """``mer-run --backend`` on a device whose GPU is busy, or to compare."""
+        pytest.importorskip(engine)
+        bundle = load_bundle(export("tensorrt", precision).bundle)
+        choice = choose_backend(bundle, engine, 1)
+        assert Recognizer(bundle, choice.backend).self_test().passed
 
     def test_fp16_has_no_other_floats(self, export: Export) -> None:
         bundle = load_bundle(export("tensorrt", "fp16").bundle)
@@ -162,12 +207,87 @@ class TestTensorrt:
         for name in bundle.engine["files"].values():
             assert name in bundle.manifest["files"]
             assert (bundle.path / name).stat().st_size > 10_000
+        # Built ahead, they are counted by themselves.
+        assert report.graph_size == export("tensorrt", precision).graph_size
+        assert report.engine_size == sum(f.stat().st_size for f in bundle.path.glob("*.engine"))
+        assert f" MB, engines {report.engine_size / 1e6:.1f} MB, bundle " in report.format()
 
     @pytest.mark.skipif(has_gpu(), reason="here an engine answers")
     def test_without_a_gpu_one_line_says_so(self, export: Export) -> None:
         bundle = load_bundle(export("tensorrt", "int8").bundle)
         with pytest.raises((EngineError, MissingExtraError)):
             open_backend(bundle)
+
+
+class TestFloatLayers:
+    """Layers that an int8 export leaves in float take two bytes a weight, and are counted."""
+
+    LAYER = "encoder.conv5.0.weight"
+
+    @pytest.mark.parametrize("target", ["onnx", "openvino", "tensorrt"])
+    def test_stored_as_float16(
+        self,
+        target: Any,
+        export: Export,
+        fitted: tuple[Path, Path],
+        proved: ExportReport,
+        tmp_path: Path,
+    ) -> None:
+        if target == "openvino":
+            pytest.importorskip("openvino")
+        ranges = Ranges.read(proved.bundle / "ranges.json")
+        kept = dataclasses.replace(ranges, float_layers=(self.LAYER,))
+        kept.write(tmp_path / "ranges.json")
+        report = export_bundle(
+            fitted[0],
+            tmp_path / "out",
+            target=target,
+            ranges=tmp_path / "ranges.json",
+            timing=False,
+        )
+        whole = export(target, "int8")
+        assert report.float_layers == (self.LAYER,)
+        weights = 1024 * 464
+        if target == "onnx":
+            assert report.float_size == 2 * weights
+        else:  # gzip saves an eighth or so of 16-bit floats that were drawn from a bell curve
+            assert 1.6 * weights < report.float_size < 2 * weights
+        # Without them, what is left is the whole graph but for the layer's integers, ...
+        quantised = report.graph_size - report.float_size
+        assert whole.graph_size - 1.1 * weights < quantised < whole.graph_size - 0.7 * weights
+        # ... and it is told apart.
+        told = report.to_dict()
+        assert (told["graph_size"], told["float_size"]) == (report.graph_size, report.float_size)
+        both = f"{report.graph_size / 1e6:.2f} MB, {report.float_size / 1e6:.2f} MB"
+        assert f"graphs {both} of it weights of 1 layer in float (fp16), bundle " in report.format()
+
+    def test_none(self, export: Export) -> None:
+        report = export("tensorrt", "int8")
+        assert report.float_size == report.to_dict()["float_size"] == 0
+        assert f"graphs {report.graph_size / 1e6:.2f} MB, bundle " in report.format()
+
+    def test_openvino_keeps_what_float16_can_not_hold(
+        self, exported: tuple[Checkpoint, Graphs], tmp_path: Path
+    ) -> None:
+        openvino = pytest.importorskip("openvino")
+        checkpoint, floats = exported
+        huge = Graphs(*(onnx.ModelProto() for _ in NAMES))
+        for (_, model), copy in zip(floats.items(), (huge.encoder, huge.head), strict=True):
+            copy.CopyFrom(model)
+        (weight,) = (t for t in huge.encoder.graph.initializer if t.name == self.LAYER)
+        value = numpy_helper.to_array(weight) * np.float32(1e6)
+        weight.CopyFrom(numpy_helper.from_array(value, self.LAYER))
+        # As the int8 graph has the layer: in float.
+        job = Job("int8", checkpoint.spec, floats, lambda _: huge, "x86", (self.LAYER,))
+        written = write_openvino(job, tmp_path)
+        content = [read_graph(tmp_path / f"encoder.{part}.gz") for part in ("xml", "bin")]
+        stored = [
+            operation.data
+            for operation in openvino.Core().read_model(*content).get_ordered_ops()
+            if operation.get_type_name() == "Constant" and operation.shape == value.shape
+        ]
+        assert any(np.array_equal(data, value) for data in stored)
+        assert written.float_size > 2 * value.size
 
 
 class TestSameBytes:

@@ -19,7 +19,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mer_runtime.bundle import Golden, write_golden, write_manifest
+from mer_runtime.bundle import Golden, write_golden, write_manifest, write_no_face
+from mer_runtime.graph_file import pack_graph
 from mer_runtime.spec import Spec, VideoSpec
 
 OPSET = 18
@@ -180,9 +181,13 @@ def write_tiny_bundle(
                     (folder / f"{stem}{suffix}").write_bytes(content)
             else:
                 onnx.save(graph, folder / f"{stem}.onnx")
+                if target != "onnx":
+                    pack_graph(folder / f"{stem}.onnx")
         spec = tiny_model.spec
-        suffix = "xml.gz" if target == "openvino" else "onnx"
+        suffix = {"onnx": "onnx", "openvino": "xml.gz"}.get(target, "onnx.gz")
         write_golden(folder, _golden(spec, tiny_model))
+        black = np.zeros((1, *spec.video.shape[1:]), np.uint8)
+        write_no_face(folder, tiny_model.encode(black)[0].astype(np.float32))
         content: dict[str, Any] = {
             "target": target,
             "precision": "fp32",

@@ -47,6 +47,22 @@ def test_openvino_bundle_has_one_engine(write_tiny_bundle: WriteBundle) -> None:
         choose_backend(bundle, "onnxruntime", 1)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_tensorrt_bundle_in_a_named_engine(
+    write_tiny_bundle: WriteBundle, engine: str, cached: bool
+) -> None:
+    """Both read its packed ONNX, and what they keep of it."""
+    pytest.importorskip(engine)
+    bundle = load_bundle(write_tiny_bundle(target="tensorrt"))
+    assert bundle.encoder.name == "encoder.onnx.gz"
+    if cached:
+        choose_backend(bundle, engine, 1)  # type: ignore[arg-type]
+    choice = choose_backend(bundle, engine, 1)  # type: ignore[arg-type]
+    assert choice.backend.name.startswith(engine)
+    assert Recognizer(bundle, choice.backend).self_test().passed
+
+
 def test_tensorrt_bundle_runs_on_a_cpu_too(write_tiny_bundle: WriteBundle) -> None:
     """Where there is no GPU, and says why TensorRT wasn't taken."""
     bundle = load_bundle(write_tiny_bundle(target="tensorrt"))

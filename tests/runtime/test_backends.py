@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mer_runtime.backends import check_shapes, open_backend
+from mer_runtime.backends.choice import choose_backend
 from mer_runtime.bundle import load_bundle, write_manifest
 from mer_runtime.errors import BundleError
 
@@ -126,6 +127,24 @@ def test_file_that_is_no_graph(graph: str, target: str, write_tiny_bundle: Write
     content = json.loads((folder / "manifest.json").read_text())
     write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
     refuse(folder, r"(ONNX Runtime|OpenVINO) can't load its graphs: .")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("damage", ["cut", "packed text"])
+def test_packed_onnx_that_is_damaged(
+    engine: Any, damage: str, write_tiny_bundle: WriteBundle
+) -> None:
+    """A TensorRT bundle's, in the engines that stand in for TensorRT."""
+    pytest.importorskip(engine)
+    folder = write_tiny_bundle(target="tensorrt")
+    file = folder / "encoder.onnx.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else gzip.compress(b"text"))
+    content = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    told = r"encoder\.onnx\.gz can't be unpacked: ." if damage == "cut" else "."
+    with pytest.raises(BundleError, match=f"(ONNX Runtime|OpenVINO) can't load its graphs: {told}"):
+        choose_backend(load_bundle(folder), engine, 1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "packed text"])

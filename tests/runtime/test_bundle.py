@@ -20,6 +20,7 @@ from mer_runtime.bundle import (
     load_bundle,
     shipped_bundle,
     write_manifest,
+    write_no_face,
 )
 from mer_runtime.errors import BundleError
 
@@ -94,7 +95,7 @@ def test_changed_byte_in_a_graph_is_noticed(bundle: Path, name: str) -> None:
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("name", ["encoder.onnx", "head.onnx", "golden.npz"])
+@pytest.mark.parametrize("name", ["encoder.onnx", "head.onnx", "golden.npz", "no_face.npy"])
 def test_missing_file(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     with pytest.raises(BundleError, match="is missing"):
@@ -105,7 +106,7 @@ def test_missing_file(bundle: Path, name: str) -> None:
     ("change", "message"),
     [
         (lambda m: m.update(format=99), "format 99 needs another version"),
-        (lambda m: m.update(format=1, graphs={"clip": "x"}), "format 1 needs another version"),
+        (lambda m: m.update(format=2), "format 2 needs another version"),
         (lambda m: m.pop("spec"), "incomplete"),
         (lambda m: m["spec"].update(fusion="xx"), "fusion must be"),
         (lambda m: m["spec"].update(unheard_of=1), "unknown field unheard_of"),
@@ -118,6 +119,7 @@ def test_missing_file(bundle: Path, name: str) -> None:
         (lambda m: m.update(engine="f32"), "engine settings aren't an object"),
         (lambda m: m["files"].update({"../x": {"sha256": "0"}}), "outside the bundle"),
         (lambda m: m["files"].pop("golden.npz"), "no hash of golden.npz"),
+        (lambda m: m["files"].pop("no_face.npy"), "no hash of no_face.npy"),
     ],
 )
 def test_manifest_that_cannot_be_honoured(
@@ -163,6 +165,27 @@ def test_golden_that_is_no_archive(bundle: Path) -> None:
         load_bundle(bundle).golden()
 
 
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (b"not an array", "no_face.npy can't be read"),
+        (np.zeros((2, 16), np.float32), "isn't a row of finite float32"),
+        (np.zeros(16), "isn't a row of finite float32"),
+        (np.full(16, np.nan, np.float32), "isn't a row of finite float32"),
+    ],
+    ids=["foreign", "shape", "type", "nan"],
+)
+def test_features_of_no_face_that_are_none(bundle: Path, features: Any, message: str) -> None:
+    if isinstance(features, bytes):
+        (bundle / "no_face.npy").write_bytes(features)
+    else:
+        write_no_face(bundle, features)
+    content = json.loads((bundle / "manifest.json").read_text())
+    write_manifest(bundle, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle).no_face()
+
+
 class TestShipped:
     """A copy of the package with a bundle in it, in a process that imports the copy."""
 
@@ -173,6 +196,7 @@ class TestShipped:
         copy = shutil.copytree(source, tmp_path / "site" / "mer_runtime", ignore=ignored)
         shutil.copytree(bundle, copy / "bundles" / "tiny")
         (copy / "bundles" / "no bundle").mkdir()
+        shutil.copytree(bundle, copy / "bundles" / ".tiny.draft.1")  # of an export that was killed
         return copy
 
     def run(self, package: Path, code: str, cwd: Path) -> str:

@@ -21,7 +21,7 @@ from mer_runtime import (
     Recognizer,
     SpecError,
 )
-from mer_runtime.bundle import write_manifest
+from mer_runtime.bundle import load_bundle, write_manifest, write_no_face
 from mer_runtime.face import DETECTOR_VARIABLE
 from mer_runtime.media import read_window
 from mer_runtime.mfcc import compute_mfcc
@@ -97,13 +97,39 @@ def test_missing_modality_is_raw_zeros(recognizer: Recognizer) -> None:
     spec = recognizer.spec
     mfcc = np.random.default_rng(0).normal(0, 60, spec.audio.shape).astype(np.float32)
     black = np.zeros(spec.video.shape, np.uint8)
-    # One black crop is encoded instead of a window's; another batch may sum in another order.
+    # The bundle's features of a black crop; another batch may sum in another order.
     missing, blackened = recognizer.infer(mfcc, None), recognizer.infer(mfcc, black)
-    np.testing.assert_allclose(missing, blackened, atol=1e-5)
+    np.testing.assert_allclose(missing, blackened, rtol=2e-5, atol=1e-5)
     np.testing.assert_array_equal(recognizer.infer(mfcc, None), missing)
     faces = np.random.default_rng(0).integers(0, 256, spec.video.shape, np.uint8)
     silent = np.zeros(spec.audio.shape, np.float32)
     np.testing.assert_array_equal(recognizer.infer(None, faces), recognizer.infer(silent, faces))
+
+
+def test_missing_face_runs_no_encoder(write_tiny_bundle: Callable[..., Path]) -> None:
+    """Its features are the bundle's, of the float model, whatever the engine makes of black."""
+    folder = write_tiny_bundle()
+    content = json.loads((folder / "manifest.json").read_text())
+    width = len(load_bundle(folder).no_face())
+    features = np.random.default_rng(0).normal(0, 1, width).astype(np.float32)
+    write_no_face(folder, features)
+    write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    recognizer = Recognizer.load(folder)
+    spec = recognizer.spec
+    mfcc = np.random.default_rng(0).normal(0, 60, spec.audio.shape).astype(np.float32)
+    expected = recognizer.classify(mfcc, np.tile(features, (spec.video.frames, 1)))
+    np.testing.assert_array_equal(recognizer.infer(mfcc, None), expected)
+    black = recognizer.infer(mfcc, np.zeros(spec.video.shape, np.uint8))
+    assert np.abs(expected - black).max() > 1e-3
+
+
+def test_features_of_no_face_of_another_width(write_tiny_bundle: Callable[..., Path]) -> None:
+    folder = write_tiny_bundle()
+    content = json.loads((folder / "manifest.json").read_text())
+    write_no_face(folder, np.zeros(3, np.float32))
+    write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    with pytest.raises(BundleError, match=r"no_face\.npy has 3 numbers, but its head reads"):
+        Recognizer.load(folder)
 
 
 def test_infer_gives_logits(recognizer: Recognizer) -> None:

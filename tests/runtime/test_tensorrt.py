@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import gzip
+import hashlib
 import itertools
 import os
 import shutil
@@ -31,10 +33,10 @@ from mer_runtime.backends import open_backend
 from mer_runtime.bundle import (
     Bundle,
     Golden,
-    hash_file,
     load_bundle,
     write_golden,
     write_manifest,
+    write_no_face,
 )
 from mer_runtime.engine_builder import (
     EngineError,
@@ -45,6 +47,7 @@ from mer_runtime.engine_builder import (
     message_log,
 )
 from mer_runtime.errors import BundleError, MissingExtraError
+from mer_runtime.graph_file import pack_graph, read_graph
 from mer_runtime.spec import Spec, VideoSpec
 
 SPEC = Spec(video=VideoSpec(frames=5, size=32))
@@ -181,6 +184,14 @@ def test_builds_every_precision(rtx: Any, tmp_path: Path, half: bool, quantised:
     assert not building()
 
 
+def test_builds_from_a_packed_graph(rtx: Any, tmp_path: Path) -> None:
+    path = write_encoder(tmp_path / "encoder.onnx", half=True, quantised=True)
+    plain = build_engine(rtx, path, profile=encoder_profile(SPEC))
+    packed = build_engine(rtx, pack_graph(path), profile=encoder_profile(SPEC))
+    # Not the same bytes: two builds never are.
+    assert len(packed) == len(plain)
+
+
 def test_builds_where_every_network_is_strongly_typed(rtx: Any, tmp_path: Path) -> None:
     """As TensorRT 11 may be: the creation flag is gone."""
     later = ModuleType("tensorrt")
@@ -268,6 +279,9 @@ def test_refuses_what_is_no_graph(rtx: Any, tmp_path: Path) -> None:
     path.write_bytes(b"something else")
     with pytest.raises(EngineError, match=r"can't read it.*parse"):
         build_engine(rtx, path)
+    packed = path.rename(tmp_path / "graph.onnx.gz")
+    with pytest.raises(EngineError, match=r"graph\.onnx\.gz can't be unpacked: \w"):
+        build_engine(rtx, packed)
 
 
 def test_refuses_shapes_that_do_not_fit(rtx: Any, tmp_path: Path) -> None:
@@ -354,20 +368,27 @@ def test_checks_the_package(
 
 @pytest.fixture
 def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
-    def write(target: str = "tensorrt-rtx", engine: Any = None, classes: int = 8) -> Bundle:
+    def write(
+        target: str = "tensorrt-rtx", engine: Any = None, classes: int = 8, packed: bool = True
+    ) -> Bundle:
         folder = tmp_path / "bundle"
         folder.mkdir(exist_ok=True)
-        write_encoder(folder / "encoder.onnx")
-        write_head(folder / "head.onnx", classes)
+        graphs = {
+            "encoder": write_encoder(folder / "encoder.onnx"),
+            "head": write_head(folder / "head.onnx", classes),
+        }
+        if packed:
+            graphs = {name: pack_graph(file) for name, file in graphs.items()}
         none = np.zeros((1, 1), np.float32)
         crops = np.zeros((1, 32, 32, 3), np.uint8)
         write_golden(
             folder, Golden(("a",), none, crops, np.zeros((1, 5), np.int64), none, none, 1e-3)
         )
+        write_no_face(folder, np.zeros(WIDTH, np.float32))
         content = {
             "target": target,
             "precision": "fp32",
-            "graphs": {"encoder": "encoder.onnx", "head": "head.onnx"},
+            "graphs": {name: file.name for name, file in graphs.items()},
             "spec": SPEC.to_dict(),
             "face_detector": None,
             "temperature": 1.0,
@@ -415,6 +436,13 @@ def driver(driver_file: Path, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
     )
     library.stub_enqueue.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     return library
+
+
+def open_session(graph: Path) -> Any:
+    content = graph.read_bytes()
+    if graph.suffix == ".gz":
+        content = gzip.decompress(content)
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 class HostContext:
@@ -465,7 +493,7 @@ class HostContext:
 class HostEngine:
     def __init__(self, rtx: Any, driver: Any, graph: Path) -> None:
         self.driver, self.trt = driver, rtx
-        self.session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+        self.session = open_session(graph)
         self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.num_io_tensors = len(self.tensors)
 
@@ -499,8 +527,9 @@ def machine(
             if engine.startswith(b"refused"):
                 return None
             # Encoder first, unless that was refused before.
-            graph = "encoder.onnx" if b"faces" in engine else "head.onnx"
-            return HostEngine(rtx, driver, tmp_path / "bundle" / graph)
+            stem = "encoder" if b"faces" in engine else "head"
+            (graph,) = (tmp_path / "bundle").glob(f"{stem}.onnx*")
+            return HostEngine(rtx, driver, graph)
 
     monkeypatch.setattr(rtx, "Runtime", HostRuntime)
     monkeypatch.setenv("MER_CACHE", str(tmp_path / "own"))
@@ -512,10 +541,7 @@ def machine(
 
 def reference(bundle: Bundle, mfcc: Any, faces: Any) -> tuple[Any, Any]:
     """Features and logits by ONNX Runtime alone."""
-    encoder, head = (
-        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        for path in (bundle.encoder, bundle.head)
-    )
+    encoder, head = open_session(bundle.encoder), open_session(bundle.head)
     features = encoder.run(None, {"faces": faces})[0]
     return features, head.run(None, {"mfcc": mfcc[None], "features": features[None]})[0][0]
 
@@ -578,6 +604,32 @@ def test_caches_in_the_bundle(machine: list[bytes], write_bundle: Callable[..., 
     assert sorted(file.name for file in (bundle.path / "engines").iterdir()) == engines
 
 
+def test_packed_and_plain_share_an_engine(
+    machine: list[bytes], write_bundle: Callable[..., Bundle]
+) -> None:
+    """What was built for a bundle stays right when its files are packed, by whatever gzip."""
+    bundle = write_bundle(packed=False)
+    open_backend(bundle)
+    built = list(machine)
+    for file in (bundle.encoder, bundle.head):
+        file.unlink()
+    bundle = write_bundle()
+    for file in (bundle.encoder, bundle.head):
+        file.write_bytes(gzip.compress(read_graph(file), 1, mtime=12345))
+    machine.clear()
+    open_backend(bundle)
+    assert machine == built
+
+
+def test_a_graph_that_can_not_be_unpacked(
+    machine: list[bytes], write_bundle: Callable[..., Bundle]
+) -> None:
+    bundle = write_bundle()
+    bundle.head.write_bytes(bundle.head.read_bytes()[:-9])
+    with pytest.raises(BundleError, match=r"can't load its graphs: head\.onnx\.gz can't be unpac"):
+        open_backend(bundle)
+
+
 def test_builds_again_what_the_runtime_refuses(
     machine: list[bytes], write_bundle: Callable[..., Bundle]
 ) -> None:
@@ -586,7 +638,8 @@ def test_builds_again_what_the_runtime_refuses(
     bundle = write_bundle()
     trt = import_tensorrt("tensorrt-rtx")
     name = f"tensorrt-rtx {trt.__version__}"
-    key = EngineKey(hash_file(bundle.head), name, "Host GPU sm87", {})
+    digest = hashlib.sha256(read_graph(bundle.head)).hexdigest()
+    key = EngineKey(digest, name, "Host GPU sm87", {})
     folder = cache_folders(bundle.path)[0]
     folder.mkdir()
     write_engine(folder / key.file_name("head"), key, b"refused")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mer_runtime.backends import Shape, check_shapes, graph_error
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
 from mer_runtime.graph_cache import find_prepared
+from mer_runtime.graph_file import PACKED_SUFFIX, read_graph
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
@@ -68,15 +69,17 @@ class OnnxBackend:
                 return _open_session(prepared, options)
             except Exception:  # noqa: BLE001 # whatever it is, the graph itself tells more
                 place.drop()
+        # Of a plain file ONNX Runtime keeps no second copy in memory.
+        source = read_graph(graph) if graph.suffix == PACKED_SUFFIX else str(graph)
         try:
             folder = tempfile.TemporaryDirectory(prefix="mer-edge-")
         except OSError:  # a device without a place for files still answers
-            return _open_session(str(graph), _options(threads))
+            return _open_session(source, _options(threads))
         with folder:
             optimised = Path(folder.name) / "optimised.onnx"
             options = _options(threads)
             options.optimized_model_filepath = str(optimised)
-            session = _open_session(str(graph), options)
+            session = _open_session(source, options)
             place.keep(optimised.read_bytes())
         return session
 

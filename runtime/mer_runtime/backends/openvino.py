@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.backends import Shape, check_shapes, graph_error
-from mer_runtime.bundle import FACES, FEATURES, MFCC, Bundle
+from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
 from mer_runtime.errors import BundleError, MissingExtraError
 from mer_runtime.graph_cache import PreparedGraph, find_prepared
+from mer_runtime.graph_file import PACKED_SUFFIX, read_graph
 
 DEVICE = "CPU"
 THREADS_SETTING = "INFERENCE_NUM_THREADS"
 #: The head takes half a millisecond; a second thread makes it slower.
 HEAD_THREADS = 1
 
-#: Of the two files of IR, as ``mer-export`` writes them.
-PACKED_SUFFIX = ".gz"
+#: Of IR as ``mer-export`` writes it; the weights are in a file of their own beside it.
+PACKED_IR = f".xml{PACKED_SUFFIX}"
 
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
@@ -113,15 +112,17 @@ class OpenvinoBackend:
             return None
 
     def _read(self, graph: Path) -> Any:
-        """A model from IR whose two files are packed, or from any other that OpenVINO reads."""
+        """A model from packed IR or ONNX, or from any other file that OpenVINO reads."""
         if graph.suffix != PACKED_SUFFIX:
             return self._core.read_model(graph)
-        weights = graph.with_name(graph.name.replace(".xml", ".bin"))
+        files = [graph]
+        if graph.name.endswith(PACKED_IR):
+            files.append(graph.with_name(graph.name.replace(".xml", ".bin")))
         try:
-            packed = [file.read_bytes() for file in (graph, weights)]
-            return self._core.read_model(*(gzip.decompress(data) for data in packed))
-        except (OSError, EOFError, zlib.error) as error:
-            raise RuntimeError(f"{graph.name} or {weights.name}: {error}") from error
+            content = [read_graph(file) for file in files]
+        except OSError as error:
+            raise RuntimeError(str(error)) from error
+        return self._core.read_model(*content)
 
     def _compile(self, graph: Path, crops: int | None = None) -> Any:
         model = self._read(graph)
@@ -156,7 +157,7 @@ class _Request:
         for port in model.inputs:
             memory = np.empty(tuple(port.shape), port.element_type.to_dtype())
             self._request.set_tensor(port.any_name, Tensor(memory, shared_memory=True))
-            self._inputs[port.any_name] = memory
+            self._inputs[_name(port)] = memory
         self._output: NDArray[np.float32] = self._request.get_output_tensor(0).data
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -169,10 +170,20 @@ class _Request:
         return np.array(self._output, np.float32)
 
 
+def _name(port: Any) -> str:
+    """The format's name of an input or output.
+
+    Where a cast behind it does nothing, as between 16-bit floats and float32 in float32, it has
+    the cast's name as well, and ``any_name`` may be that.
+    """
+    ours = port.names & {FACES, FEATURES, MFCC, LOGITS}
+    return str(min(ours, default=port.any_name))
+
+
 def _shapes(model: Any) -> dict[str, Shape]:
     """Every input and output; a dynamic dimension is free."""
     return {
-        port.any_name: tuple(
+        _name(port): tuple(
             size.get_length() if size.is_static else None for size in port.partial_shape
         )
         for port in (*model.inputs, *model.outputs)

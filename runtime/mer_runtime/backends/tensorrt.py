@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mer_runtime.backends import Shape, check_shapes
-from mer_runtime.bundle import ENCODER, FACES, FEATURES, HEAD, LOGITS, MFCC, Bundle, hash_file
+from mer_runtime.backends import Shape, check_shapes, graph_error
+from mer_runtime.bundle import ENCODER, FACES, FEATURES, HEAD, LOGITS, MFCC, Bundle
 from mer_runtime.cuda import Gpu
 from mer_runtime.engine_builder import (
     MODULES,
@@ -26,6 +27,7 @@ from mer_runtime.engine_builder import (
 )
 from mer_runtime.engine_cache import EngineKey, cache_folders, load_or_build
 from mer_runtime.errors import BundleError
+from mer_runtime.graph_file import read_graph
 
 #: The type of every input and output; numpy's and, by the same name, TensorRT's.
 TYPES: Mapping[str, tuple[DTypeLike, str]] = {
@@ -91,7 +93,12 @@ class TensorrtBackend:
             return engine
         graph = self._bundle.path / str(self._bundle.manifest["graphs"][name])
         major, minor = self._gpu.capability
-        key = EngineKey(hash_file(graph), self.name, f"{self._gpu.name} sm{major}{minor}", profile)
+        try:
+            # Packed or plain, the same graph has the same engine.
+            digest = hashlib.sha256(read_graph(graph)).hexdigest()
+        except OSError as error:
+            raise graph_error(self._bundle, self.name, error) from error
+        key = EngineKey(digest, self.name, f"{self._gpu.name} sm{major}{minor}", profile)
 
         def build(progress: Progress) -> bytes:
             return build_engine(

@@ -7,7 +7,6 @@ no layers in common: they are compared by family.
 
 from __future__ import annotations
 
-import gzip
 import json
 import tempfile
 from collections import defaultdict
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import ENCODER, FACES, FEATURES, HEAD, MFCC, Bundle
+from mer_runtime.graph_file import PACKED_SUFFIX, read_graph
 
 #: What a kind of layer is, by a part of the name that an engine gives it; the first that fits.
 FAMILIES = (
@@ -170,7 +170,7 @@ def _profile_openvino(
 
 def _read_ir(graph: Path) -> list[Any]:
     """What ``read_model`` takes: the file, or the content of two packed ones."""
-    if graph.suffix != ".gz":
+    if graph.suffix != PACKED_SUFFIX:
         return [str(graph)]
     weights = graph.with_name(graph.name.replace(".xml", ".bin"))
-    return [gzip.decompress(file.read_bytes()) for file in (graph, weights)]
+    return [read_graph(file) for file in (graph, weights)]
