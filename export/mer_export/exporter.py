@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mer import Checkpoint, load_checkpoint
+from mer import load_checkpoint
 from mer.cache import Cache
 from mer.weights import shipped_checkpoint
-from mer_calibration import Ranges
 from mer_calibration.dialects import DIALECTS, DialectName
 from mer_calibration.equalisation import equalise
 from mer_calibration.quantisation import quantise_graph
 from mer_calibration.rounding import round_weights
 from mer_export.calibration import Calibration, calibrate, hash_preprocessing
-from mer_export.deploy import OPSET
 from mer_export.drafting import check_replaceable, replacing
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.gate import MAX_DROP, TOLERANCES, golden_tolerance
 from mer_export.golden import golden_reference
 from mer_export.graphs import Graphs, export_graphs
+from mer_export.manifest import DETECTOR_FILE, Source, describe_bundle
 from mer_export.proof import Evidence, Proof, opened, prove
 from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
@@ -43,7 +37,6 @@ from mer_runtime.bundle import (
     Precision,
     Target,
     graph_stem,
-    hash_file,
     write_golden,
     write_manifest,
     write_no_face,
@@ -51,7 +44,6 @@ from mer_runtime.bundle import (
 from mer_runtime.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
-DETECTOR_FILE = "face_detector.onnx"
 #: Of an export, in order, and what a progress bar calls them.
 STAGES = {
     "graphs": "Exporting graphs",
@@ -59,24 +51,10 @@ STAGES = {
     "reference": "Asking the float model",
     "gate": "Asking the engine",
 }
-#: Packages whose versions decide what an export looks like.
-VERSIONED = ("mer-edge", "torch", "onnx", "onnxscript", "numpy")
 #: How many layers may go back to float before the export gives up.
 MOST_FLOAT_LAYERS = 12
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is exported."""
-
-    path: Path
-    checkpoint: Checkpoint
-    floats: Graphs
-    ranges: Ranges | None
-    detector: Path | None
-    no_face: NDArray[np.float32]  # see ``Bundle.no_face``
 
 
 def export_bundle(
@@ -288,37 +266,9 @@ class _Exporter:
         self.keep_float.append(left[0].name)
 
     def _content(self, written: Written) -> dict[str, Any]:
-        source, packages = self.source, EXPORTS[self.target].packages
-        ranges = source.ranges if self.precision == "int8" else None
-        return {
-            "made_by": f"mer-edge {importlib.metadata.version('mer-edge')}",
-            "target": self.target,
-            "precision": self.precision,
-            "graphs": dict(written.graphs),
-            "engine": dict(written.engine),
-            "opset": OPSET,
-            "spec": source.checkpoint.spec.to_dict(),
-            "temperature": source.checkpoint.temperature,
-            "face_detector": DETECTOR_FILE if source.detector else None,
-            "checkpoint": {
-                "name": source.path.name,
-                "sha256": hash_file(source.path),
-                "notes": source.checkpoint.notes,
-            },
-            "calibration": {
-                "graphs": dict(ranges.graphs),
-                "clips": ranges.clips,
-                "clips_sha256": ranges.clips_sha256,
-                "corpus": ranges.corpus,
-                "float_layers": list(self.keep_float),
-            }
-            if ranges
-            else None,
-            "gate": None,
-            "versions": {
-                name: importlib.metadata.version(name) for name in (*VERSIONED, *packages)
-            },
-        }
+        return describe_bundle(
+            self.source, self.target, self.precision, written, tuple(self.keep_float)
+        )
 
     def _time(self, engine: Recognizer, golden: Golden) -> Timing:
         threads = usable_cores()
