@@ -117,12 +117,17 @@ def _load_openvino_pair(
     """A float bundle's graphs in bfloat16, which the runtime never takes unasked."""
     import openvino
 
+    from mer_runtime.graph_file import read_graph
+
     core = openvino.Core()
-    encoder = core.read_model(bundle / "encoder.xml")
+    encoder, head = (
+        core.read_model(*(read_graph(bundle / f"{name}.{part}.gz") for part in ("xml", "bin")))
+        for name in ("encoder", "head")
+    )
     encoder.reshape({"faces": list(faces.shape)})
     encode, classify = (
         core.compile_model(model, "CPU", _options(threads, "bf16")).create_infer_request()
-        for model in (encoder, core.read_model(bundle / "head.xml"))
+        for model in (encoder, head)
     )
 
     def window() -> NDArray[np.float32]:

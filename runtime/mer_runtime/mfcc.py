@@ -23,7 +23,8 @@ LINEAR_HZ_PER_MEL = 200 / 3
 LOG_FROM_HZ = 1000.0
 LOG_STEP = np.log(6.4) / 27
 #: Mel filters in one product: each sees little of the spectrum, and neighbours much the same.
-MELS_AT_ONCE = 16
+#: So few that OpenBLAS takes one thread: its others would wait busily into the inference after.
+MELS_AT_ONCE = 4
 
 
 def compute_mfcc(waveform: NDArray[np.float32], spec: AudioSpec) -> NDArray[np.float32]:

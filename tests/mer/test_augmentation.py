@@ -17,7 +17,7 @@ from mer.augmentation import (
     drop_channels,
     mask_mfcc,
 )
-from mer.protocols import PAPER, REFERENCE, TUNED, VoiceAugmentation
+from mer.protocols import BALANCED, PAPER, REFERENCE, VoiceAugmentation
 
 STILL = VoiceAugmentation(
     speed=0, shift=0, noise=0, snr=(20, 20), mask_frames=0, mask_coefficients=0
@@ -44,8 +44,8 @@ def test_softhard_makes_four_of_each_clip() -> None:
     assert len(coefficients) > 1
 
 
-def test_tuned_shows_each_clip_whole_and_each_modality_alone() -> None:
-    examples = draw_examples(range(8), TUNED, np.random.default_rng(1))
+def test_balanced_shows_each_clip_whole_and_each_modality_alone() -> None:
+    examples = draw_examples(range(8), BALANCED, np.random.default_rng(1))
     assert [e.row for e in examples] != sorted(e.row for e in examples)  # shuffled
     by_row = defaultdict(list)
     for example in examples:

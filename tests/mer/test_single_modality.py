@@ -13,7 +13,7 @@ import torch
 from mer.augmentation import draw_examples
 from mer.checkpoint import load_checkpoint
 from mer.evaluation import evaluate_model
-from mer.protocols import PAPER, REFERENCE, TUNED, restrict_protocol
+from mer.protocols import BALANCED, PAPER, REFERENCE, TUNED, restrict_protocol
 from mer.training import train_model
 
 Write = Callable[..., Path]
@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, write_cache: Write) -> Path:
     return write_cache(tmp_path_factory.mktemp("data") / "cache")
 
 
-@pytest.mark.parametrize("protocol", [PAPER, REFERENCE, TUNED])
+@pytest.mark.parametrize("protocol", [PAPER, REFERENCE, TUNED, BALANCED])
 def test_every_example_has_one_modality(protocol: object) -> None:
     for modality, voice, light in (("audio", 1.0, 0.0), ("video", 0.0, 1.0)):
         restricted = restrict_protocol(protocol, modality)

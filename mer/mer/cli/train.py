@@ -43,8 +43,8 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc")
     "--protocol",
     type=click.Choice(PROTOCOL_NAMES),
     help="paper: as published; reference: what the public code really does; "
-    "tuned: for small corpora and a frozen encoder.  [default: paper; with --qat, the "
-    "checkpoint's]",
+    "tuned: for small corpora and a frozen encoder; balanced: as tuned, each clip with either "
+    "modality alone too.  [default: paper; with --qat, the checkpoint's]",
 )
 @click.option(
     "--modality",
