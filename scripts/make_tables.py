@@ -2,8 +2,8 @@
 
     python scripts/make_tables.py            # or --check, which only says which would change
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->`` in the README or in a
-file of docs. The scripts that measure call this one when they are done.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->`` in the README, in a file
+of docs or in the model card. The scripts that measure call this one when they are done.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mer.runs import write_file
 from mer_runtime.console import Command
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL_CARD = Path("mer/mer/weights/MODEL_CARD.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -29,7 +30,8 @@ def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
         The files that changed or, with ``check``, that would.
     """
     changed = []
-    for document in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+    documents = (root / "README.md", *sorted((root / "docs").glob("*.md")), root / MODEL_CARD)
+    for document in filter(Path.is_file, documents):
         text = document.read_text("utf-8")
         made = BLOCK.sub(lambda block: _fill(block, root / "docs"), text)
         if made != text:

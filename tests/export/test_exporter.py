@@ -39,7 +39,8 @@ def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) ->
     assert set(manifest["versions"]) >= {"torch", "onnx", "onnxruntime"}
     for name, entry in manifest["files"].items():
         assert entry["sha256"] == hash_file(bundle / name)
-    assert set(manifest["files"]) == {"encoder.onnx", "head.onnx", "golden.npz"}
+    graphs = {"encoder.onnx", "head.onnx"}
+    assert set(manifest["files"]) == graphs | {"golden.npz", "no_face.npy"}
 
 
 def test_bundle_answers_as_its_checkpoint(bundle: Path, small_model: Any) -> None:
