@@ -16,22 +16,22 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
-import av
 import click
 import numpy as np
 from rivals import prepare_rivals
-from table import RATIOS, render_ratio, write_readme
+from table import RATIOS, Ratio, render_ratio, write_readme
 
 from mer.weights import shipped_checkpoint
 from mer_export.golden import sample_clip
 from mer_runtime.bench.intervals import find_interval, find_ratio
 from mer_runtime.bench.machine import describe_machine
+from mer_runtime.bench.result import clip_seconds
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -161,10 +161,19 @@ def measure(
         "threads": threads,
         "cores": cores,
         "rounds": rounds,
+        **summarise_times(times, RATIOS),
+    }
+
+
+def summarise_times(
+    times: Mapping[str, Sequence[float]], ratios: Iterable[Ratio]
+) -> dict[str, dict[str, Any]]:
+    """``milliseconds`` by ``contender/task`` and those ``ratios`` whose sides were timed."""
+    return {
         "milliseconds": {name: find_interval(values).to_dict() for name, values in times.items()},
         "ratios": {
             ratio.name: find_ratio(times[ratio.slow], times[ratio.fast]).to_dict()
-            for ratio in RATIOS
+            for ratio in ratios
             if ratio.slow in times and ratio.fast in times
         },
     }
@@ -190,9 +199,19 @@ def write_result(result: dict[str, Any], prefix: str = "") -> Path:
     return path
 
 
-def clip_seconds(clip: Path) -> float:
-    with av.open(clip) as container:
-        return float(container.duration or 0) / av.time_base
+def require_cores(threads: int) -> None:
+    """Refuse more threads than this process may use cores.
+
+    Raises:
+        click.ClickException: it may use fewer.
+    """
+    if threads > len(os.sched_getaffinity(0)):
+        raise click.ClickException(f"this process may use {len(os.sched_getaffinity(0))} cores")
+
+
+def describe_clip(clip: Path) -> dict[str, Any]:
+    """Name and length in seconds, JSON-ready."""
+    return {"name": clip.name, "seconds": round(clip_seconds(clip), 3)}
 
 
 @click.command()
@@ -219,8 +238,7 @@ def main(
     readme: bool,
 ) -> None:
     """Time every contender in turns; write benchmarks/results and README's table."""
-    if max(counts) > len(os.sched_getaffinity(0)):
-        raise click.ClickException(f"this process may use {len(os.sched_getaffinity(0))} cores")
+    require_cores(max(counts))
     machine = describe_machine()
     checkpoint, clip = checkpoint or shipped_checkpoint(), clip or sample_clip()
     if prepare:
@@ -231,7 +249,7 @@ def main(
     result = {
         "date": date.today().isoformat(),
         "machine": machine,
-        "clip": {"name": clip.name, "seconds": round(clip_seconds(clip), 3)},
+        "clip": describe_clip(clip),
         "runs": runs,
     }
     path = write_result(result)

@@ -14,10 +14,10 @@ from mer_runtime import Recognizer
 from mer_runtime.backends import open_backend
 from mer_runtime.bench.subject import open_detector
 from mer_runtime.bundle import load_bundle
-from mer_runtime.face import Box, FaceCrops, crop_face
+from mer_runtime.clip_reading import read_clip
+from mer_runtime.face import Box, crop_face
 from mer_runtime.face_search import FaceSearch
 from mer_runtime.media import read_window
-from mer_runtime.mfcc import compute_mfcc
 from mer_runtime.recognizer import softmax
 
 
@@ -33,30 +33,19 @@ class Subject:
         self._recognizer = Recognizer(bundle, backend, self._detector, threads)
         self._search = FaceSearch(lambda: self._detector, threads)
         self.tasks = {
-            "inputs": lambda: self.prepare(self._clip),
+            "inputs": lambda: read_clip(self._clip, self._spec, self._search),
             "detect": lambda: self._detector.detect(self._frame),
             "clip": lambda: self._recognizer.predict(self._clip),
             "crop": self._encode_crop,
         }
 
-    def prepare(self, clip: Path) -> tuple[FaceCrops | None, NDArray[np.float32] | None]:
-        """Face crops and MFCCs of a clip, None where it has none."""
-        faces = mfcc = None
-        with self._search as search:
-            window = read_window(clip, self._spec, search.watch)
-            if window.waveform is not None and window.waveform.any():
-                mfcc = compute_mfcc(window.waveform, self._spec.audio)
-            if window.frames is not None:
-                faces = search.crop(window.frames, self._spec.video)
-        return faces, mfcc
-
     def answer(self, clip: Path) -> dict[str, dict[str, float] | None]:
         """Probabilities of a clip by what they were made from; None where no face was found."""
-        faces, mfcc = self.prepare(clip)
-        features = None if faces is None else self._recognizer.encode(faces.crops)
+        read = read_clip(clip, self._spec, self._search)
+        features = None if read.faces is None else self._recognizer.encode(read.faces.crops)
         return {
             "face": None if features is None else self._classify(None, features),
-            "both": self._classify(mfcc, features),
+            "both": self._classify(read.mfcc, features),
         }
 
     def describe(self) -> dict[str, Any]:

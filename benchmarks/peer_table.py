@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from table import (
     ROOT,
+    Ratio,
     render_factor,
     render_heads,
     render_machine,
@@ -21,15 +21,6 @@ from table import (
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 #: What stands between these is written by ``write_docs`` alone.
 BLOCK = re.compile(r"<!-- peers: (?P<file>\S+) -->\n.*?<!-- /peers -->", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times faster one task is than another; both are ``contender/task``."""
-
-    name: str
-    slow: str
-    fast: str
 
 
 RATIOS = tuple(

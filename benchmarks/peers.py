@@ -27,7 +27,17 @@ from typing import Any
 import av
 import click
 import numpy as np
-from bench import HERE, PAUSE, ROOT, Contender, clip_seconds, time_rounds, write_result
+from bench import (
+    HERE,
+    PAUSE,
+    ROOT,
+    Contender,
+    describe_clip,
+    require_cores,
+    summarise_times,
+    time_rounds,
+    write_result,
+)
 from peer_accuracy import score_answers
 from peer_table import RATIOS, write_docs
 from rivals import BUNDLES
@@ -37,7 +47,6 @@ from mer.splits import split_actors
 from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
 from mer_export.golden import sample_clip
-from mer_runtime.bench.intervals import find_interval, find_ratio
 from mer_runtime.bench.machine import describe_machine
 from mer_runtime.face import find_detector_file
 
@@ -156,12 +165,7 @@ def measure(entries: Sequence[Entry], clip: Path, threads: int, rounds: int) -> 
         "cores": cores,
         "rounds": rounds,
         "facts": facts,
-        "milliseconds": {name: find_interval(values).to_dict() for name, values in times.items()},
-        "ratios": {
-            ratio.name: find_ratio(times[ratio.slow], times[ratio.fast]).to_dict()
-            for ratio in RATIOS
-            if ratio.slow in times and ratio.fast in times
-        },
+        **summarise_times(times, RATIOS),
         "starts": {entry.name: time_starts(entry, clip, cores) for entry in entries},
     }
 
@@ -260,8 +264,7 @@ def main(
     docs: bool,
 ) -> None:
     """Time our runtime and its peers in turns; write benchmarks/results and the docs' tables."""
-    if max(counts) > len(os.sched_getaffinity(0)):
-        raise click.ClickException(f"this process may use {len(os.sched_getaffinity(0))} cores")
+    require_cores(max(counts))
     machine = describe_machine()
     clip, cache = clip or sample_clip(), cache.resolve()
     if fresh:
@@ -270,7 +273,7 @@ def main(
     result: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine,
-        "clip": {"name": clip.name, "seconds": round(clip_seconds(clip), 3)},
+        "clip": describe_clip(clip),
         "runs": [measure(entries, clip, threads, rounds) for threads in counts],
     }
     if corpus:

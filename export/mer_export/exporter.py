@@ -12,6 +12,7 @@ from typing import Any
 
 from mer import load_checkpoint
 from mer.cache import Cache
+from mer.classifier import NetworkClassifier
 from mer.weights import shipped_checkpoint
 from mer_calibration.dialects import DIALECTS, DialectName
 from mer_calibration.equalisation import equalise
@@ -29,7 +30,7 @@ from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
 from mer_export.targets import EXPORTS, Cpu, Job, Written, host_cpu
 from mer_export.timing import Timing, time_windows
-from mer_export.validation import ValidationSet, answer_float, encode_no_face
+from mer_export.validation import ValidationSet, answer_float
 from mer_runtime import Recognizer
 from mer_runtime.backends import usable_cores
 from mer_runtime.bundle import (
@@ -141,7 +142,8 @@ def export_bundle(
             max_drop=max_drop,
             temperature=loaded.temperature,
         )
-        source = Source(path, loaded, floats, known, detector, encode_no_face(loaded))
+        no_face = NetworkClassifier(loaded).no_face
+        source = Source(path, loaded, floats, known, detector, no_face)
         exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)
         return exporter.export(draft, folder, timing)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mer import Checkpoint
 from mer.cache import Cache
+from mer.classifier import Classifier, NetworkClassifier
 from mer.dataset import read_crops, read_targets
 from mer.errors import CacheError
-from mer.models import Standardiser
 from mer.splits import Split
-from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
 
 #: What is fed: both modalities, and each alone with the other one missing.
@@ -67,54 +65,24 @@ class ValidationSet:
             yield Clip(mfcc, read_crops(self.cache, row, self.spec) if shown else None)
 
 
-@torch.inference_mode()
 def answer_float(
     checkpoint: Checkpoint, clips: ValidationSet, progress: Progress | None = None
 ) -> Logits:
     """The PyTorch network's logits (clips, classes), by modality."""
-    model, spec = checkpoint.model, checkpoint.spec
-    standardiser = Standardiser(spec)
-    silence = standardiser.audio(torch.zeros(1, *spec.audio.shape))
-
-    def encode(crops: NDArray[np.uint8]) -> torch.Tensor:
-        return model.encode(standardiser.video(torch.from_numpy(crops)[None]))
-
-    no_face = torch.from_numpy(encode_no_face(checkpoint)).expand(1, spec.video.frames, -1)
-    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
-    for done, clip in enumerate(clips, start=1):
-        voice = standardiser.audio(torch.from_numpy(clip.mfcc)[None])
-        face = no_face if clip.crops is None else encode(clip.crops)
-        fed = {"both": (voice, face), "audio": (voice, no_face), "video": (silence, face)}
-        for name, (audio, features) in fed.items():
-            rows[name].append(model.head(audio, features)[0].numpy())
-        if progress:
-            progress(done, len(clips))
-    return _stack(rows)
-
-
-@torch.inference_mode()
-def encode_no_face(checkpoint: Checkpoint) -> NDArray[np.float32]:
-    """The PyTorch network's features (F,) of a black crop, which stands for a missing face."""
-    black = torch.zeros(1, 1, *checkpoint.spec.video.shape[1:], dtype=torch.uint8)
-    features = checkpoint.model.encode(Standardiser(checkpoint.spec).video(black))
-    return np.asarray(features[0, 0].numpy(), np.float32)
+    return answer_engine(NetworkClassifier(checkpoint), clips, progress)
 
 
 def answer_engine(
-    recognizer: Recognizer, clips: ValidationSet, progress: Progress | None = None
+    classifier: Classifier, clips: ValidationSet, progress: Progress | None = None
 ) -> Logits:
     """A bundle's logits (clips, classes), by modality; one window at a time, as on a device."""
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
     silence = np.zeros(clips.spec.audio.shape, np.float32)
     for done, clip in enumerate(clips, start=1):
-        features = None if clip.crops is None else recognizer.encode(clip.crops)
-        rows["both"].append(recognizer.classify(clip.mfcc, features))
-        rows["audio"].append(recognizer.classify(clip.mfcc, None))
-        rows["video"].append(recognizer.classify(silence, features))
+        features = None if clip.crops is None else classifier.encode(clip.crops)
+        rows["both"].append(classifier.classify(clip.mfcc, features))
+        rows["audio"].append(classifier.classify(clip.mfcc, None))
+        rows["video"].append(classifier.classify(silence, features))
         if progress:
             progress(done, len(clips))
-    return _stack(rows)
-
-
-def _stack(rows: Mapping[str, list[NDArray[np.float32]]]) -> Logits:
     return {name: np.stack(logits) for name, logits in rows.items()}

@@ -55,20 +55,10 @@ def draw_examples(
     plain = [Example(row, face=_draw_view(protocol.face, generator)) for row in rows]
     if isinstance(protocol.missing, SoftHard):
         share = generator.integers(0, 100, len(plain)) / 100
-        examples = [
-            *plain,
-            *(_fade(e, float(c), float(1 - c)) for e, c in zip(plain, share, strict=True)),
-            *(_fade(e, 0.0, 1.0) for e in plain),
-            *(_fade(e, 1.0, 0.0) for e in plain),
-        ]
-        return [examples[i] for i in generator.permutation(len(examples))]
+        faded = [_fade(e, float(c), float(1 - c)) for e, c in zip(plain, share, strict=True)]
+        return _shuffle_in_alone([*plain, *faded], plain, generator)
     if isinstance(protocol.missing, EachAlone):
-        examples = [
-            *plain,
-            *(_fade(e, 0.0, 1.0) for e in plain),
-            *(_fade(e, 1.0, 0.0) for e in plain),
-        ]
-        return [examples[i] for i in generator.permutation(len(examples))]
+        return _shuffle_in_alone(plain, plain, generator)
     draws = generator.random(len(plain))
     voice, face = protocol.missing.voice, protocol.missing.face
     return [
@@ -159,6 +149,15 @@ def _draw_view(augmentation: FaceAugmentation, generator: np.random.Generator) -
         flip=bool(generator.random() < augmentation.flip),
         angle=int(generator.integers(-augmentation.max_angle, augmentation.max_angle + 1)),
     )
+
+
+def _shuffle_in_alone(
+    examples: Sequence[Example], plain: Sequence[Example], generator: np.random.Generator
+) -> list[Example]:
+    """``examples``, and each of ``plain`` without its voice and without its face, shuffled."""
+    alone = [_fade(e, voice, 1 - voice) for voice in (0.0, 1.0) for e in plain]
+    every = [*examples, *alone]
+    return [every[i] for i in generator.permutation(len(every))]
 
 
 def _fade(example: Example, voice: float, light: float) -> Example:

@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from mer_runtime.bench.profile import find_family
 from mer_runtime.bench.subject import open_detector
 from mer_runtime.bench.worker import WorkerOptions, read_options, serve
-from mer_runtime.errors import MissingModalityError
+from mer_runtime.clip_reading import read_clip
 from mer_runtime.face_search import FaceSearch
-from mer_runtime.media import read_window
-from mer_runtime.mfcc import compute_mfcc
 
 
 class ReferenceSubject:
@@ -49,16 +47,8 @@ class ReferenceSubject:
         Raises:
             MissingModalityError: it shows no face and has no sound.
         """
-        faces = mfcc = None
-        with self._search as search:
-            window = read_window(clip, self.spec, search.watch)
-            if window.waveform is not None and window.waveform.any():
-                mfcc = compute_mfcc(window.waveform, self.spec.audio)
-            if window.frames is not None:
-                faces = search.crop(window.frames, self.spec.video)
-        if faces is None and mfcc is None:
-            raise MissingModalityError(f"{clip}: no face was found and there is no sound")
-        logits = self.classify(mfcc, self.encode(faces.crops) if faces else None)
+        read = read_clip(clip, self.spec, self._search)
+        logits = self.classify(read.mfcc, self.encode(read.faces.crops) if read.faces else None)
         return self.spec.labels[int(logits.argmax())]
 
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -49,7 +50,6 @@ class NetworkClassifier:
         self.model = checkpoint.model.to(device).eval()
         self._standardiser = Standardiser(self.spec).to(device)
         self._no_voice = np.zeros(self.spec.audio.shape, np.float32)
-        self._no_face: NDArray[np.float32] | None = None
 
     @torch.inference_mode()
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -70,16 +70,16 @@ class NetworkClassifier:
         if mfcc is None and features is None:
             raise MissingModalityError("neither face nor voice: give at least one of them")
         heard = torch.from_numpy(self._no_voice if mfcc is None else mfcc).to(self.device)
-        seen = torch.from_numpy(self._black() if features is None else features).to(self.device)
+        shown = np.tile(self.no_face, (self.spec.video.frames, 1)) if features is None else features
+        seen = torch.from_numpy(shown).to(self.device)
         logits = self.model.head(self._standardiser.audio(heard[None]), seen[None])[0]
         return np.asarray(logits.cpu().numpy())
 
-    def _black(self) -> NDArray[np.float32]:
-        """Features (frames, F) of a window without a face."""
-        if self._no_face is None:
-            frames, *crop = self.spec.video.shape
-            self._no_face = np.repeat(self.encode(np.zeros((1, *crop), np.uint8)), frames, axis=0)
-        return self._no_face
+    @cached_property
+    def no_face(self) -> NDArray[np.float32]:
+        """Features (F,) of a black crop, which stands for a missing face."""
+        black = np.zeros((1, *self.spec.video.shape[1:]), np.uint8)
+        return np.asarray(self.encode(black)[0])
 
 
 @dataclass(frozen=True)

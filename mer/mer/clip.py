@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mer.cache import INT16_SCALE, CacheRow, clip_dtype
 from mer.corpus import Recording
+from mer_runtime.clip_reading import describe_voice
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.face import FaceCrops, FaceDetector, crop_faces
 from mer_runtime.media import ClipWindow, read_window
-from mer_runtime.mfcc import compute_mfcc
 from mer_runtime.spec import Spec
 
 
@@ -34,11 +34,8 @@ def prepare_inputs(window: ClipWindow, spec: Spec, detector: FaceDetector) -> Cl
 
     A window without a face in any frame lacks the face; a silent track is no voice.
     """
-    mfcc = None
-    if window.waveform is not None and window.waveform.any():
-        mfcc = compute_mfcc(window.waveform, spec.audio)
     faces = None if window.frames is None else crop_faces(window.frames, spec.video, detector)
-    return ClipInputs(mfcc, faces)
+    return ClipInputs(describe_voice(window.waveform, spec.audio), faces)
 
 
 def read_recording(recording: Recording, spec: Spec) -> ClipWindow:

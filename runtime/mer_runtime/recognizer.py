@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.backends import Backend, open_backend, usable_cores
 from mer_runtime.bundle import NO_FACE_FILE, Bundle, load_bundle
+from mer_runtime.clip_reading import read_clip, timed
 from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
 from mer_runtime.face import (
     DETECTOR_VARIABLE,
@@ -26,8 +25,7 @@ from mer_runtime.face import (
     load_detector,
 )
 from mer_runtime.face_search import FaceSearch
-from mer_runtime.media import ClipWindow, read_window
-from mer_runtime.mfcc import compute_mfcc
+from mer_runtime.media import ClipWindow
 from mer_runtime.spec import Spec
 
 
@@ -237,22 +235,10 @@ class Recognizer:
 
     def analyse(self, path: str | Path) -> Analysis:
         """As ``predict``, keeping the frames, boxes and waveform."""
-        seconds: dict[str, float] = {}
-        faces = mfcc = None
-        with self._search as search:
-            with _timed(seconds, "decode"):
-                window = read_window(path, self.spec, search.watch)
-            with _timed(seconds, "mfcc"):
-                # A silent track says no more than a missing one.
-                if window.waveform is not None and window.waveform.any():
-                    mfcc = compute_mfcc(window.waveform, self.spec.audio)
-            with _timed(seconds, "face"):
-                if window.frames is not None:
-                    faces = search.crop(window.frames, self.spec.video)
-        if faces is None and mfcc is None:
-            raise MissingModalityError(f"{path}: no face was found and there is no sound")
-        with _timed(seconds, "inference"):
-            logits = self.infer(mfcc, faces.crops if faces else None)
+        clip = read_clip(path, self.spec, self._search)
+        faces, seconds = clip.faces, clip.seconds
+        with timed(seconds, "inference"):
+            logits = self.infer(clip.mfcc, faces.crops if faces else None)
         seconds["total"] = sum(seconds.values())
         probabilities = softmax(logits / self.bundle.temperature)
         prediction = Prediction(
@@ -260,11 +246,11 @@ class Recognizer:
             label=self.spec.labels[int(probabilities.argmax())],
             probabilities=dict(zip(self.spec.labels, probabilities.tolist(), strict=True)),
             face=faces is not None,
-            voice=mfcc is not None,
+            voice=clip.mfcc is not None,
             faces_found=int(faces.found.sum()) if faces else 0,
             seconds=seconds,
         )
-        return Analysis(prediction, window, faces)
+        return Analysis(prediction, clip.window, faces)
 
     def self_test(self) -> SelfTest:
         """Replay the bundle's golden inputs on this device's engine."""
@@ -316,10 +302,3 @@ def _check(
         )
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise SpecError(f"{name} holds values that are not finite numbers")
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start

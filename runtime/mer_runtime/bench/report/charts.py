@@ -86,24 +86,9 @@ def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def draw_stages(contenders: Sequence[Contender]) -> str:
     """Mean of each stage, one after the other."""
-    sums = [sum(_mean(one, stage) for stage in STAGES) for one in contenders]
-    axis = Axis(0, 1.05 * max(sums))
-    bottom = 10.0 + ROW * len(contenders)
-    parts = [axis.draw(bottom, "ms")]
-    for row, (one, whole) in enumerate(zip(contenders, sums, strict=True)):
-        y, done = 10.0 + ROW * row, 0.0
-        parts.append(_name(one, y + 22))
-        for number, stage in enumerate(STAGES):
-            taken = _mean(one, stage)
-            x = axis.place(done)
-            wide = axis.place(done + taken) - x
-            parts.append(box(x, y + 6, wide, ROW - 16, f"c{number}", f"{stage} {taken:.2f} ms"))
-            if wide > 40:
-                parts.append(text(x + wide / 2, y + 26, f"{taken:.1f}", "inside", "middle"))
-            done += taken
-        parts.append(text(axis.place(done) + 6, y + 26, f"{whole:.1f}", "tick"))
-    names = {f"c{number}": stage for number, stage in enumerate(STAGES)}
-    return legend(names) + chart(bottom + 24, "".join(parts), "time of each stage")
+    taken = [{stage: _mean(one, stage) for stage in STAGES} for one in contenders]
+    most = max(sum(each.values()) for each in taken)
+    return _draw_stacked(contenders, STAGES, taken, most, "time of each stage")
 
 
 def draw_distributions(contenders: Sequence[Contender]) -> str:
@@ -138,24 +123,37 @@ def draw_distributions(contenders: Sequence[Contender]) -> str:
 def draw_families(contenders: Sequence[Contender]) -> str:
     """Time of a window by what its layers do."""
     shown = [one for one in contenders if one["profile"]]
-    names = sorted({name for one in shown for name in one["profile"]["families"]})
-    axis = Axis(0, 1.05 * max(one["profile"]["milliseconds"] for one in shown))
-    bottom = 10.0 + ROW * len(shown)
+    taken = [one["profile"]["families"] for one in shown]
+    names = sorted({name for families in taken for name in families})
+    most = max(one["profile"]["milliseconds"] for one in shown)
+    return _draw_stacked(shown, names, taken, most, "time by family of layers")
+
+
+def _draw_stacked(
+    contenders: Sequence[Contender],
+    names: Sequence[str],
+    taken: Sequence[Mapping[str, float]],
+    most: float,
+    title: str,
+) -> str:
+    """A bar a contender: its milliseconds by name, one after the other."""
+    axis = Axis(0, 1.05 * most)
+    bottom = 10.0 + ROW * len(contenders)
     parts = [axis.draw(bottom, "ms")]
-    for row, one in enumerate(shown):
+    for row, (one, each) in enumerate(zip(contenders, taken, strict=True)):
         y, done = 10.0 + ROW * row, 0.0
         parts.append(_name(one, y + 22))
         for number, name in enumerate(names):
-            taken = one["profile"]["families"].get(name, 0.0)
+            long = each.get(name, 0.0)
             x = axis.place(done)
-            wide = axis.place(done + taken) - x
-            parts.append(box(x, y + 6, wide, ROW - 16, f"c{number}", f"{name} {taken:.2f} ms"))
+            wide = axis.place(done + long) - x
+            parts.append(box(x, y + 6, wide, ROW - 16, f"c{number}", f"{name} {long:.2f} ms"))
             if wide > 40:
-                parts.append(text(x + wide / 2, y + 26, f"{taken:.1f}", "inside", "middle"))
-            done += taken
+                parts.append(text(x + wide / 2, y + 26, f"{long:.1f}", "inside", "middle"))
+            done += long
         parts.append(text(axis.place(done) + 6, y + 26, f"{done:.1f}", "tick"))
     colours = {f"c{number}": name for number, name in enumerate(names)}
-    return legend(colours) + chart(bottom + 24, "".join(parts), "time by family of layers")
+    return legend(colours) + chart(bottom + 24, "".join(parts), title)
 
 
 def draw_confusion(contender: Contender) -> str:
