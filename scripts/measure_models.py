@@ -43,6 +43,7 @@ FEEDS: dict[str, dict[str, Any]] = {
 SINGLE: dict[Modality, str] = {"audio": "voice", "video": "face"}
 #: Pictures of curves, and which runs are in them.
 PICTURES: dict[str, tuple[str, ...]] = {
+    "balanced": ("balanced-",),
     "tuned": ("tuned-",),
     "paper": ("paper-",),
     "single-modality": ("voice-only", "face-only"),
@@ -55,7 +56,7 @@ def choose_feeds(run: TableRun) -> list[str]:
     """What a run is measured with: everything only where the tables show it."""
     if run.modality != "both":
         return [SINGLE[run.modality]]
-    return list(FEEDS) if run.name.startswith(("tuned-", "paper-")) else ["both"]
+    return list(FEEDS) if run.name.startswith(("balanced-", "tuned-", "paper-")) else ["both"]
 
 
 def measure_checkpoint(

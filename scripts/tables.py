@@ -17,7 +17,7 @@ PAPER = {
     "it": (35.392, 13.958, 85.208),
     "lt": (16.699, 14.375, 59.167),
 }
-RECIPES = {"paper": "`paper`, encoder frozen", "tuned": "`tuned`, encoder frozen"}
+RECIPES = {name: f"`{name}`, encoder frozen" for name in ("paper", "tuned", "balanced")}
 #: Keys of docs/models.json, as the tables name them.
 FEEDS = {
     "both": "face and voice",

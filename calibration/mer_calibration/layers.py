@@ -14,8 +14,20 @@ import onnx
 from mer_calibration.errors import CalibrationError
 from mer_calibration.observation import Feed, Probe
 from mer_calibration.ranges import Method
+from mer_calibration.trial import SHOWN, Shown
 
-HEADINGS = ("share %", "SQNR dB", "clipped %", "low", "high", "method", "graph", "op", "layer")
+HEADINGS = (
+    "share %",
+    *(f"{one} %" for one in SHOWN),
+    "SQNR dB",
+    "clipped %",
+    "low",
+    "high",
+    "method",
+    "graph",
+    "op",
+    "layer",
+)
 #: Columns from this one on are words: aligned on the left.
 FIRST_WORD = HEADINGS.index("method")
 
@@ -32,7 +44,9 @@ class Layer:
         clipped: share, 0 to 1, of calibration values outside.
         sqnr: signal to quantisation noise of its output in dB: quantised graph against float
             graph on the same inputs, so that noise of earlier layers is in it.
-        error_share: its part in the logits' error, percent.
+        error_share: its part in the logits' error over all windows, percent.
+        shares: its part where both modalities, the voice alone or the face alone is shown; what
+            wasn't tried is left out.
     """
 
     graph: str
@@ -45,6 +59,7 @@ class Layer:
     clipped: float
     sqnr: float
     error_share: float
+    shares: Mapping[Shown, float]
 
 
 def compare_tensors(
@@ -97,6 +112,7 @@ def format_layers(layers: Sequence[Layer]) -> str:
     rows = [
         (
             f"{layer.error_share:.2f}",
+            *(f"{layer.shares[one]:.2f}" if one in layer.shares else "-" for one in SHOWN),
             f"{layer.sqnr:.1f}",
             f"{100 * layer.clipped:.3f}",
             f"{layer.low:.4g}",

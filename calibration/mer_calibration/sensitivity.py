@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from mer_calibration.dialects import Dialect
@@ -13,7 +15,7 @@ from mer_calibration.observers import find_range
 from mer_calibration.placement import Group, find_layers, place
 from mer_calibration.quantisation import quantise_graph
 from mer_calibration.ranges import METHODS, Method, Range
-from mer_calibration.trial import Trial
+from mer_calibration.trial import Shown, Trial
 
 #: How many of the groups that cost most get a method of their own, where that helps ...
 REFINED_GROUPS = 6
@@ -33,6 +35,15 @@ class LayerKey:
 
     graph: str
     layer: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """A layer's part in the logits' error, percent: of all windows, and of those that show
+    both modalities, the voice alone or the face alone, where there are such."""
+
+    total: float
+    by_shown: Mapping[Shown, float]
 
 
 def choose_ranges(
@@ -83,28 +94,41 @@ def measure_sensitivity(
     dialect: Dialect,
     *,
     step: Callable[[], None] = lambda: None,
-) -> dict[LayerKey, float]:
-    """Each layer's share of the logits' error, in percent, most first.
+) -> dict[LayerKey, Share]:
+    """Each layer's share of the logits' error, most of the total first.
 
     Measured with that layer alone on integers, its inputs and output included.
 
     Args:
         step: called after each layer.
     """
-    errors: dict[LayerKey, float] = {}
+    errors: dict[LayerKey, NDArray[np.float64]] = {}
     for graph, model in _graphs(trial).items():
         layers = place(model).layers
         names = {layer.name for layer in find_layers(model)}
         for layer in layers:
             others = names - {layer.name}
             alone = quantise_graph(model, ranges[graph], dialect, others, trial.pixel_means).model
-            errors[LayerKey(graph, layer.name)] = trial.error(
+            errors[LayerKey(graph, layer.name)] = trial.errors(
                 *(alone if name == graph else None for name in ("encoder", "head"))
             )
             step()
-    total = sum(errors.values()) or 1.0
-    ordered = sorted(errors, key=lambda key: -errors[key])
-    return {key: 100 * errors[key] / total for key in ordered}
+    shown = np.array([window.shown for window in trial.windows])
+    total = _in_percent(errors)
+    parts = {
+        kind: _in_percent({key: one[shown == kind] for key, one in errors.items()})
+        for kind in dict.fromkeys(window.shown for window in trial.windows)
+    }
+    return {
+        key: Share(total[key], {kind: part[key] for kind, part in parts.items()})
+        for key in sorted(total, key=lambda key: -total[key])
+    }
+
+
+def _in_percent(errors: Mapping[LayerKey, NDArray[np.float64]]) -> dict[LayerKey, float]:
+    means = {key: float(one.mean()) for key, one in errors.items()}
+    total = sum(means.values()) or 1.0
+    return {key: 100 * mean / total for key, mean in means.items()}
 
 
 def _graphs(trial: Trial) -> dict[str, ModelProto]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from onnx import ModelProto
 
 from mer_calibration.errors import CalibrationError
 from mer_calibration.observation import open_session
+
+#: What a window shows: both modalities, the voice alone, the face alone.
+Shown = Literal["both", "audio", "video"]
+SHOWN: tuple[Shown, ...] = get_args(Shown)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,13 @@ class Window:
 
     mfcc: NDArray[np.float32]
     crops: NDArray[np.uint8] | None
+
+    @property
+    def shown(self) -> Shown:
+        """What isn't missing."""
+        if self.crops is None:
+            return "audio"
+        return "both" if self.mfcc.any() else "video"
 
 
 class Trial:
@@ -71,22 +82,30 @@ class Trial:
         return self._classify(self.head if head is None else head, features)
 
     def error(self, encoder: ModelProto | None, head: ModelProto | None) -> float:
-        """Mean squared difference of logits from the float graphs'.
+        """Mean squared difference of logits from the float graphs', over all windows."""
+        return float(self.errors(encoder, head).mean())
+
+    def errors(self, encoder: ModelProto | None, head: ModelProto | None) -> NDArray[np.float64]:
+        """The same for each window (n,).
 
         What all classes of a window have in common changes no answer and doesn't count.
         """
         difference = self.answer(encoder, head).astype(np.float64) - self.logits
         difference -= difference.mean(axis=1, keepdims=True)
-        return float(np.square(difference).mean())
+        return np.asarray(np.square(difference).mean(axis=1))
 
     def _encode(self, encoder: ModelProto) -> list[NDArray[np.float32]]:
         session = open_session(encoder, self.threads)
-        return [
-            self._no_face
-            if window.crops is None
-            else _run(session, {"faces": window.crops}, number)
-            for number, window in enumerate(self.windows, start=1)
-        ]
+        known: dict[int, NDArray[np.float32]] = {}  # windows may share their crops
+        features = []
+        for number, window in enumerate(self.windows, start=1):
+            if window.crops is None:
+                features.append(self._no_face)
+                continue
+            if id(window.crops) not in known:
+                known[id(window.crops)] = _run(session, {"faces": window.crops}, number)
+            features.append(known[id(window.crops)])
+        return features
 
     def _encode_black(self) -> NDArray[np.float32]:
         """Features (1, F): what a bundle carries for a missing face, whatever its precision."""

@@ -121,16 +121,17 @@ def calibrate(
         for name, model in candidates.items()
     }
 
-    def make_trial(crops: int) -> Trial:
+    def make_trial(windows: Sequence[Window]) -> Trial:
         return Trial(
             graphs.encoder,
             graphs.head,
-            inputs.windows(crops),
+            windows,
             rounded=(candidates.encoder, candidates.head),
             pixel_means=pixel_means,
         )
 
-    chosen = choose_ranges(make_trial(spec.video.frames), histograms, DIALECT, step=steps.advance)
+    trial = make_trial(inputs.windows(spec.video.frames))
+    chosen = choose_ranges(trial, histograms, DIALECT, step=steps.advance)
     ranges = Ranges(
         graphs=floats.hashes(),
         spec=hash_preprocessing(spec),
@@ -142,7 +143,7 @@ def calibrate(
         clips_sha256=hash_samples(samples),
         corpus=cache.digest,
     )
-    report = _report_layers(graphs, candidates, ranges, make_trial(TRIAL_CROPS), inputs, steps)
+    report = _report_layers(graphs, candidates, ranges, make_trial, inputs, steps)
     steps.finish()
     return Calibration(ranges, report, samples)
 
@@ -255,6 +256,22 @@ class _Inputs:
             for i, sample in enumerate(self.samples[:TRIAL_WINDOWS])
         ]
 
+    def each_alone(self, crops: int) -> list[Window]:
+        """Each clip three times, or what it has of that: whole, its voice alone, its face alone."""
+        shown = _spread(self.spec.video.frames, crops)
+        silence = np.zeros(self.spec.audio.shape, np.float32)
+        windows = []
+        for sample in self.samples[:TRIAL_WINDOWS]:
+            mfcc = self._mfcc(sample)
+            faces = np.ascontiguousarray(self._crops(sample)[shown]) if sample.face else None
+            if sample.face and sample.voice:
+                windows.append(Window(mfcc, faces))
+            if sample.voice:
+                windows.append(Window(mfcc, None))
+            if sample.face:
+                windows.append(Window(silence, faces))
+        return windows
+
     def _crops(self, sample: Sample) -> NDArray[np.uint8]:
         if not sample.face:
             return np.zeros(self.spec.video.shape, np.uint8)
@@ -280,10 +297,11 @@ def _report_layers(
     graphs: Graphs,
     candidates: Graphs,
     ranges: Ranges,
-    trial: Trial,
+    make_trial: Callable[[Sequence[Window]], Trial],
     inputs: _Inputs,
     steps: _Steps,
 ) -> tuple[Layer, ...]:
+    trial = make_trial(inputs.each_alone(TRIAL_CROPS))
     shares = measure_sensitivity(trial, ranges.tensors, DIALECT, step=steps.advance)
     share_of = {(key.graph, key.layer): share for key, share in shares.items()}
     # With data movement between pairs, every layer's output is there dequantised.
@@ -295,7 +313,7 @@ def _report_layers(
         few = itertools.islice(inputs.feeds(name, graphs), TRIAL_WINDOWS)
         noise = compare_tensors(model, quantised.model, quantised.rounded, few)
         for layer in quantised.placement.layers:
-            found = tensors[layer.output]
+            found, share = tensors[layer.output], share_of[name, layer.name]
             report.append(
                 Layer(
                     graph=name,
@@ -307,7 +325,8 @@ def _report_layers(
                     method=found.method,
                     clipped=found.clipped,
                     sqnr=noise[layer.output],
-                    error_share=share_of[name, layer.name],
+                    error_share=share.total,
+                    shares=share.by_shown,
                 )
             )
     return tuple(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mer_calibration.trial import Shown
 from mer_runtime.errors import MerError
 
 
@@ -10,7 +11,14 @@ class ExportError(MerError, RuntimeError):
 
 
 class GateError(MerError, RuntimeError):
-    """The engine's answers differ from the float reference's by more than is allowed."""
+    """The engine's answers differ from the float reference's by more than is allowed.
+
+    ``shown`` is what the clips showed where that was seen, if it was on clips.
+    """
+
+    def __init__(self, message: str, shown: Shown | None = None) -> None:
+        super().__init__(message)
+        self.shown = shown
 
 
 class NonFiniteError(GateError):

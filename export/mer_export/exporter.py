@@ -255,17 +255,24 @@ class _Exporter:
         )
 
     def _keep_another(self, error: GateError) -> None:
-        """Return the costliest layer to float, or say that it doesn't help."""
+        """Return to float the layer that costs most where the gate failed, or say that it doesn't
+        help."""
         if self.calibration is None:
             raise error
-        costliest = sorted(self.calibration.layers, key=lambda layer: -layer.error_share)
-        left = [layer for layer in costliest if layer.name not in self.keep_float]
+        costs = {
+            layer.name: layer.shares.get(error.shown, layer.error_share)
+            if error.shown
+            else layer.error_share
+            for layer in self.calibration.layers
+            if layer.name not in self.keep_float
+        }
+        left = [name for name in sorted(costs, key=lambda name: -costs[name]) if costs[name]]
         if len(self.keep_float) >= MOST_FLOAT_LAYERS or not left:
             raise GateError(
                 f"{error} (nor did it hold with the {len(self.keep_float)} costliest layers in "
                 "float: fine-tune the checkpoint with mer-train --qat)"
             ) from error
-        self.keep_float.append(left[0].name)
+        self.keep_float.append(left[0])
 
     def _content(self, written: Written) -> dict[str, Any]:
         return describe_bundle(

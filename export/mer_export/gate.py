@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mer.comparison import Comparison, compare_logits
 from mer.confidence import expected_calibration_error
 from mer.metrics import ClassificationMetrics
+from mer.protocols import Modality
 from mer_export.errors import GateError, NonFiniteError
 from mer_runtime.bundle import Golden, Precision, Target
 
@@ -162,7 +163,7 @@ def check_finite(modality: str, answers: NDArray[np.float32]) -> None:
 
 
 def check_validation(
-    modality: str,
+    modality: Modality,
     reference: NDArray[np.float32],
     answers: NDArray[np.float32],
     targets: NDArray[np.int64],
@@ -198,13 +199,15 @@ def check_validation(
         raise GateError(
             f"fed with {_describe(modality)}, the engine loses {lost:.2f} points of prec1 on the "
             f"validation actors ({report.prec1:.2f} against {report.prec1_float:.2f} %), more than "
-            f"{allowed:.2f}: no bundle was written"
+            f"{allowed:.2f}: no bundle was written",
+            modality,
         )
     if report.comparison.agreement < LEAST_AGREEMENT:
         raise GateError(
             f"fed with {_describe(modality)}, the engine answers like the float model in "
             f"{report.comparison.agreement:.2f} % of the validation clips, less than "
-            f"{LEAST_AGREEMENT:g}: no bundle was written"
+            f"{LEAST_AGREEMENT:g}: no bundle was written",
+            modality,
         )
     return report
 

@@ -13,13 +13,14 @@ from mer.cache import Cache
 from mer.classifier import Classifier, NetworkClassifier
 from mer.dataset import read_crops, read_targets
 from mer.errors import CacheError
+from mer.protocols import Modality
 from mer.splits import Split
 from mer_runtime.spec import Spec
 
 #: What is fed: both modalities, and each alone with the other one missing.
-MODALITIES = ("both", "audio", "video")
+MODALITIES: tuple[Modality, ...] = ("both", "audio", "video")
 
-Logits = dict[str, NDArray[np.float32]]
+Logits = dict[Modality, NDArray[np.float32]]
 Progress = Callable[[int, int], None]
 
 
@@ -76,7 +77,7 @@ def answer_engine(
     classifier: Classifier, clips: ValidationSet, progress: Progress | None = None
 ) -> Logits:
     """A bundle's logits (clips, classes), by modality; one window at a time, as on a device."""
-    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
+    rows: dict[Modality, list[NDArray[np.float32]]] = {name: [] for name in MODALITIES}
     silence = np.zeros(clips.spec.audio.shape, np.float32)
     for done, clip in enumerate(clips, start=1):
         features = None if clip.crops is None else classifier.encode(clip.crops)

@@ -94,18 +94,27 @@ def test_misuse(models: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
 
 
 LAYERS = [
-    Layer("encoder", "stem.0", "Conv", "relu", 0.0, 6.25, "mse", 0.0, 41.26, 7.5),
-    Layer("head", "gate", "Gemm", "sigmoid", 0.0, 1.0, "minmax", 0.0, math.inf, 0.0),
-    Layer("encoder", "a.long.name", "MatMul", "m", -12.5, 1234.5, "percentile", 1e-4, 9.0, 92.5),
+    Layer("encoder", "stem.0", "Conv", "relu", 0.0, 6.25, "mse", 0.0, 41.26, 7.5, {}),
+    Layer(
+        *("head", "gate", "Gemm", "sigmoid", 0.0, 1.0, "minmax", 0.0, math.inf, 0.0),
+        {"both": 1.25, "audio": 100.0, "video": 0.0},
+    ),
+    Layer(
+        "encoder", "a.long.name", "MatMul", "m", -12.5, 1234.5, "percentile", 1e-4, 9.0, 92.5, {}
+    ),
 ]
 
 
 def test_table() -> None:
     assert format_layers(LAYERS).splitlines() == [
-        "share %  SQNR dB  clipped %    low  high  method      graph    op      layer",
-        "  92.50      9.0      0.010  -12.5  1234  percentile  encoder  MatMul  a.long.name",
-        "   7.50     41.3      0.000      0  6.25  mse         encoder  Conv    stem.0",
-        "   0.00      inf      0.000      0     1  minmax      head     Gemm    gate",
+        "share %  both %  audio %  video %  SQNR dB  clipped %    low  high"
+        "  method      graph    op      layer",
+        "  92.50       -        -        -      9.0      0.010  -12.5  1234"
+        "  percentile  encoder  MatMul  a.long.name",
+        "   7.50       -        -        -     41.3      0.000      0  6.25"
+        "  mse         encoder  Conv    stem.0",
+        "   0.00    1.25   100.00     0.00      inf      0.000      0     1"
+        "  minmax      head     Gemm    gate",
     ]
     assert format_layers([]).split() == format_layers(LAYERS).splitlines()[0].split()
 
@@ -124,5 +133,7 @@ def test_dicts_are_json() -> None:
         "clipped": 1e-4,
         "sqnr": 9.0,
         "error_share": 92.5,
+        "shares": {},
     }
     assert rows[2]["sqnr"] is None
+    assert rows[2]["shares"] == {"both": 1.25, "audio": 100.0, "video": 0.0}

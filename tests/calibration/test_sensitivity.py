@@ -14,6 +14,7 @@ from mer_calibration import (
     METHODS,
     Histogram,
     Trial,
+    Window,
     choose_ranges,
     find_range,
     measure_sensitivity,
@@ -65,9 +66,10 @@ def test_every_layer_has_its_share(trial: Trial, histograms: Histograms) -> None
         f"{name}.weight" for name in ("stem", "left", "right", "join", "fc")
     }
     assert {key.layer for key in shares if key.graph == "head"} == {"rise", "fall"}
-    assert sum(shares.values()) == pytest.approx(100)
-    assert min(shares.values()) >= 0
-    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    totals = [share.total for share in shares.values()]
+    assert sum(totals) == pytest.approx(100)
+    assert min(totals) >= 0
+    assert totals == sorted(totals, reverse=True)
     assert len(steps) == len(shares) == 7
 
 
@@ -78,8 +80,34 @@ def test_layers_are_measured_alone(trial: Trial, histograms: Histograms) -> None
     right = quantise_graph(trial.encoder, ranges["encoder"], X86, others).model
     rise = quantise_graph(trial.head, ranges["head"], X86, ["fall"]).model
     expected = trial.error(right, None) / trial.error(None, rise)
-    found = shares[LayerKey("encoder", "right.weight")] / shares[LayerKey("head", "rise")]
-    assert found == pytest.approx(expected)
+    one, other = (
+        shares[LayerKey(*names)] for names in (("encoder", "right.weight"), ("head", "rise"))
+    )
+    assert one.total / other.total == pytest.approx(expected)
+
+
+def test_shares_by_what_is_shown(trial: Trial, histograms: Histograms) -> None:
+    """As of a trial in which nothing else is shown; the encoder has no part in a voice alone."""
+    ranges = ranges_by(histograms, "minmax")
+    both, audio, video = (
+        list(trial.windows),
+        [Window(window.mfcc, None) for window in trial.windows],
+        [Window(np.zeros_like(window.mfcc), window.crops) for window in trial.windows],
+    )
+
+    def measure(windows: list[Window]) -> Any:
+        return measure_sensitivity(
+            Trial(trial.encoder, trial.head, windows, threads=1), ranges, X86
+        )
+
+    every = measure([*both, *audio, *video])
+    assert all(set(share.by_shown) == {"both", "audio", "video"} for share in every.values())
+    for shown, windows in (("both", both), ("audio", audio), ("video", video)):
+        for key, share in measure(windows).items():
+            assert share.by_shown == {shown: share.total}
+            assert every[key].by_shown[shown] == pytest.approx(share.total), (shown, key)
+    heard = {key.graph for key, share in every.items() if share.by_shown["audio"]}
+    assert heard == {"head"}
 
 
 @pytest.mark.parametrize("graph", ["encoder", "head"])
@@ -104,7 +132,7 @@ def test_a_bad_layer_ranks_first(trial: Trial, histograms: Histograms, graph: st
     shares = measure_sensitivity(spoilt, ranges, X86)
     bad = LayerKey(graph, name)
     assert next(iter(shares)) == bad
-    assert shares[bad] > max(40, 3 * before[bad])
+    assert shares[bad].total > max(40, 3 * before[bad].total)
 
 
 def test_no_error_at_all(trial: Trial, histograms: Histograms) -> None:
@@ -117,7 +145,7 @@ def test_no_error_at_all(trial: Trial, histograms: Histograms) -> None:
             tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
     quiet = Trial(trial.encoder, silent, trial.windows, threads=1)
     shares = measure_sensitivity(quiet, ranges_by(histograms, "minmax"), X86)
-    assert set(shares.values()) == {0}
+    assert {share.total for share in shares.values()} == {0}
 
 
 def test_clips_where_one_value_is_far_out(trial: Trial, histograms: Histograms) -> None:

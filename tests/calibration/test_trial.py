@@ -38,8 +38,10 @@ def test_error_is_the_mean_square(
     candidate = quantise(net, feeds).model
     answer = trial.answer(candidate, None)
     difference = answer.astype(np.float64) - trial.logits
-    expected = np.mean((difference - difference.mean(axis=1, keepdims=True)) ** 2)
+    squares = (difference - difference.mean(axis=1, keepdims=True)) ** 2
+    expected = np.mean(squares)
     assert trial.error(candidate, None) == pytest.approx(expected, rel=1e-12)
+    assert trial.errors(candidate, None) == pytest.approx(squares.mean(axis=1), rel=1e-12)
     assert 0 < expected < 1e-2 * np.square(trial.logits).mean()
 
 
@@ -58,6 +60,13 @@ def test_missing_face_costs_nothing(
     # Other batches, other orders of sums.
     assert deaf.logits == pytest.approx(found, rel=1e-4, abs=1e-5)
     assert deaf.error(quantise(net, feeds).model, None) == 0
+
+
+def test_what_a_window_shows(trial: Trial) -> None:
+    window = trial.windows[0]
+    assert window.shown == "both"
+    assert Window(window.mfcc, None).shown == "audio"
+    assert Window(np.zeros_like(window.mfcc), window.crops).shown == "video"
 
 
 def test_misuse(trial: Trial) -> None:

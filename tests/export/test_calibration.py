@@ -17,6 +17,7 @@ from mer.cache import Cache, clip_path
 from mer.errors import CacheError
 from mer.splits import load_splits
 from mer_calibration import CalibrationError, Ranges
+from mer_calibration.trial import SHOWN
 from mer_export import ExportReport, export_bundle
 from mer_export.calibration import (
     FEWEST_CLIPS,
@@ -107,6 +108,11 @@ def test_ranges_carry_what_they_come_from(
     assert all(60 < mean < 200 for mean in ranges.pixel_means)
     assert {layer.graph for layer in proved.layers} == {"encoder", "head"}
     assert sum(layer.error_share for layer in proved.layers) == pytest.approx(100, abs=1e-3)
+    for shown in SHOWN:
+        total = sum(layer.shares[shown] for layer in proved.layers)
+        assert total == pytest.approx(100, abs=1e-3), shown
+    # Without a face a device runs no encoder.
+    assert {layer.graph for layer in proved.layers if layer.shares["audio"]} == {"head"}
     assert all(np.isfinite(layer.sqnr) for layer in proved.layers)
 
 

@@ -26,7 +26,7 @@ def runs(load_script: Load, cache: Path, tmp_path_factory: pytest.TempPathFactor
     """Three runs of one epoch; fold 5 tests on actor 1, the only one of it that the cache has."""
     out = tmp_path_factory.mktemp("runs")
     args = [cache, "--out", out, "--epochs", 1]
-    for name in ("tuned-it", "voice-only", "fold-5"):
+    for name in ("balanced-it", "voice-only", "fold-5"):
         args += ["--only", name]
     result = CliRunner().invoke(load_script("train_table").main, [str(arg) for arg in args])
     assert result.exit_code == 0, result.output
@@ -45,24 +45,26 @@ def test_runs_are_measured_and_shown(
     args = [str(runs), str(cache), "--root", str(tmp_path)]
     result = CliRunner().invoke(script.main, args)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("not finished, so not in the tables: tuned-ia, tuned-lt, ")
+    assert result.stdout.startswith(
+        "not finished, so not in the tables: balanced-ia, balanced-lt, "
+    )
     rows = {row["name"]: row for row in json.loads((docs / "models.json").read_text())["rows"]}
-    assert list(rows) == ["tuned-it", "voice-only", "fold-5"]
-    assert list(rows["tuned-it"]["scores"]) == list(script.FEEDS)
+    assert list(rows) == ["balanced-it", "voice-only", "fold-5"]
+    assert list(rows["balanced-it"]["scores"]) == list(script.FEEDS)
     assert list(rows["voice-only"]["scores"]) == ["voice"]
-    assert (rows["fold-5"]["fold"], rows["fold-5"]["protocol"]) == (5, "tuned")
-    best = runs / "tuned-it" / "best.safetensors"
+    assert (rows["fold-5"]["fold"], rows["fold-5"]["protocol"]) == (5, "balanced")
+    best = runs / "balanced-it" / "best.safetensors"
     for feed, options in (("both", {}), ("face-voice-noise", {"voice": "noise"})):
         found = evaluate_model(best, cache, **options).to_dict()
-        kept = rows["tuned-it"]["scores"][feed]
+        kept = rows["balanced-it"]["scores"][feed]
         assert kept["confusion"] == found["confusion"]
         assert kept["loss"] == pytest.approx(found["loss"], abs=2e-5)  # kept features, float32
-    table = f"{rows['tuned-it']['scores']['both']['prec1']:.2f} ("
+    table = f"{rows['balanced-it']['scores']['both']['prec1']:.2f} ("
     assert table in readme.read_text()
     with (docs / "training" / "fold-5.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
     pictures = {path.name for path in (docs / "training").glob("*.png")}
-    assert pictures == {"tuned.png", "folds.png", "single-modality.png"}
+    assert pictures == {"balanced.png", "folds.png", "single-modality.png"}
     # What was measured isn't measured again; a checkpoint that changed is.
     measured: list[str] = []
     measure = script.measure_checkpoint
@@ -75,5 +77,5 @@ def test_runs_are_measured_and_shown(
     before = (docs / "models.json").read_text()
     best.write_bytes((runs / "fold-5" / "best.safetensors").read_bytes())
     assert CliRunner().invoke(script.main, args).exit_code == 0
-    assert measured == ["tuned-it"]
+    assert measured == ["balanced-it"]
     assert (docs / "models.json").read_text() != before

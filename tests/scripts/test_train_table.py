@@ -32,11 +32,13 @@ def run(script: ModuleType, *args: object) -> Result:
 def test_the_tables_runs(script: ModuleType) -> None:
     runs = {run.name: run for run in script.list_runs()}
     assert len(runs) == len(script.list_runs())
-    assert {run.fusion for name, run in runs.items() if name.startswith("tuned-")} == {
-        "ia",
-        "it",
-        "lt",
-    }
+    for protocol in ("balanced", "tuned", "paper"):
+        fusions = {
+            run.fusion
+            for name, run in runs.items()
+            if name.startswith(f"{protocol}-") and run.protocol == protocol
+        }
+        assert fusions == {"ia", "it", "lt"}, protocol
     assert [runs[f"fold-{fold}"].fold for fold in range(1, 6)] == [1, 2, 3, 4, 5]
     # Section 6.2: three rates times three decays, of which the paper's choice is its own run.
     ablation = [run for name, run in runs.items() if name.startswith("ablation-")]
@@ -54,7 +56,7 @@ def test_runs_are_chosen_by_name(script: ModuleType) -> None:
         "paper-it",
         "face-only",
     ]
-    with pytest.raises(TrainingError, match=r"no run is called paper-xx: they are tuned-ia"):
+    with pytest.raises(TrainingError, match=r"no run is called paper-xx: they are balanced-ia"):
         script.choose_runs(runs, ("paper-xx",))
 
 

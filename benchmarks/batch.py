@@ -1,0 +1,108 @@
+"""How many clips of an archive are answered a second, with one worker and with two.
+
+    benchmarks/ray_environment.sh cache
+    python benchmarks/batch.py archive/
+
+``mer-run --jobs`` and the example on Ray take turns, each a fresh process a round, with a thread a
+worker. Ray's time begins when its cluster stands, as the example measures it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import click
+from batch_table import write_docs
+from bench import ROOT, require_cores, write_result
+
+from mer_runtime.bench.intervals import find_interval, find_ratio
+from mer_runtime.bench.machine import describe_machine
+from mer_runtime.media import MEDIA_SUFFIXES
+
+#: Where ``ray_environment.sh cache`` puts it.
+RAY_PYTHON = ROOT / "cache" / "ray" / "bin" / "python"
+
+
+def time_jobs(bundle: str, archive: Path, workers: int) -> float:
+    """Clips a second of ``mer-run --jobs``, its start in it."""
+    start = time.perf_counter()
+    program = Path(sys.executable).with_name("mer-run")
+    said = _run(program, bundle, archive, "--jobs", workers, "--threads", 1, "--json")
+    return len(said.splitlines()) / (time.perf_counter() - start)
+
+
+def time_ray(bundle: str, archive: Path, workers: int) -> float:
+    """Clips a second that the example says."""
+    with tempfile.TemporaryDirectory() as answers:
+        example = ROOT / "examples" / "ray_archive.py"
+        said = _run(RAY_PYTHON, example, bundle, archive, answers, "--workers", workers)
+    return float(json.loads(said.splitlines()[-1])["per_second"])
+
+
+#: By the table's names.
+WAYS: dict[str, Callable[[str, Path, int], float]] = {"jobs": time_jobs, "ray": time_ray}
+
+
+@click.command()
+@click.argument("archive", type=click.Path(path_type=Path, exists=True))
+@click.option("--bundle", default="ia", show_default=True)
+@click.option("--workers", "counts", multiple=True, type=int, default=(1, 2), show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--docs/--no-docs", default=True, help="Rewrite the table of docs/benchmarks.md.")
+def main(archive: Path, bundle: str, counts: tuple[int, ...], rounds: int, docs: bool) -> None:
+    """Time ARCHIVE, a folder of clips; write benchmarks/results and the docs' table."""
+    require_cores(max(counts))
+    if not RAY_PYTHON.is_file():
+        raise click.ClickException("no environment for Ray: benchmarks/ray_environment.sh cache")
+    machine = describe_machine()
+    rates: dict[str, list[float]] = {f"{way}-{n}": [] for way in WAYS for n in counts}
+    for turn in range(rounds):
+        click.echo(f"round {turn + 1} of {rounds}", err=True)
+        for way, measure in WAYS.items():
+            for n in counts:
+                rates[f"{way}-{n}"].append(measure(bundle, archive, n))
+    path = write_result(
+        {
+            "date": date.today().isoformat(),
+            "machine": machine,
+            "bundle": bundle,
+            "clips": sum(p.suffix.lower() in MEDIA_SUFFIXES for p in archive.rglob("*")),
+            "rounds": rounds,
+            "workers": list(counts),
+            "clips_per_second": {name: find_interval(v).to_dict() for name, v in rates.items()},
+            "ratios": {
+                f"{way}-{n}": find_ratio(rates[f"{way}-{n}"], rates[f"{way}-{counts[0]}"]).to_dict()
+                for way in WAYS
+                for n in counts[1:]
+            },
+        },
+        "batch-",
+    )
+    if docs:
+        write_docs(path)
+    click.echo(f"written to {path.relative_to(ROOT)}")
+
+
+def _run(*command: object) -> str:
+    """A program's standard output.
+
+    Raises:
+        click.ClickException: it failed.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise click.ClickException(f"{Path(words[0]).name}: {said[-1]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
