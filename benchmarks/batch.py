@@ -99,8 +99,9 @@ def _run(*command: object) -> str:
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise click.ClickException(f"{Path(words[0]).name}: {said[-1]}")
+        said = (done.stderr or done.stdout).strip().splitlines()  # --json tells errors there
+        reason = said[-1] if said else f"exit code {done.returncode}"
+        raise click.ClickException(f"{Path(words[0]).name}: {reason}")
     return done.stdout
 
 

@@ -81,5 +81,5 @@ def test_jobs_are_timed(load: Load, sample_clip: Path, tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         shutil.copyfile(sample_clip, tmp_path / name)
     assert 0 < load("batch").time_jobs("ia", tmp_path, 1) < 100
-    with pytest.raises(click.ClickException, match=r"mer-run: Error: .*nowhere"):
+    with pytest.raises(click.ClickException, match=r"mer-run: .*nowhere"):
         load("batch").time_jobs("ia", tmp_path / "nowhere", 1)
