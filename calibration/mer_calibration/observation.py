@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mer_calibration.errors import CalibrationError
 from mer_calibration.histogram import Histogram
+from mer_runtime.backends import onnx as engine
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
@@ -84,9 +85,7 @@ def open_session(
     if threads:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return engine.open_session(model.SerializeToString(), options)
     except Exception as error:  # its exceptions share no base class of its own
         reason = " ".join(str(error).split())
         raise CalibrationError(f"ONNX Runtime can't load the graph: {reason}") from error

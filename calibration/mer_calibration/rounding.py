@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,15 @@ def find_roundings(
     return found_steps
 
 
-def round_weights(model: ModelProto, roundings: Roundings) -> ModelProto:
+def round_weights(
+    model: ModelProto, roundings: Roundings, keep_float: Collection[str] = ()
+) -> ModelProto:
     """``model`` with its weights on the int8 grids of their channels, rounded as found.
 
     Writing it in any dialect rounds each weight to the step that it is on.
+
+    Args:
+        keep_float: layers that stay float: their weights stay as they are.
 
     Raises:
         CalibrationError: the roundings are of another graph.
@@ -77,7 +82,7 @@ def round_weights(model: ModelProto, roundings: Roundings) -> ModelProto:
     rounded.CopyFrom(model)
     tensors = {t.name: t for t in rounded.graph.initializer}
     for layer in place(model).layers:
-        if layer.name not in roundings:
+        if layer.name not in roundings or layer.name in keep_float:
             continue
         weight = numpy_helper.to_array(tensors[layer.weight])
         scales = weight_scales(weight, layer.axis)

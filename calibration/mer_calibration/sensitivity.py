@@ -97,16 +97,18 @@ def measure_sensitivity(
 ) -> dict[LayerKey, Share]:
     """Each layer's share of the logits' error, most of the total first.
 
-    Measured with that layer alone on integers, its inputs and output included.
+    Measured with that layer alone on integers, its weights, inputs and output; all others compute
+    as the float graphs do.
 
     Args:
         step: called after each layer.
     """
     errors: dict[LayerKey, NDArray[np.float64]] = {}
-    for graph, model in _graphs(trial).items():
-        layers = place(model).layers
-        names = {layer.name for layer in find_layers(model)}
-        for layer in layers:
+    floats = {"encoder": trial.encoder, "head": trial.head}
+    for graph, rounded in _graphs(trial).items():
+        names = {layer.name for layer in find_layers(rounded)}
+        for layer in place(rounded).layers:
+            model = _take_weight(floats[graph], rounded, layer.weight)
             others = names - {layer.name}
             alone = quantise_graph(model, ranges[graph], dialect, others, trial.pixel_means).model
             errors[LayerKey(graph, layer.name)] = trial.errors(
@@ -123,6 +125,16 @@ def measure_sensitivity(
         key: Share(total[key], {kind: part[key] for kind, part in parts.items()})
         for key in sorted(total, key=lambda key: -total[key])
     }
+
+
+def _take_weight(model: ModelProto, other: ModelProto, name: str) -> ModelProto:
+    """``model`` with one constant as ``other`` has it."""
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    (mine,) = (tensor for tensor in changed.graph.initializer if tensor.name == name)
+    (taken,) = (tensor for tensor in other.graph.initializer if tensor.name == name)
+    mine.CopyFrom(taken)
+    return changed
 
 
 def _in_percent(errors: Mapping[LayerKey, NDArray[np.float64]]) -> dict[LayerKey, float]:

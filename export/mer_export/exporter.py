@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -232,24 +231,16 @@ class _Exporter:
         return Graphs(
             *(
                 quantise_graph(
-                    model,
+                    round_weights(
+                        equalise(model, ranges.exponents[name]),
+                        ranges.roundings[name],
+                        self.keep_float,
+                    ),
                     ranges.tensors[name],
                     DIALECTS[dialect],
                     self.keep_float,
                     ranges.pixel_means,
                 ).model
-                for name, model in self._rounded.items()
-            )
-        )
-
-    @cached_property
-    def _rounded(self) -> Graphs:
-        """The float graphs as every attempt and dialect quantises them."""
-        ranges = self.source.ranges
-        assert ranges is not None
-        return Graphs(
-            *(
-                round_weights(equalise(model, ranges.exponents[name]), ranges.roundings[name])
                 for name, model in self.source.floats.items()
             )
         )

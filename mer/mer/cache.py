@@ -7,6 +7,7 @@ one record a clip (``clip_dtype``): about 2.4 MB with the default spec, read by 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -29,6 +30,10 @@ FORMAT_VERSION = 1
 
 #: What a waveform's full scale is stored as.
 INT16_SCALE = 32_768
+
+#: Clips whose files stay mapped: a training reads each again and again, and opening it takes as
+#: long as its MFCCs.
+MAPPED = 4096
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Cache:
         self.digest: str = index["digest"]
         self.detector: dict[str, str] = index["detector"]
         self.failures: list[dict[str, str]] = index["failures"]
+        self._hear = functools.lru_cache(MAPPED)(self._read_voice)
 
     @classmethod
     def open(cls, path: str | Path) -> Cache:
@@ -165,9 +171,11 @@ class Cache:
         return [i for i, row in enumerate(self.rows) if row.actor in actors]
 
     def waveform(self, row: int) -> NDArray[np.int16]:
-        """(samples,) int16, mono, its peak at full scale; zeros where the voice is missing."""
-        waveform: NDArray[np.int16] = self._read(row)["waveform"][0]
-        return waveform
+        """(samples,) int16, mono, its peak at full scale; zeros where the voice is missing.
+
+        It can't be written to.
+        """
+        return self._hear(row)[0]
 
     def crops(self, row: int, *, colour: Colour = "rgb") -> NDArray[np.uint8]:
         """(frames, size, size, 3) uint8, memory-mapped; zeros where the face is missing."""
@@ -204,10 +212,11 @@ class Cache:
             )
         if not self.rows[row].has_voice:
             return np.zeros(spec.shape, np.float32)
-        record = self._read(row)
-        heard = record["waveform"][0] if waveform is None else waveform
-        level = record["level"][0] / (INT16_SCALE if heard.dtype == np.int16 else 1)
-        return compute_mfcc(heard.astype(np.float32) * np.float32(level), spec)
+        heard, level = self._hear(row)
+        if waveform is not None:
+            heard = waveform
+        scale = level / (INT16_SCALE if heard.dtype == np.int16 else 1)
+        return compute_mfcc(heard.astype(np.float32) * np.float32(scale), spec)
 
     def require(self, spec: Spec) -> None:
         """Refuse a model whose preprocessing the cache wasn't made with.
@@ -225,6 +234,13 @@ class Cache:
                 f"{self.path} was prepared otherwise than the model needs ({told}): "
                 "run mer-prepare with --out of another folder and the model's settings"
             )
+
+    def _read_voice(self, row: int) -> tuple[NDArray[Any], np.float32]:
+        """A clip's waveform, and the amplitude of its full scale."""
+        record = self._read(row)
+        waveform = record["waveform"][0]
+        waveform.flags.writeable = False
+        return waveform, record["level"][0]
 
     def _read(self, row: int) -> NDArray[np.void]:
         return read_clip(clip_path(self.path, self.rows[row].id), self.spec)

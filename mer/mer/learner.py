@@ -42,6 +42,7 @@ class Learner:
     """Trains ``model`` on ``rows["train"]`` epoch by epoch, validates on ``rows["validation"]``.
 
     Attributes:
+        bf16: whether a step's products are of bfloat16; weights, sums and validation are float32.
         kept: what is validated and worth saving: the moving average of the weights where the
             protocol has one, else the model itself.
         rank: orders epochs; the one that ranks highest is the best.
@@ -59,8 +60,9 @@ class Learner:
         *,
         frozen: bool,
         device: str,
+        bf16: bool = False,
     ) -> None:
-        self.model, self.protocol, self.device = model, protocol, device
+        self.model, self.protocol, self.device, self.bf16 = model, protocol, device, bf16
         self.train_rows, self.validation_rows = rows["train"], rows["validation"]
         if frozen:
             freeze_encoder(model)
@@ -203,10 +205,11 @@ class Learner:
     ) -> tuple[float, int]:
         """One step; gives the mean loss and how many answers were right."""
         audio = self._hear(self.voices, examples, generator)
-        frames = self._encode(self.faces, examples)
-        frames = drop_channels(frames, self.protocol.feature_dropout, dropout)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            frames = self._encode(self.faces, examples)
+            frames = drop_channels(frames, self.protocol.feature_dropout, dropout)
+            logits = self._classify(self.model, audio, frames).float()
         targets: Tensor = self.targets[[e.row for e in examples]]
-        logits = self._classify(self.model, audio, frames)
         loss = functional.cross_entropy(
             logits, targets, label_smoothing=self.protocol.label_smoothing
         )

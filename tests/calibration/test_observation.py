@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from mer_calibration import CalibrationError, Histogram, Probe, observe
+from mer_calibration import CalibrationError, Histogram, Probe, Quantised, observe
+from mer_calibration.observation import open_session
 
 TENSORS = ("x", "conv", "relu", "pooled", "gate", "y")
 
@@ -93,6 +94,41 @@ def test_values_are_those_of_the_graph_itself(
     # That one is fused, its sigmoid another approximation.
     assert np.abs(read["y"] - plain).max() < 1e-5 * np.abs(plain).max()
     assert model.SerializeToString() == before
+
+
+def test_float_layers_stay_float(
+    graph_of: Callable[..., onnx.ModelProto], quantise: Callable[..., Quantised]
+) -> None:
+    """Between integer layers ONNX Runtime would round them too, with one scale for all channels.
+
+    Those of ``b`` are ten times apart: of its small ones little would be left, and ``c`` reads all.
+    """
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(0, 0.1, (32, 32, 1, 1)) for name in "abc"}
+    weights["b"][:16] /= 10
+    weights["c"][:, :16] *= 10
+    bias = {f"{name}.bias": np.zeros(32, np.float32) for name in "abc"}
+    nodes = []
+    for data, name in (("x", "a"), ("a_relu", "b"), ("b_relu", "c")):
+        inputs = [data, name, f"{name}.bias"]
+        nodes.append(onnx.helper.make_node("Conv", inputs, [f"{name}_out"], f"node_{name}"))
+        nodes.append(onnx.helper.make_node("Relu", [f"{name}_out"], [f"{name}_relu"]))
+    shape = [1, 32, 8, 8]
+    model = graph_of(
+        nodes,
+        {**{name: value.astype(np.float32) for name, value in weights.items()}, **bias},
+        {"x": (onnx.TensorProto.FLOAT, shape)},
+        {"c_relu": shape},
+    )
+    feed = {"x": generator.normal(0, 1, shape).astype(np.float32)}
+    graph = quantise(model, [feed], keep_float=["b"]).model
+    plain, optimised = (
+        open_session(graph, 1, optimise=optimise).run(None, feed)[0] for optimise in (False, True)
+    )
+    # A value at a border of the grid may fall to either side.
+    step = plain.max() / 255
+    assert np.abs(optimised - plain).max() <= 1.01 * step
+    assert np.abs(optimised - plain).mean() < 0.05 * step
 
 
 def test_repeated_names_are_counted_once(

@@ -94,6 +94,19 @@ def test_weights_stay_on_their_grids(kind: str, graph_of: Graph) -> None:
     assert np.abs(steps).max() <= 127.001
 
 
+def test_layers_that_stay_float_keep_their_weights(
+    net: ModelProto, feeds: list[dict[str, NDArray[Any]]]
+) -> None:
+    roundings = find_roundings(net, feeds, threads=1)
+    before = weights_of(net)
+    every, but_join = (
+        weights_of(round_weights(net, roundings, keep)) for keep in ((), ("join.weight",))
+    )
+    assert np.array_equal(but_join["join.weight"], before["join.weight"])
+    assert not np.array_equal(every["join.weight"], before["join.weight"])
+    assert np.array_equal(but_join["left.weight"], every["left.weight"])
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_keeps_the_steps(
     dialect: DialectName, net: ModelProto, feeds: list[dict[str, NDArray[Any]]]

@@ -110,6 +110,20 @@ def test_shares_by_what_is_shown(trial: Trial, histograms: Histograms) -> None:
     assert heard == {"head"}
 
 
+def test_rounded_weights_count_for_their_own_layer(trial: Trial, histograms: Histograms) -> None:
+    """However badly one layer's weights are rounded, it isn't the others that are to blame."""
+    rounded = ModelProto()
+    rounded.CopyFrom(trial.encoder)
+    (tensor,) = (t for t in rounded.graph.initializer if t.name == "left.weight")
+    worse = numpy_helper.to_array(tensor) * np.float32(1.5)
+    tensor.CopyFrom(numpy_helper.from_array(worse, tensor.name))
+    spoilt = Trial(
+        trial.encoder, trial.head, trial.windows, rounded=(rounded, trial.head), threads=1
+    )
+    shares = measure_sensitivity(spoilt, ranges_by(histograms, "minmax"), X86)
+    assert shares[LayerKey("encoder", "left.weight")].total > 95
+
+
 @pytest.mark.parametrize("graph", ["encoder", "head"])
 def test_a_bad_layer_ranks_first(trial: Trial, histograms: Histograms, graph: str) -> None:
     """A weight 2000 times larger than the rest, on an input that is always zero: the float answer

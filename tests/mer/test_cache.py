@@ -135,6 +135,17 @@ def test_a_quiet_voice_is_kept_as_well_as_a_loud_one(
     np.testing.assert_allclose(cache.mfcc(0, spec), compute_mfcc(heard, spec), atol=0.5)
 
 
+def test_waveforms_are_mapped_once_and_stay_as_they_are(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Cache.open(cache.path)
+    first = again.mfcc(0, SPEC.audio)
+    monkeypatch.setattr("mer.cache.read_clip", lambda *args: pytest.fail("opens it again"))
+    assert np.array_equal(again.mfcc(0, SPEC.audio), first)
+    with pytest.raises(ValueError, match="read-only"):
+        again.waveform(0)[:] = 0
+
+
 def test_mfccs_of_a_changed_waveform(cache: Cache) -> None:
     spec = cache.spec.audio
     waveform = cache.waveform(0)

@@ -175,6 +175,30 @@ def test_live_encoder_learns_too(cache: Path, encoder: Path, tmp_path: Path) -> 
     assert not torch.equal(trained["conv1.1.running_mean"], before["conv1.1.running_mean"])
 
 
+@pytest.mark.parametrize("freeze", ["encoder", None])
+def test_bf16_steps_learn_the_same(
+    cache: Path, encoder: Path, tmp_path: Path, freeze: str | None
+) -> None:
+    """Factors of 8 bits each, sums and weights of 24: not the same figures, but near them."""
+    runs = {}
+    for bf16 in (False, True):
+        out = tmp_path / str(bf16)
+        train_model(
+            cache, out, protocol="tuned", encoder=encoder, freeze=freeze, epochs=2, bf16=bf16
+        )
+        runs[bf16] = [float(row["train_loss"]) for row in read_metrics(out)]
+        best = load_checkpoint(out / "best.safetensors")
+        assert {w.dtype for w in best.model.parameters()} == {torch.float32}
+        assert best.notes["bf16"] is bf16
+    assert runs[True] != runs[False]
+    # From the same weights, rounded to 1 / 256 at most; later epochs go their own way.
+    assert runs[True][0] == pytest.approx(runs[False][0], rel=1 / 64)
+    with pytest.raises(TrainingError, match="bf16"):
+        train_model(
+            cache, out, protocol="tuned", encoder=encoder, freeze=freeze, epochs=3, resume=True
+        )
+
+
 @pytest.mark.parametrize("protocol", ["paper", "tuned"])
 def test_frozen_encoder_stays_as_it_was(
     protocol: str, cache: Path, encoder: Path, tmp_path: Path

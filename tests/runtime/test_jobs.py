@@ -44,6 +44,12 @@ def work(recognizer: Recognizer, analysis: Analysis, lives: Path) -> tuple[str, 
     return name, os.getpid()
 
 
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes import this module by its name, wherever the tests were started."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2])
+
+
 @pytest.fixture
 def clips(make_clip: MakeClip) -> list[Path]:
     """Sound alone: quickly made and answered."""

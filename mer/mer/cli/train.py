@@ -20,8 +20,8 @@ from mer.training import TrainingSummary, train_model
 from mer_runtime.console import Command
 from mer_runtime.spec import FUSIONS
 
-#: Options that --qat doesn't take.
-FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc")
+#: Options that --qat doesn't take: the checkpoint has them, or rounding needs float32.
+FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
 
 
 @click.command(cls=Command)
@@ -98,6 +98,12 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc")
     help="Attention heads.  [default: 1]",
 )
 @click.option("--n-mfcc", type=click.IntRange(1, 128), help="Number of MFCCs.  [default: 10]")
+@click.option(
+    "--bf16",
+    is_flag=True,
+    help="Compute training steps in bfloat16: faster on a GPU or a CPU with AMX or AVX512-BF16, "
+    "slower elsewhere.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def main(cache: Path, out: Path, qat: Path | None, as_json: bool, **options: Any) -> None:
@@ -144,7 +150,7 @@ def _choose_training(qat: Path | None, options: dict[str, Any]) -> Callable[...,
     fixed = {name: options.pop(name) for name in FIXED_BY_CHECKPOINT}
     if qat is not None:
         for name, value in fixed.items():
-            if value is not None:
+            if value not in (None, False):
                 option = "--" + name.replace("_", "-")
                 raise TrainingError(f"--qat tunes {qat} as it is: leave {option} out")
         return partial(tune_model, checkpoint=qat)

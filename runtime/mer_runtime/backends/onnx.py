@@ -17,6 +17,9 @@ from mer_runtime.graph_file import PACKED_SUFFIX, read_graph
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
+#: It puts a float layer that stands between integer ones back on integers, with one scale for all
+#: channels: what an export left in float for the accuracy's sake shall stay so.
+UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
 #: Crops that go through the encoder at once. Few make better use of the processor's cache than a
 #: whole window (fp32 about a tenth faster, int8 the same) and need 55 MB less for activations.
 CROPS_AT_ONCE = 5
@@ -60,13 +63,14 @@ class OnnxBackend:
         return np.asarray(logits[0], np.float32)
 
     def _open(self, bundle: Bundle, graph: Path, threads: int) -> Any:
-        place = find_prepared(bundle, graph, self.name)
+        unwanted = ", ".join(UNWANTED_OPTIMIZERS)
+        place = find_prepared(bundle, graph, f"{self.name} without {unwanted}")
         prepared = place.read()
         if prepared is not None:
             options = _options(threads)
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             try:
-                return _open_session(prepared, options)
+                return open_session(prepared, options)
             except Exception:  # noqa: BLE001 # whatever it is, the graph itself tells more
                 place.drop()
         # Of a plain file ONNX Runtime keeps no second copy in memory.
@@ -74,12 +78,12 @@ class OnnxBackend:
         try:
             folder = tempfile.TemporaryDirectory(prefix="mer-edge-")
         except OSError:  # a device without a place for files still answers
-            return _open_session(source, _options(threads))
+            return open_session(source, _options(threads))
         with folder:
             optimised = Path(folder.name) / "optimised.onnx"
             options = _options(threads)
             options.optimized_model_filepath = str(optimised)
-            session = _open_session(source, options)
+            session = open_session(source, options)
             place.keep(optimised.read_bytes())
         return session
 
@@ -95,8 +99,18 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _open_session(graph: str | bytes, options: Any) -> Any:
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+def open_session(graph: str | bytes, options: Any) -> Any:
+    """An ONNX Runtime session on the CPU; the graph is a file's name or content.
+
+    Raises:
+        Exception: ONNX Runtime can't load it; its exceptions share no base class of their own.
+    """
+    return onnxruntime.InferenceSession(
+        graph,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=UNWANTED_OPTIMIZERS,
+    )
 
 
 def _shapes(session: Any) -> dict[str, Shape]:

@@ -105,6 +105,8 @@ def _profile_onnx(
     """Microseconds of each window by (graph, layer, kind)."""
     import onnxruntime
 
+    from mer_runtime.backends.onnx import open_session
+
     times: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     features = None
     for graph, file in ((ENCODER, bundle.encoder), (HEAD, bundle.head)):
@@ -114,9 +116,7 @@ def _profile_onnx(
             options.log_severity_level = 3
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / graph)
-            session = onnxruntime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
-            )
+            session = open_session(str(file), options)
             feed = (
                 {FACES: faces} if features is None else {MFCC: mfcc[None], FEATURES: features[None]}
             )
