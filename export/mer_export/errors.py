@@ -13,7 +13,7 @@ class ExportError(MerError, RuntimeError):
 class GateError(MerError, RuntimeError):
     """The engine's answers differ from the float reference's by more than is allowed.
 
-    ``shown`` is what the clips showed where that was seen, if it was on clips.
+    ``shown`` is what the clips or the golden input showed where that was seen.
     """
 
     def __init__(self, message: str, shown: Shown | None = None) -> None:

@@ -20,6 +20,7 @@ from mer_calibration.rounding import round_weights
 from mer_export.calibration import Calibration, calibrate, hash_preprocessing
 from mer_export.drafting import check_replaceable, replacing
 from mer_export.errors import GateError, NonFiniteError
+from mer_export.fallback import choose_float_layers
 from mer_export.gate import MAX_DROP, TOLERANCES, golden_tolerance
 from mer_export.golden import golden_reference
 from mer_export.graphs import Graphs, export_graphs
@@ -51,9 +52,6 @@ STAGES = {
     "reference": "Asking the float model",
     "gate": "Asking the engine",
 }
-#: How many layers may go back to float before the export gives up.
-MOST_FLOAT_LAYERS = 12
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -71,6 +69,7 @@ def export_bundle(
     labels: tuple[str, ...] | None = None,
     num_heads: int | None = None,
     spec: Spec | None = None,
+    seed: int = 0,
     timing: bool = True,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -90,6 +89,8 @@ def export_bundle(
         cpu: what an int8 bundle for ONNX Runtime is made for, by default this machine's kind.
         face_detector: YuNet's file to put in, by default that of ``$MER_FACE_DETECTOR``.
         labels, num_heads, spec: see ``mer.load_checkpoint``.
+        seed: draws the calibration's clips. Answers that are close calls are rounded either way:
+            where a gate is missed narrowly, another draw may pass it.
         timing: whether to measure the time of a window too.
         progress: called with (stage, steps done, steps in all); stages as in ``STAGES``.
 
@@ -128,7 +129,11 @@ def export_bundle(
             known.require(floats.hashes(), hash_preprocessing(loaded.spec))
         elif precision == "int8" and clips is not None:
             made = calibrate(
-                loaded, floats, clips.cache, progress=lambda done, n: show("calibration", done, n)
+                loaded,
+                floats,
+                clips.cache,
+                seed=seed,
+                progress=lambda done, n: show("calibration", done, n),
             )
             known = made.ranges
         evidence = Evidence(
@@ -246,24 +251,18 @@ class _Exporter:
         )
 
     def _keep_another(self, error: GateError) -> None:
-        """Return to float the layer that costs most where the gate failed, or say that it doesn't
-        help."""
+        """Return to float what costs most where the gate failed, a layer or the whole head, or say
+        that it doesn't help."""
         if self.calibration is None:
             raise error
-        costs = {
-            layer.name: layer.shares.get(error.shown, layer.error_share)
-            if error.shown
-            else layer.error_share
-            for layer in self.calibration.layers
-            if layer.name not in self.keep_float
-        }
-        left = [name for name in sorted(costs, key=lambda name: -costs[name]) if costs[name]]
-        if len(self.keep_float) >= MOST_FLOAT_LAYERS or not left:
+        chosen = choose_float_layers(self.calibration.layers, self.keep_float, error.shown)
+        if not chosen:
             raise GateError(
-                f"{error} (nor did it hold with the {len(self.keep_float)} costliest layers in "
-                "float: fine-tune the checkpoint with mer-train --qat)"
+                f"{error} (nor did it hold with {len(self.keep_float)} layers in float, those that "
+                "cost most: draw other clips with --seed, or fine-tune the checkpoint with "
+                "mer-train --qat)"
             ) from error
-        self.keep_float.append(left[0])
+        self.keep_float += chosen
 
     def _content(self, written: Written) -> dict[str, Any]:
         return describe_bundle(

@@ -14,6 +14,7 @@ from mer.comparison import Comparison, compare_logits
 from mer.confidence import expected_calibration_error
 from mer.metrics import ClassificationMetrics
 from mer.protocols import Modality
+from mer_calibration.trial import Shown
 from mer_export.errors import GateError, NonFiniteError
 from mer_runtime.bundle import Golden, Precision, Target
 
@@ -144,9 +145,16 @@ def check_golden(golden: Golden, infer: Infer, tolerance: float) -> tuple[Golden
     if report.max_difference > tolerance:
         raise GateError(
             f"the engine differs from the float model by {report.max_difference:.2g} on the golden "
-            f"input '{golden.cases[worst]}', more than {tolerance:g}: no bundle was written"
+            f"input '{golden.cases[worst]}', more than {tolerance:g}: no bundle was written",
+            shown=_name_shown(*golden.case(worst)),
         )
     return dataclasses.replace(golden, answers=answers), report
+
+
+def _name_shown(mfcc: NDArray[np.float32] | None, faces: NDArray[np.uint8] | None) -> Shown:
+    if faces is None:
+        return "audio"
+    return "video" if mfcc is None else "both"
 
 
 def check_finite(modality: str, answers: NDArray[np.float32]) -> None:
