@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from mer_export import export_bundle
 from mer_export.exporter import STAGES
 from mer_export.ranges import RANGES_FILE, ranges_file
 from mer_runtime.console import Command
+from mer_runtime.face import DETECTOR_VARIABLE
 
 #: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia CLIP`` works.
 BUNDLED = "ia"
@@ -27,7 +29,8 @@ BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bun
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="As mer-export's."
 )
-def main(checkpoint: Path, cache: Path, seed: int) -> None:
+@click.option("--float-head", is_flag=True, help="As mer-export's.")
+def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
     """Ship CHECKPOINT (RUN/best.safetensors of mer-train) as the one of its fusion.
 
     Its weights are stored in half precision. Ranges for int8 are made on the clips of CACHE's
@@ -56,6 +59,7 @@ def main(checkpoint: Path, cache: Path, seed: int) -> None:
             calibration=cache,
             cpu="x86",
             seed=seed,
+            float_head=float_head,
             timing=False,
             progress=bars.show,
         )
@@ -63,6 +67,7 @@ def main(checkpoint: Path, cache: Path, seed: int) -> None:
     click.echo(report.format())
     click.echo(report.format_layers())
     if target.stem == BUNDLED:
+        os.environ.pop(DETECTOR_VARIABLE, None)  # a downloaded file isn't ours to ship
         report = export_bundle(out=BUNDLES / BUNDLED, cpu="x86", timing=False)
         click.echo(report.format())
 

@@ -69,6 +69,12 @@ Examples:
     help="Draws the calibration's clips; another draw may pass a gate that is missed narrowly.",
 )
 @click.option(
+    "--float-head",
+    is_flag=True,
+    help="Leave the head of an int8 bundle in float: 2 % slower, and the voice alone is answered "
+    "as by the float model.",
+)
+@click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
     default=MAX_DROP,
@@ -117,6 +123,7 @@ def main(
     calibration: Path | None,
     ranges: Path | None,
     seed: int,
+    float_head: bool,
     max_drop: float,
     cpu: Cpu | None,
     out: Path | None,
@@ -143,6 +150,7 @@ def main(
             calibration=calibration,
             ranges=ranges,
             seed=seed,
+            float_head=float_head,
             max_drop=max_drop,
             cpu=cpu,
             face_detector=face_detector,

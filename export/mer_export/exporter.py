@@ -15,6 +15,7 @@ from mer.classifier import NetworkClassifier
 from mer.weights import shipped_checkpoint
 from mer_calibration.dialects import DIALECTS, DialectName
 from mer_calibration.equalisation import equalise
+from mer_calibration.placement import place
 from mer_calibration.quantisation import quantise_graph
 from mer_calibration.rounding import round_weights
 from mer_export.calibration import Calibration, calibrate, hash_preprocessing
@@ -70,6 +71,7 @@ def export_bundle(
     num_heads: int | None = None,
     spec: Spec | None = None,
     seed: int = 0,
+    float_head: bool = False,
     timing: bool = True,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -91,6 +93,8 @@ def export_bundle(
         labels, num_heads, spec: see ``mer.load_checkpoint``.
         seed: draws the calibration's clips. Answers that are close calls are rounded either way:
             where a gate is missed narrowly, another draw may pass it.
+        float_head: leaves the head of an int8 bundle in float from the start: a window takes 2 %
+            longer, and the voice alone is answered as by the float model.
         timing: whether to measure the time of a window too.
         progress: called with (stage, steps done, steps in all); stages as in ``STAGES``.
 
@@ -146,6 +150,10 @@ def export_bundle(
             max_drop=max_drop,
             temperature=loaded.temperature,
         )
+        if known is not None and float_head:
+            head = [layer.name for layer in place(floats.head).layers]
+            kept = dict.fromkeys([*known.float_layers, *head])
+            known = dataclasses.replace(known, float_layers=tuple(kept))
         no_face = NetworkClassifier(loaded).no_face
         source = Source(path, loaded, floats, known, detector, no_face)
         exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mer import Checkpoint
+from mer import Checkpoint, load_checkpoint
 from mer_calibration import Range, Ranges
 from mer_export import ExportReport, export_bundle, exporter, proof
 from mer_export.calibration import Calibration
@@ -238,7 +238,7 @@ class TestLayersReturnToFloat:
         broken = dataclasses.replace(broken, layers=layers)
         report = self.export(broken, fitted, tmp_path / "out", monkeypatch)
         assert set(report.float_layers) == {layer.name for layer in head}
-        assert all(one.agreement >= 98 for one in report.gate.modalities)
+        assert all(one["agreement"] >= 98 for one in report.gate.to_dict()["validation"])
 
     def test_or_the_export_gives_up(
         self,
@@ -278,6 +278,25 @@ class TestLayersReturnToFloat:
             self.export(calibration, fitted, tmp_path / "out", monkeypatch)
         assert len(attempts) == 1
         assert not list(tmp_path.iterdir())
+
+
+def test_head_in_float_answers_the_voice_as_the_float_model_does(
+    calibration: Calibration, proved: ExportReport, fitted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    report = export_bundle(
+        fitted[0], tmp_path / "out", ranges=proved.bundle, float_head=True, cpu="x86", timing=False
+    )
+    head = {layer.name for layer in calibration.layers if layer.graph == "head"}
+    assert set(report.float_layers) == head
+    checkpoint = load_checkpoint(fitted[0])
+    spec = checkpoint.spec
+    mfcc = np.random.default_rng(0).normal(0, 20, spec.audio.shape).astype(np.float32)
+    expected = answer(checkpoint, mfcc, np.zeros(spec.video.shape, np.uint8))
+    given = Recognizer.load(report.bundle).infer(mfcc, None)
+    off = np.abs(given - expected).max()
+    assert off < 0.1 * np.abs(Recognizer.load(proved.bundle).infer(mfcc, None) - expected).max()
+    # Weights are float16, rounded by 2^-11 of their size at most; errors don't add up to more.
+    assert off < 2**-10 * np.abs(expected).max()
 
 
 def test_given_ranges_are_proved_on_the_corpus(
