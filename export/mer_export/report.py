@@ -21,6 +21,9 @@ NEXT_STEPS: dict[Target, str] = {
     "mer-run {bundle} CLIP",
 }
 
+#: Layers in float that a report for readers names; its JSON names all.
+NAMED_LAYERS = 3
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -111,7 +114,11 @@ class ExportReport:
                 f"(medians, {timing.threads} threads)"
             )
         if self.float_layers:
-            lines.append(f"  left in float, so that the gate holds: {', '.join(self.float_layers)}")
+            named = ", ".join(self.float_layers[:NAMED_LAYERS])
+            more = len(self.float_layers) - NAMED_LAYERS
+            if more > 0:
+                named += f" and {more} more"
+            lines.append(f"  left in float, so that the gate holds: {named}")
         advice = self.advice()
         if advice:
             lines.append(f"  {advice}")
