@@ -104,7 +104,9 @@ class FrozenFaces:
         model = self._live.model
         training = [part for part in model.modules() if part.training]
         model.eval()
-        features = self._live.features(examples).cpu().numpy()
+        # What is kept must not depend on the precision of the step that asked for it.
+        with torch.autocast(torch.device(self.device).type, enabled=False):
+            features = self._live.features(examples).cpu().numpy()
         for part in training:  # not all: a branch may be meant to stay as it is
             part.training = True
         return features

@@ -96,8 +96,10 @@ def test_every_pair(export: Export, target: Any, precision: Any, fitted: tuple[P
         assert recognizer.backend.name in report.gate.engine
         test = recognizer.self_test()
         assert test.passed
-        # The same engine and graphs; another number of threads may sum in another order.
-        assert test.max_difference <= golden.tolerance / 10
+        # The same engine and graphs; another number of threads may sum in another order. In float16
+        # that rounds anew: two answers that far from float32's may be twice as far from each other.
+        rounding = np.abs(golden.answers - golden.reference).max() if precision == "fp16" else 0.0
+        assert test.max_difference <= max(golden.tolerance / 10, 2 * rounding)
         first = recognizer.infer(mfcc, None)
         kept = first.copy()
         recognizer.infer(None, faces)

@@ -188,8 +188,9 @@ def test_builds_from_a_packed_graph(rtx: Any, tmp_path: Path) -> None:
     path = write_encoder(tmp_path / "encoder.onnx", half=True, quantised=True)
     plain = build_engine(rtx, path, profile=encoder_profile(SPEC))
     packed = build_engine(rtx, pack_graph(path), profile=encoder_profile(SPEC))
-    # Not the same bytes: two builds never are.
-    assert len(packed) == len(plain)
+    # Not the same bytes: two builds never are, and now and then one is a few bytes longer. A layer
+    # that is missing or of another precision would make a difference of kilobytes.
+    assert len(packed) == pytest.approx(len(plain), abs=64)
 
 
 def test_builds_where_every_network_is_strongly_typed(rtx: Any, tmp_path: Path) -> None:
