@@ -14,9 +14,6 @@ from mer_calibration.errors import CalibrationError
 from mer_calibration.histogram import Histogram
 from mer_runtime.backends import onnx as engine
 
-#: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
-LOG_ERRORS_ONLY = 3
-
 Feed = Mapping[str, NDArray[Any]]
 
 
@@ -78,7 +75,6 @@ def open_session(
         CalibrationError: it can't load the graph.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = LOG_ERRORS_ONLY
     options.inter_op_num_threads = 1
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ STAGES = {
     "reference": "Asking the float model",
     "gate": "Asking the engine",
 }
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -244,19 +246,23 @@ class _Exporter:
         return Graphs(
             *(
                 quantise_graph(
-                    round_weights(
-                        equalise(model, ranges.exponents[name]),
-                        ranges.roundings[name],
-                        self.keep_float,
-                    ),
+                    round_weights(model, ranges.roundings[name], self.keep_float),
                     ranges.tensors[name],
                     DIALECTS[dialect],
                     self.keep_float,
                     ranges.pixel_means,
                 ).model
-                for name, model in self.source.floats.items()
+                for name, model in self._equal.items()
             )
         )
+
+    @cached_property
+    def _equal(self) -> Graphs:
+        """The float graphs with equal channels: the same whatever goes back to float."""
+        ranges = self.source.ranges
+        assert ranges is not None
+        floats = self.source.floats
+        return Graphs(*(equalise(one, ranges.exponents[name]) for name, one in floats.items()))
 
     def _keep_another(self, error: GateError) -> None:
         """Return to float what costs most where the gate failed, a layer or the whole head, or say

@@ -63,7 +63,7 @@ def test_largest_bundle_is_small(target: Any, graphs_once: None, tmp_path: Path)
     checkpoint = shipped_checkpoint("lt")
     report = export_bundle(checkpoint, tmp_path / "lt", target=target, cpu="x86", timing=False)
     assert (report.float_size > 0) == bool(report.float_layers)
-    # The encoder alone takes as much.
+    # A packed int8 encoder alone takes 1.2 to 1.4 MB.
     assert 1_200_000 < report.graph_size - report.float_size <= MOST_GRAPHS
 
 

@@ -93,7 +93,6 @@ def _options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = LOG_ERRORS_ONLY
     # Planning by the first run's sizes takes its memory a second time and gains nothing.
     options.enable_mem_pattern = False
     return options
@@ -105,6 +104,7 @@ def open_session(graph: str | bytes, options: Any) -> Any:
     Raises:
         Exception: ONNX Runtime can't load it; its exceptions share no base class of their own.
     """
+    options.log_severity_level = LOG_ERRORS_ONLY
     return onnxruntime.InferenceSession(
         graph,
         options,

@@ -113,7 +113,6 @@ def _profile_onnx(
         with tempfile.TemporaryDirectory(prefix="mer-edge-") as folder:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-            options.log_severity_level = 3
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / graph)
             session = open_session(str(file), options)
