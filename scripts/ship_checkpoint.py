@@ -15,6 +15,7 @@ from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
 from mer_export.exporter import STAGES
 from mer_export.ranges import RANGES_FILE, ranges_file
+from mer_runtime.bundle import TARGETS, Target
 from mer_runtime.console import Command
 from mer_runtime.face import DETECTOR_VARIABLE
 
@@ -30,32 +31,40 @@ BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bun
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="As mer-export's."
 )
 @click.option("--float-head", is_flag=True, help="As mer-export's.")
-def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    help="Ship ranges for this target alone, of the checkpoint that ships already.",
+)
+def main(checkpoint: Path, cache: Path, seed: int, float_head: bool, target: Target | None) -> None:
     """Ship CHECKPOINT (RUN/best.safetensors of mer-train) as the one of its fusion.
 
     Its weights are stored in half precision. Ranges for int8 are made on the clips of CACHE's
     training actors, on the graphs of the weights so stored, and ship once the int8 bundle has
     passed the gate on the validation actors; with them, which layers had to stay float for that.
+    A target whose integers miss the gate with those can have ranges of its own (--target).
 
     \b
     Example:
         python scripts/ship_checkpoint.py runs/ia/best.safetensors cache/ravdess
     """
     loaded = load_checkpoint(checkpoint)
-    target = shipped_checkpoint(loaded.spec.fusion)
-    save_checkpoint(
-        target,
-        loaded.model,
-        loaded.spec,
-        notes=loaded.notes,
-        temperature=loaded.temperature,
-        half=True,
-    )
-    click.echo(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
+    shipped = shipped_checkpoint(loaded.spec.fusion)
+    if target is None:
+        save_checkpoint(
+            shipped,
+            loaded.model,
+            loaded.spec,
+            notes=loaded.notes,
+            temperature=loaded.temperature,
+            half=True,
+        )
+        click.echo(f"{shipped.name}: {shipped.stat().st_size / 1e6:.2f} MB")
     with tempfile.TemporaryDirectory() as folder, StageBars(dict(STAGES)) as bars:
         report = export_bundle(
-            target,
+            shipped,
             Path(folder) / "proved",
+            target=target or "onnx",
             calibration=cache,
             cpu="x86",
             seed=seed,
@@ -63,10 +72,10 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
             timing=False,
             progress=bars.show,
         )
-        shutil.copyfile(report.bundle / RANGES_FILE, ranges_file(target))
+        shutil.copyfile(report.bundle / RANGES_FILE, ranges_file(shipped, target or ""))
     click.echo(report.format())
     click.echo(report.format_layers())
-    if target.stem == BUNDLED:
+    if target is None and shipped.stem == BUNDLED:
         os.environ.pop(DETECTOR_VARIABLE, None)  # a downloaded file isn't ours to ship
         report = export_bundle(out=BUNDLES / BUNDLED, cpu="x86", timing=False)
         click.echo(report.format())

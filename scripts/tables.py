@@ -228,6 +228,42 @@ def format_int8(data: Json) -> str:
     return "\n".join(lines)
 
 
+def format_pixels(data: Json) -> str:
+    """What int8 changes, beside what pixels change that are off by one."""
+    lines = _head(
+        "fusion",
+        "fed with",
+        "± 1 on pixels: same answer, %",
+        "mean \\|Δlogit\\|",
+        "int8, ONNX Runtime: same answer, %",
+        "mean \\|Δlogit\\|",
+        "int8, OpenVINO: same answer, %",
+        "mean \\|Δlogit\\|",
+    )
+    int8 = {
+        (row["fusion"], row["target"], row["modality"]): row
+        for row in data["rows"]
+        if row["precision"] == "int8"
+    }
+    for fusion in FUSIONS:
+        for modality in ("both", "video"):
+            draws = [
+                row
+                for row in data.get("pixels", [])
+                if (row["fusion"], row["modality"]) == (fusion, modality)
+            ]
+            if not draws:
+                continue
+            same = [row["agreement"] for row in draws]
+            mean = statistics.mean(row["mean_logit_difference"] for row in draws)
+            cells = [f"{min(same):.2f} to {max(same):.2f}", f"{mean:.3f}"]
+            for target in ("onnx", "openvino"):
+                row = int8[fusion, target, modality]
+                cells += [f"{row['agreement']:.2f}", f"{row['mean_logit_difference']:.3f}"]
+            lines.append(_row(f"`{fusion}`", modality, *cells))
+    return "\n".join(lines)
+
+
 def _head(*columns: str) -> list[str]:
     return [_row(*columns), "|" + "---|" * len(columns)]
 
@@ -287,4 +323,5 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "robustness": ("robustness.json", format_robustness),
     "engines": ("accuracy.json", format_engines),
     "int8": ("accuracy.json", format_int8),
+    "pixels": ("accuracy.json", format_pixels),
 }

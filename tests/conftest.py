@@ -355,12 +355,13 @@ def write_learnable_cache(
     actors: Sequence[int] = (1, 2, 5, 11),
     without_face: Sequence[str] = (),
     without_voice: Sequence[str] = (),
+    texture: NDArray[np.float64] | None = None,
 ) -> Path:
     """Write a cache of clips that were never recorded: one of each emotion for each actor.
 
-    Crops are 3 noisy pictures of 32 x 32 in a colour of the emotion; the voice is a tone of
-    its own pitch in noise. Ids are RAVDESS's, repetition 1, statement 1. Of the default actors
-    1 and 2 train, 5 tests, 11 validates.
+    Crops are 3 noisy pictures of 32 x 32 in a colour of the emotion, with ``texture`` (32, 32)
+    added to them; the voice is a tone of its own pitch in noise. Ids are RAVDESS's, repetition 1,
+    statement 1. Of the default actors 1 and 2 train, 5 tests, 11 validates.
     """
     from mer.cache import CLIPS_FOLDER, CacheRow, clip_dtype, clip_path, write_index
     from mer_runtime.spec import RAVDESS_LABELS, Spec, VideoSpec
@@ -378,7 +379,8 @@ def write_learnable_cache(
             if face:
                 plain = np.where(colours[emotion], 200.0, 60.0)
                 noise = generator.normal(0, 25, spec.video.shape)
-                record["crops"][0] = np.clip(plain + noise, 0, 255)
+                grain = 0.0 if texture is None else texture[..., None]
+                record["crops"][0] = np.clip(plain + grain + noise, 0, 255)
             if voice:
                 ticks = np.arange(spec.audio.samples) / spec.audio.sample_rate
                 tone = np.sin(2 * np.pi * 250 * (emotion + 1) * (ticks + generator.random()))
@@ -518,9 +520,13 @@ def bundle(
 
 @pytest.fixture(scope="session")
 def fitted(
-    tmp_path_factory: pytest.TempPathFactory, write_cache: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory,
+    write_cache: Callable[..., Path],
+    portrait: NDArray[np.uint8],
 ) -> tuple[Path, Path]:
     """(checkpoint, cache): the shipped network on 3 crops of 32 x 32, and clips to prove it on.
+
+    The cache's crops show a face, as the golden inputs do: ranges of plain colours would clip it.
 
     Its classifier is fitted (ridge regression) to the cache's validation clips and the golden
     inputs, so that answers are clear, as a trained model's are: what quantisation adds to a
@@ -537,13 +543,15 @@ def fitted(
     from mer_export.validation import ValidationSet
 
     folder = tmp_path_factory.mktemp("fitted")
+    grey = cv2.cvtColor(portrait[20:220, 120:320], cv2.COLOR_RGB2GRAY)
+    face = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA) - grey.mean()
     shipped = load_checkpoint(shipped_checkpoint())
     video = dataclasses.replace(shipped.spec.video, frames=3, size=32)
     spec = dataclasses.replace(shipped.spec, video=video)
     model: Any = build_model(spec)
     model.load_state_dict(shipped.model.state_dict())
     model.eval()
-    clips = ValidationSet(Cache.open(write_cache(folder / "cache")), spec)
+    clips = ValidationSet(Cache.open(write_cache(folder / "cache", texture=face)), spec)
     silence, black = np.zeros(spec.audio.shape, np.float32), np.zeros(video.shape, np.uint8)
     windows = [
         (voice, black if crops is None else crops)
@@ -590,7 +598,8 @@ def calibration(fitted: tuple[Path, Path], proved: Any) -> Any:
     from mer import load_checkpoint
     from mer.cache import Cache
     from mer_calibration import Ranges
-    from mer_export.calibration import Calibration, choose_samples
+    from mer_export.calibration import Calibration
+    from mer_export.calibration_set import choose_samples
 
     checkpoint, cache = fitted
     samples = choose_samples(Cache.open(cache), load_checkpoint(checkpoint).spec)

@@ -1,9 +1,9 @@
-"""Channels of one tensor share a grid: scale them alike first, by powers of two, which is exact.
+"""Channels of one tensor share a grid: scale them alike first.
 
 A rectifier passes a positive factor on, so a channel may be divided by it where it is computed
 and multiplied by it in the weights that read it (Nagel et al., ICCV 2019, section 4.1). The float
-graph's answers stay the same to the last bit; a channel that was lost in a coarse grid isn't any
-more. Channels are followed through slices, concatenations and pools to all their readers.
+graph's answers stay the same but for roundings of float32; a channel that was lost in a coarse grid
+isn't any more. Channels are followed through slices, concatenations and pools to all their readers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from mer_calibration.errors import CalibrationError
 from mer_calibration.observation import Feed, Probe
 from mer_calibration.placement import WeightedLayer, find_layers
 
-#: Largest power of two that a channel is scaled by, either way.
-MOST_EXPONENT = 12
+#: Steps of exponents in an octave. Whole octaves would be exact, but leave up to half of a
+#: channel's grid unused.
+OCTAVE = 8
+#: Largest factor, either way, in octaves, and its exponent.
+MOST_OCTAVES = 12
+MOST_EXPONENT = MOST_OCTAVES * OCTAVE
 
-#: Of a layer, by its weight's name: each output channel is divided by 2 to this power.
+#: Of a layer, by its weight's name: each output channel is divided by 2 to this power / ``OCTAVE``.
 Exponents = Mapping[str, tuple[int, ...]]
 
 
@@ -164,20 +168,21 @@ def find_exponents(model: ModelProto, peaks: Mapping[str, NDArray[np.float32]]) 
 
 
 def equalise(model: ModelProto, exponents: Exponents) -> ModelProto:
-    """``model`` with channels scaled; it computes the same, up to denormals."""
+    """``model`` with channels scaled; it computes the same, up to float32's roundings."""
     flow = _Flow(model)
     scaled = {name: value.copy() for name, value in flow.constants.items()}
     for layer in flow.layers.values():
         for i, exponent in enumerate(exponents.get(layer.name, ())):
             if not exponent:
                 continue
-            scaled[layer.weight][i] = np.ldexp(scaled[layer.weight][i], -exponent)
+            factor = np.exp2(exponent / OCTAVE)
+            scaled[layer.weight][i] = scaled[layer.weight][i] / factor
             if layer.bias:
-                scaled[layer.bias][i] = np.ldexp(scaled[layer.bias][i], -exponent)
+                scaled[layer.bias][i] = scaled[layer.bias][i] / factor
             for reader, column in flow.readers[_Channel(layer.name, i)]:
                 weight = scaled[reader.weight]
                 part = weight[column] if _is_depthwise(weight) else weight[:, column]
-                part[...] = np.ldexp(part, exponent)
+                part[...] = part * factor
     equal = ModelProto()
     equal.CopyFrom(model)
     for tensor in equal.graph.initializer:
@@ -198,8 +203,8 @@ def _exponent(share: float, readers: list[tuple[WeightedLayer, int]], flow: _Flo
             float(np.abs(weight[:, column]).max()) / float(np.abs(weight).max())
             for weight, column in dense
         )
-        wanted = 0.5 * (wanted - math.log2(max(columns, 2.0**-MOST_EXPONENT)))
-    return max(-MOST_EXPONENT, min(MOST_EXPONENT, round(wanted)))
+        wanted = 0.5 * (wanted - math.log2(max(columns, 2.0**-MOST_OCTAVES)))
+    return max(-MOST_EXPONENT, min(MOST_EXPONENT, round(wanted * OCTAVE)))
 
 
 def _is_depthwise(weight: NDArray[np.generic]) -> bool:

@@ -6,22 +6,24 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import onnx
 
+from mer_calibration.dialects import DIALECTS
 from mer_calibration.errors import CalibrationError
 from mer_runtime.errors import OutputError
 
 Method = Literal["minmax", "percentile", "entropy", "mse", "wide"]
 METHODS: tuple[Method, ...] = get_args(Method)
+Number = TypeVar("Number", int, float)
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 #: Fields of ONNX messages that say who made a graph and how, not what it computes.
 NOTES = frozenset({"doc_string", "metadata_props", "producer_name", "producer_version"})
 
@@ -53,12 +55,14 @@ class Ranges:
         graphs: graph's name (``encoder``, ``head``) to ``hash_graph`` of the float graph.
         spec: digest of the preprocessing.
         tensors: graph's name to tensor's name to range.
-        exponents: graph's name to layer's name to powers of two that its output channels are
-            divided by before they are rounded (``mer_calibration.equalisation``); the ranges are
-            those of the graph scaled so.
+        exponents: graph's name to layer's name to what its output channels are divided by before
+            they are rounded, in eighths of an octave (``mer_calibration.equalisation``); the ranges
+            are those of the graph scaled so.
         roundings: graph's name to layer's name to how its weights, so scaled, are rounded
             (``mer_calibration.rounding``).
         pixel_means: average pixel of each colour, 0 to 255.
+        shifts: dialect's name to what is added to the features that the encoder puts out in it,
+            with ``float_layers`` in float (``mer_calibration.shift``).
         clips: how many clips were used.
         clips_sha256: digest of their ids.
         corpus: what they were taken from.
@@ -72,6 +76,7 @@ class Ranges:
     exponents: Mapping[str, Mapping[str, tuple[int, ...]]]
     roundings: Mapping[str, Mapping[str, str]]
     pixel_means: tuple[float, ...]
+    shifts: Mapping[str, tuple[float, ...]]
     clips: int
     clips_sha256: str
     corpus: str
@@ -93,6 +98,7 @@ class Ranges:
             },
             "roundings": {graph: dict(layers) for graph, layers in self.roundings.items()},
             "pixel_means": list(self.pixel_means),
+            "shifts": {name: " ".join(map(repr, one)) for name, one in self.shifts.items()},
             "clips": self.clips,
             "clips_sha256": self.clips_sha256,
             "corpus": self.corpus,
@@ -133,7 +139,7 @@ class Ranges:
         _require(type(clips) is int and clips > 0, "clips", "a whole number above 0")
         exponents = {
             graph: {
-                layer: _read_exponents(value, f"exponents.{graph}.{layer}")
+                layer: _read_numbers(value, f"exponents.{graph}.{layer}", int, "whole numbers")
                 for layer, value in _mapping(layers, f"exponents.{graph}").items()
             }
             for graph, layers in _mapping(fields["exponents"], "exponents").items()
@@ -152,6 +158,11 @@ class Ranges:
         for mean in means:
             real = isinstance(mean, (int, float)) and not isinstance(mean, bool)
             _require(real and 0 <= mean <= 255, "pixel_means", "numbers from 0 to 255")
+        shifts = {
+            name: _read_numbers(value, f"shifts.{name}", float, "finite numbers")
+            for name, value in _mapping(fields["shifts"], "shifts").items()
+        }
+        _require(shifts.keys() == DIALECTS.keys(), "shifts", f"those of {', '.join(DIALECTS)}")
         left = fields["float_layers"]
         _require(isinstance(left, list), "float_layers", "a list")
         for layer in left:
@@ -165,6 +176,7 @@ class Ranges:
                 "exponents": exponents,
                 "roundings": roundings,
                 "pixel_means": tuple(map(float, means)),
+                "shifts": shifts,
             }
         )
 
@@ -256,13 +268,17 @@ def _read_range(value: Any, name: str) -> Range:
     return found
 
 
-def _read_exponents(value: Any, name: str) -> tuple[int, ...]:
-    """Whole numbers in a text: a number a line would make a long file."""
+def _read_numbers(
+    value: Any, name: str, kind: Callable[[str], Number], allowed: str
+) -> tuple[Number, ...]:
+    """Numbers in a text: a number a line would make a long file."""
     _require(isinstance(value, str), name, "a text")
     try:
-        return tuple(int(part) for part in value.split())
+        numbers = tuple(kind(part) for part in value.split())
     except ValueError:
-        raise CalibrationError(f"{name} must be whole numbers: calibrate again") from None
+        raise CalibrationError(f"{name} must be {allowed}: calibrate again") from None
+    _require(all(map(math.isfinite, numbers)), name, allowed)
+    return numbers
 
 
 def _fields(data: Any, cls: type[Any], what: str) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from mer_calibration.equalisation import equalise
 from mer_calibration.placement import place
 from mer_calibration.quantisation import quantise_graph
 from mer_calibration.rounding import round_weights
-from mer_export.calibration import Calibration, calibrate, hash_preprocessing
+from mer_calibration.shift import shift_output
+from mer_export.calibration import Calibration, calibrate, measure_shifts
+from mer_export.calibration_set import CalibrationInputs, hash_preprocessing
 from mer_export.drafting import check_replaceable, replacing
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.fallback import choose_float_layers
@@ -53,6 +55,7 @@ STAGES = {
     "calibration": "Calibrating",
     "reference": "Asking the float model",
     "gate": "Asking the engine",
+    "shift": "Measuring what is left",
 }
 
 Progress = Callable[[str, int, int], None]
@@ -125,7 +128,7 @@ def export_bundle(
         clips = ValidationSet(cache, loaded.spec)
     known = None
     if precision == "int8" and (ranges is not None or clips is None):
-        known = find_ranges(path, ranges)  # an error here saves the work of the graphs
+        known = find_ranges(path, ranges, target)  # an error here saves the work of the graphs
     with replacing(folder) as draft:
         show("graphs", 0, 1)
         floats = export_graphs(loaded)
@@ -175,8 +178,11 @@ class _Exporter:
     ) -> None:
         self.source, self.target, self.precision, self.cpu = source, target, precision, cpu
         self.evidence, self.calibration, self.show = evidence, calibration, show
-        ranges = source.ranges
-        self.keep_float = list(ranges.float_layers) if ranges is not None else []
+
+    @property
+    def keep_float(self) -> tuple[str, ...]:
+        ranges = self.source.ranges
+        return ranges.float_layers if ranges is not None else ()
 
     def export(self, draft: Path, folder: Path, timing: bool) -> ExportReport:
         """Fill the draft of ``folder``; layers go back to float until the gate holds."""
@@ -212,7 +218,7 @@ class _Exporter:
             clips=self.source.ranges.clips if self.source.ranges is not None else None,
             temperature=proof.temperature,
             layers=self.calibration.layers if self.calibration else (),
-            float_layers=tuple(self.keep_float),
+            float_layers=self.keep_float,
             timing=timed,
             face_detector=self.source.detector is not None,
         )
@@ -225,8 +231,7 @@ class _Exporter:
         if self.source.detector:
             shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
         if self.precision == "int8" and self.source.ranges is not None:
-            kept = tuple(self.keep_float)
-            dataclasses.replace(self.source.ranges, float_layers=kept).write(draft / RANGES_FILE)
+            self.source.ranges.write(draft / RANGES_FILE)
         content = self._content(written)
         evidence = self.evidence
         with opened(draft, content, evidence.golden, written.stand_in) as (engine, name):
@@ -237,24 +242,23 @@ class _Exporter:
 
     def _job(self, precision: Precision) -> Job:
         source = self.source
-        kept = tuple(self.keep_float) if precision == "int8" else ()
+        kept = self.keep_float if precision == "int8" else ()
         return Job(precision, source.checkpoint.spec, source.floats, self._quantise, self.cpu, kept)
 
     def _quantise(self, dialect: DialectName) -> Graphs:
         ranges = self.source.ranges
         assert ranges is not None
-        return Graphs(
-            *(
-                quantise_graph(
-                    round_weights(model, ranges.roundings[name], self.keep_float),
-                    ranges.tensors[name],
-                    DIALECTS[dialect],
-                    self.keep_float,
-                    ranges.pixel_means,
-                ).model
-                for name, model in self._equal.items()
-            )
+        encoder, head = (
+            quantise_graph(
+                round_weights(model, ranges.roundings[name], self.keep_float),
+                ranges.tensors[name],
+                DIALECTS[dialect],
+                self.keep_float,
+                ranges.pixel_means,
+            ).model
+            for name, model in self._equal.items()
         )
+        return Graphs(shift_output(encoder, ranges.shifts[dialect]), head)
 
     @cached_property
     def _equal(self) -> Graphs:
@@ -267,7 +271,8 @@ class _Exporter:
     def _keep_another(self, error: GateError) -> None:
         """Return to float what costs most where the gate failed, a layer or the whole head, or say
         that it doesn't help."""
-        if self.calibration is None:
+        ranges, clips = self.source.ranges, self.evidence.clips
+        if self.calibration is None or ranges is None or clips is None:
             raise error
         chosen = choose_float_layers(self.calibration.layers, self.keep_float, error.shown)
         if not chosen:
@@ -276,12 +281,21 @@ class _Exporter:
                 "cost most: draw other clips with --seed, or fine-tune the checkpoint with "
                 "mer-train --qat)"
             ) from error
-        self.keep_float += chosen
+        ranges = dataclasses.replace(ranges, float_layers=(*self.keep_float, *chosen))
+        if not {layer.name for layer in place(self.source.floats.encoder).layers}.isdisjoint(
+            chosen
+        ):
+            shifts = measure_shifts(
+                self.source.floats.encoder,
+                ranges,
+                CalibrationInputs(clips.cache, clips.spec, self.calibration.samples),
+                lambda done, n: self.show("shift", done, n),
+            )
+            ranges = dataclasses.replace(ranges, shifts=shifts)
+        self.source = dataclasses.replace(self.source, ranges=ranges)
 
     def _content(self, written: Written) -> dict[str, Any]:
-        return describe_bundle(
-            self.source, self.target, self.precision, written, tuple(self.keep_float)
-        )
+        return describe_bundle(self.source, self.target, self.precision, written, self.keep_float)
 
     def _time(self, engine: Recognizer, golden: Golden) -> Timing:
         threads = usable_cores()

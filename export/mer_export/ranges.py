@@ -10,10 +10,11 @@ from mer_calibration import CalibrationError, Ranges
 RANGES_FILE = "ranges.json"
 
 
-def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
+def find_ranges(checkpoint: Path, given: str | Path | None = None, target: str = "") -> Ranges:
     """Read the ranges ``given``, else those that ship with a checkpoint or lie beside it.
 
-    Beside ``best.safetensors`` that is ``best.ranges.json``.
+    Beside ``best.safetensors`` that is ``best.TARGET.ranges.json``, for ``target`` has integers of
+    its own, or ``best.ranges.json``, which serves all others.
 
     Raises:
         CalibrationError: there are none, or they can't be read.
@@ -21,9 +22,9 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
     if given is not None:
         path = Path(given)
         return Ranges.read(path / RANGES_FILE if path.is_dir() else path)
-    beside = ranges_file(checkpoint)
-    if beside.is_file():
-        return Ranges.read(beside)
+    for beside in (ranges_file(checkpoint, target), ranges_file(checkpoint)):
+        if beside.is_file():
+            return Ranges.read(beside)
     raise CalibrationError(
         f"int8 needs the ranges of {checkpoint}'s activations: give a corpus to calibrate on "
         "(--calibration CACHE, made with mer-prepare) or the ranges of an earlier export "
@@ -31,6 +32,10 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
     )
 
 
-def ranges_file(checkpoint: Path) -> Path:
-    """Where the ranges lie that belong to a checkpoint, whether they are there or not."""
-    return checkpoint.with_name(f"{checkpoint.stem}.ranges.json")
+def ranges_file(checkpoint: Path, target: str = "") -> Path:
+    """Where the ranges lie that belong to a checkpoint, whether they are there or not.
+
+    With ``target``, those that serve it alone.
+    """
+    own = f".{target}" if target else ""
+    return checkpoint.with_name(f"{checkpoint.stem}{own}.ranges.json")

@@ -31,6 +31,7 @@ RANGES = Ranges(
     },
     exponents={"encoder": {"conv.weight": (0, -12, 3), "other.weight": ()}, "head": {}},
     pixel_means=(121.25, 0.0, 255.0),
+    shifts={"x86": (0.000125, -1e-06, 0.0), "arm": (), "portable": (1.0,), "openvino": (0.25,)},
     clips=48,
     clips_sha256="c" * 64,
     corpus="prüfkorpus",
@@ -82,7 +83,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["ranges.json"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"format": 2}', "\udcff"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"format": 3}', "\udcff"])
 def test_unreadable_file_is_named(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     if content is not None:
@@ -125,6 +126,11 @@ EXPONENTS = ("exponents", "encoder", "conv.weight")
         (edit("exponents", "head", value=[]), "exponents.head must be an object"),
         (edit(*EXPONENTS, value=[1, 2]), "exponents.encoder.conv.weight must be a text"),
         (edit(*EXPONENTS, value="1 2.5"), "conv.weight must be whole numbers"),
+        (edit("shifts", value=[]), "shifts must be an object"),
+        (lambda data: data["shifts"].pop("arm"), "shifts must be those of portable, x86, arm, "),
+        (edit("shifts", "x86", value=[0.5]), "shifts.x86 must be a text"),
+        (edit("shifts", "x86", value="0.5 x"), "shifts.x86 must be finite numbers"),
+        (edit("shifts", "x86", value="0.5 inf"), "shifts.x86 must be finite numbers"),
         (edit("pixel_means", value=128), "pixel_means must be a list"),
         (edit("pixel_means", value=[128, 256, 0]), "pixel_means must be numbers from 0 to 255"),
         (edit("pixel_means", value=[True] * 3), "pixel_means must be numbers"),

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from mer import Checkpoint, load_checkpoint
 from mer_calibration import Range, Ranges
@@ -212,6 +215,8 @@ class TestLayersReturnToFloat:
         assert all(one["agreement"] >= 98 for one in manifest["gate"]["validation"])
         kept = Ranges.read(tmp_path / "out" / "ranges.json")
         assert kept.float_layers == (last.name,), "the next export starts where this one ended"
+        np.testing.assert_array_equal(read_shift(report), np.float32(kept.shifts["x86"]))
+        assert kept.shifts != calibration.ranges.shifts, "measured again with the layer in float"
         again = export_bundle(
             fitted[0], tmp_path / "again", ranges=tmp_path / "out", cpu="x86", timing=False
         )
@@ -280,6 +285,15 @@ class TestLayersReturnToFloat:
         assert not list(tmp_path.iterdir())
 
 
+def read_shift(report: ExportReport) -> NDArray[np.float32]:
+    """What the encoder of a bundle adds to its features at the end."""
+    graph = onnx.load(report.bundle / "encoder.onnx").graph
+    (last,) = (node for node in graph.node if graph.output[0].name in node.output)
+    assert last.op_type == "Add"
+    (shift,) = (tensor for tensor in graph.initializer if tensor.name == last.input[1])
+    return numpy_helper.to_array(shift)
+
+
 def test_head_in_float_answers_the_voice_as_the_float_model_does(
     calibration: Calibration, proved: ExportReport, fitted: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -288,6 +302,10 @@ def test_head_in_float_answers_the_voice_as_the_float_model_does(
     )
     head = {layer.name for layer in calibration.layers if layer.graph == "head"}
     assert set(report.float_layers) == head
+    measured = np.float32(calibration.ranges.shifts["x86"])
+    for one in (report, proved):
+        np.testing.assert_array_equal(read_shift(one), measured)
+    assert measured.any()
     checkpoint = load_checkpoint(fitted[0])
     spec = checkpoint.spec
     mfcc = np.random.default_rng(0).normal(0, 20, spec.audio.shape).astype(np.float32)

@@ -96,6 +96,22 @@ def test_tables_show_the_figures(load_script: Load) -> None:
     ]
 
 
+def test_pixels_stand_beside_int8(load_script: Load) -> None:
+    def compared(agreement: float, mean: float, **key: Any) -> dict[str, Any]:
+        return {**key, "fusion": "it", "agreement": agreement, "mean_logit_difference": mean}
+
+    engines = [
+        compared(99.0, 0.01, target="onnx", precision="int8", modality="video"),
+        compared(98.5, 0.02, target="openvino", precision="int8", modality="video"),
+        compared(100.0, 1e-6, target="onnx", precision="fp32", modality="video"),
+    ]
+    draws = [compared(97.25 + i, 0.03 * i, draw=i, modality="video") for i in range(3)]
+    table = load_script("tables").format_pixels({"rows": engines, "pixels": draws})
+    assert table.splitlines()[2:] == [
+        "| `it` | video | 97.25 to 99.25 | 0.030 | 99.00 | 0.010 | 98.50 | 0.020 |"
+    ]
+
+
 def test_documents_are_filled_in_and_nothing_else(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     before = "Text.\n\n<!-- table: models -->\nold\n<!-- end: models -->\n\nMore.\n"
