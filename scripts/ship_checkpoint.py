@@ -15,6 +15,7 @@ from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
 from mer_export.exporter import STAGES
 from mer_export.ranges import RANGES_FILE, ranges_file
+from mer_export.targets import CPUS, Cpu, find_dialect
 from mer_runtime.bundle import TARGETS, Target
 from mer_runtime.console import Command
 from mer_runtime.face import DETECTOR_VARIABLE
@@ -34,9 +35,12 @@ BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bun
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
-    help="Ship ranges for this target alone, of the checkpoint that ships already.",
+    help="Ship ranges for this target's integers alone, of the checkpoint that ships already.",
 )
-def main(checkpoint: Path, cache: Path, seed: int, float_head: bool, target: Target | None) -> None:
+@click.option("--cpu", type=click.Choice(CPUS), default="x86", show_default=True, help="Of onnx.")
+def main(
+    checkpoint: Path, cache: Path, seed: int, float_head: bool, target: Target | None, cpu: Cpu
+) -> None:
     """Ship CHECKPOINT (RUN/best.safetensors of mer-train) as the one of its fusion.
 
     Its weights are stored in half precision. Ranges for int8 are made on the clips of CACHE's
@@ -66,13 +70,14 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool, target: Tar
             Path(folder) / "proved",
             target=target or "onnx",
             calibration=cache,
-            cpu="x86",
+            cpu=cpu if target else "x86",
             seed=seed,
             float_head=float_head,
             timing=False,
             progress=bars.show,
         )
-        shutil.copyfile(report.bundle / RANGES_FILE, ranges_file(shipped, target or ""))
+        own = find_dialect(target, cpu) if target else None
+        shutil.copyfile(report.bundle / RANGES_FILE, ranges_file(shipped, own))
     click.echo(report.format())
     click.echo(report.format_layers())
     if target is None and shipped.stem == BUNDLED:

@@ -18,6 +18,10 @@ grid of an activation is, and what it cuts off, is decided here, in this order:
    ``measure_sensitivity`` tells what each layer costs.
 7. ``compare_tensors`` measures the outcome layer by layer; ``format_layers`` prints it.
 
+Around these: ``mer_calibration.equalisation`` makes the channels of a tensor alike before 1,
+``mer_calibration.rounding`` lets the errors of weights cancel, and ``mer_calibration.shift`` takes
+back what all roundings together add to a graph's output on average.
+
 It knows ONNX graphs and numpy arrays; of our packages it imports ``mer_runtime`` alone.
 """
 

@@ -32,7 +32,7 @@ from mer_export.manifest import DETECTOR_FILE, Source, describe_bundle
 from mer_export.proof import Evidence, Proof, opened, prove
 from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
-from mer_export.targets import EXPORTS, Cpu, Job, Written, host_cpu
+from mer_export.targets import EXPORTS, Cpu, Job, Written, find_dialect, host_cpu
 from mer_export.timing import Timing, time_windows
 from mer_export.validation import ValidationSet, answer_float
 from mer_runtime import Recognizer
@@ -127,8 +127,9 @@ def export_bundle(
         cache = Cache.open(calibration)
         clips = ValidationSet(cache, loaded.spec)
     known = None
+    dialect = find_dialect(target, cpu or host_cpu())
     if precision == "int8" and (ranges is not None or clips is None):
-        known = find_ranges(path, ranges, target)  # an error here saves the work of the graphs
+        known = find_ranges(path, ranges, dialect)  # an error here saves the work of the graphs
     with replacing(folder) as draft:
         show("graphs", 0, 1)
         floats = export_graphs(loaded)
@@ -161,7 +162,7 @@ def export_bundle(
             known = dataclasses.replace(known, float_layers=tuple(kept))
         no_face = NetworkClassifier(loaded).no_face
         source = Source(path, loaded, floats, known, detector, no_face)
-        exporter = _Exporter(source, target, precision, cpu or host_cpu(), evidence, made, show)
+        exporter = _Exporter(source, target, precision, dialect, evidence, made, show)
         return exporter.export(draft, folder, timing)
 
 
@@ -171,12 +172,12 @@ class _Exporter:
         source: Source,
         target: Target,
         precision: Precision,
-        cpu: Cpu,
+        dialect: DialectName,
         evidence: Evidence,
         calibration: Calibration | None,
         show: Progress,
     ) -> None:
-        self.source, self.target, self.precision, self.cpu = source, target, precision, cpu
+        self.source, self.target, self.precision, self.dialect = source, target, precision, dialect
         self.evidence, self.calibration, self.show = evidence, calibration, show
 
     @property
@@ -243,7 +244,8 @@ class _Exporter:
     def _job(self, precision: Precision) -> Job:
         source = self.source
         kept = self.keep_float if precision == "int8" else ()
-        return Job(precision, source.checkpoint.spec, source.floats, self._quantise, self.cpu, kept)
+        spec, floats = source.checkpoint.spec, source.floats
+        return Job(precision, spec, floats, self._quantise, self.dialect, kept)
 
     def _quantise(self, dialect: DialectName) -> Graphs:
         ranges = self.source.ranges

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from mer_calibration import CalibrationError, Ranges
+from mer_calibration.dialects import DialectName
 
 #: In a bundle: what it was quantised with.
 RANGES_FILE = "ranges.json"
 
 
-def find_ranges(checkpoint: Path, given: str | Path | None = None, target: str = "") -> Ranges:
+def find_ranges(
+    checkpoint: Path, given: str | Path | None = None, dialect: DialectName | None = None
+) -> Ranges:
     """Read the ranges ``given``, else those that ship with a checkpoint or lie beside it.
 
-    Beside ``best.safetensors`` that is ``best.TARGET.ranges.json``, for ``target`` has integers of
+    Beside ``best.safetensors`` that is ``best.DIALECT.ranges.json``, where a dialect has ranges of
     its own, or ``best.ranges.json``, which serves all others.
 
     Raises:
@@ -22,7 +25,7 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None, target: str =
     if given is not None:
         path = Path(given)
         return Ranges.read(path / RANGES_FILE if path.is_dir() else path)
-    for beside in (ranges_file(checkpoint, target), ranges_file(checkpoint)):
+    for beside in (ranges_file(checkpoint, dialect), ranges_file(checkpoint)):
         if beside.is_file():
             return Ranges.read(beside)
     raise CalibrationError(
@@ -32,10 +35,10 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None, target: str =
     )
 
 
-def ranges_file(checkpoint: Path, target: str = "") -> Path:
+def ranges_file(checkpoint: Path, dialect: DialectName | None = None) -> Path:
     """Where the ranges lie that belong to a checkpoint, whether they are there or not.
 
-    With ``target``, those that serve it alone.
+    With ``dialect``, those that serve it alone.
     """
-    own = f".{target}" if target else ""
+    own = f".{dialect}" if dialect else ""
     return checkpoint.with_name(f"{checkpoint.stem}{own}.ranges.json")

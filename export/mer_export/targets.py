@@ -41,7 +41,7 @@ class Job:
     Attributes:
         floats: the float32 graphs.
         quantise: a dialect's name to the graphs on integers.
-        cpu: what an int8 graph for ONNX Runtime is made for.
+        dialect: that of the target's integers.
         float_layers: layers that an int8 graph leaves in float.
     """
 
@@ -49,7 +49,7 @@ class Job:
     spec: Spec
     floats: Graphs
     quantise: Callable[[DialectName], Graphs]
-    cpu: Cpu
+    dialect: DialectName
     float_layers: Collection[str] = ()
 
 
@@ -78,10 +78,12 @@ class Export:
     Attributes:
         write: puts the graphs' files into a folder.
         packages: what decides the files' content, apart from PyTorch and ONNX.
+        dialect: of its integers; None where the CPU decides.
     """
 
     write: Callable[[Job, Path], Written]
     packages: tuple[str, ...]
+    dialect: DialectName | None
 
 
 def host_cpu() -> Cpu:
@@ -92,9 +94,9 @@ def host_cpu() -> Cpu:
 def write_onnx(job: Job, folder: Path) -> Written:
     """``encoder.onnx`` and ``head.onnx`` for ONNX Runtime."""
     if job.precision == "int8":
-        packed = {name: pack_constants(model) for name, model in job.quantise(job.cpu).items()}
+        packed = {name: pack_constants(model) for name, model in job.quantise(job.dialect).items()}
         left = _find_left(packed.values(), job)
-        settings = {"dialect": job.cpu}
+        settings = {"dialect": job.dialect}
         return Written(save_graphs(packed, folder), settings, None, sum(w.nbytes for w in left))
     half = job.precision == "fp16"
     graphs = {name: to_half(model) if half else model for name, model in job.floats.items()}
@@ -116,7 +118,7 @@ def write_openvino(job: Job, folder: Path) -> Written:
         import openvino
     except ImportError as error:
         raise MissingExtraError("openvino", "openvino", "exporting to OpenVINO") from error
-    source = job.quantise("openvino") if job.precision == "int8" else job.floats
+    source = job.quantise(job.dialect) if job.precision == "int8" else job.floats
     names = {}
     left: list[NDArray[Any]] = []
     for name, graph in source.items():
@@ -174,7 +176,7 @@ def write_tensorrt(job: Job, folder: Path) -> Written:
     """
     stand_in = job.floats
     if job.precision == "int8":
-        stand_in = job.quantise("portable")
+        stand_in = job.quantise(job.dialect)
     elif job.precision == "fp16":
         stand_in = Graphs(*(to_half(model) for _, model in job.floats.items()))
     graphs = dict(stand_in.items())
@@ -207,11 +209,16 @@ def write_tensorrt_rtx(job: Job, folder: Path) -> Written:
 
 
 EXPORTS: dict[Target, Export] = {
-    "onnx": Export(write_onnx, ("onnxruntime",)),
-    "openvino": Export(write_openvino, ("openvino",)),
-    "tensorrt": Export(write_tensorrt, ()),
-    "tensorrt-rtx": Export(write_tensorrt_rtx, ("tensorrt-rtx",)),
+    "onnx": Export(write_onnx, ("onnxruntime",), None),
+    "openvino": Export(write_openvino, ("openvino",), "openvino"),
+    "tensorrt": Export(write_tensorrt, (), "portable"),
+    "tensorrt-rtx": Export(write_tensorrt_rtx, ("tensorrt-rtx",), "portable"),
 }
+
+
+def find_dialect(target: Target, cpu: Cpu) -> DialectName:
+    """The dialect of an int8 bundle for ``target``; ``cpu`` decides where ONNX Runtime is that."""
+    return EXPORTS[target].dialect or cpu
 
 
 def _find_left(graphs: Iterable[ModelProto], job: Job) -> list[NDArray[Any]]:

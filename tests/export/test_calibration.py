@@ -14,14 +14,13 @@ import pytest
 from mer import Checkpoint, load_checkpoint
 from mer.cache import Cache, clip_path
 from mer.errors import CacheError
-from mer_calibration import CalibrationError, Ranges
+from mer_calibration import DIALECTS, CalibrationError, Ranges
 from mer_calibration.trial import SHOWN
 from mer_export import ExportReport, export_bundle
 from mer_export.calibration import calibrate
 from mer_export.calibration_set import hash_preprocessing, hash_samples
 from mer_export.graphs import Graphs, export_graphs
 from mer_export.ranges import find_ranges
-from mer_runtime.bundle import TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -143,16 +142,16 @@ class TestRangesOfAnother:
         report = export_bundle(tmp_path / "own.safetensors", tmp_path / "out", timing=False)
         assert report.precision == "int8"
 
-    def test_ranges_of_the_target_go_first(
+    def test_ranges_of_the_dialect_go_first(
         self, calibration: Any, fitted: tuple[Path, Path], tmp_path: Path
     ) -> None:
         checkpoint = tmp_path / "own.safetensors"
         dataclasses.replace(calibration.ranges, clips=1).write(tmp_path / "own.ranges.json")
         own = tmp_path / "own.openvino.ranges.json"
         dataclasses.replace(calibration.ranges, clips=2).write(own)
-        found = {target: find_ranges(checkpoint, None, target).clips for target in TARGETS}
-        assert found == {"onnx": 1, "openvino": 2, "tensorrt": 1, "tensorrt-rtx": 1}
-        assert find_ranges(checkpoint, own, "onnx").clips == 2, "what is given goes before both"
+        found = {one: find_ranges(checkpoint, None, one).clips for one in DIALECTS}
+        assert found == {"portable": 1, "x86": 1, "arm": 1, "openvino": 2}
+        assert find_ranges(checkpoint, own, "x86").clips == 2, "what is given goes before both"
 
     def test_file_that_is_none(self, fitted: tuple[Path, Path], tmp_path: Path) -> None:
         (tmp_path / "ranges.json").write_text("{}")

@@ -10,12 +10,12 @@ import pytest
 
 from mer import load_checkpoint
 from mer.weights import shipped_checkpoint
-from mer_calibration import Ranges
+from mer_calibration import DIALECTS, Ranges
 from mer_export import ExportReport, export_bundle
 from mer_export.calibration_set import hash_preprocessing
 from mer_export.ranges import ranges_file
 from mer_runtime import Recognizer
-from mer_runtime.bundle import TARGETS, shipped_bundle
+from mer_runtime.bundle import shipped_bundle
 from mer_runtime.face import DETECTOR_VARIABLE
 from mer_runtime.spec import FUSIONS, Fusion
 
@@ -31,9 +31,9 @@ def test_checkpoint_has_ranges_of_its_preprocessing(fusion: Fusion) -> None:
     checkpoint = load_checkpoint(path)
     assert path.stat().st_size <= MOST_WEIGHTS
     assert checkpoint.spec.fusion == fusion
-    for target in ("", *TARGETS):
-        file = ranges_file(path, target)
-        if target and not file.is_file():
+    for dialect in (None, *DIALECTS):
+        file = ranges_file(path, dialect)
+        if dialect and not file.is_file():
             continue
         ranges = Ranges.read(file)
         ranges.require({}, hash_preprocessing(checkpoint.spec))
@@ -42,7 +42,7 @@ def test_checkpoint_has_ranges_of_its_preprocessing(fusion: Fusion) -> None:
 
 def test_no_ranges_are_of_nothing() -> None:
     folder = shipped_checkpoint("ia").parent
-    known = {ranges_file(shipped_checkpoint(one), t) for one in FUSIONS for t in ("", *TARGETS)}
+    known = {ranges_file(shipped_checkpoint(one), d) for one in FUSIONS for d in (None, *DIALECTS)}
     assert set(folder.glob("*.json")) <= known
 
 

@@ -280,7 +280,7 @@ class TestFloatLayers:
         value = numpy_helper.to_array(weight) * np.float32(1e6)
         weight.CopyFrom(numpy_helper.from_array(value, self.LAYER))
         # As the int8 graph has the layer: in float.
-        job = Job("int8", checkpoint.spec, floats, lambda _: huge, "x86", (self.LAYER,))
+        job = Job("int8", checkpoint.spec, floats, lambda _: huge, "openvino", (self.LAYER,))
         written = write_openvino(job, tmp_path)
         content = [read_graph(tmp_path / f"encoder.{part}.gz") for part in ("xml", "bin")]
         stored = [
