@@ -20,6 +20,7 @@ DialectName = Literal["portable", "x86", "arm", "openvino"]
 
 #: Still 4 bits of precision in float16.
 SMALLEST_HALF_SCALE = np.float32(2**-20)
+LARGEST_HALF = np.finfo(np.float16).max
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,13 @@ class Dialect:
         integer_bias: biases are int32 on the grid of their sums; otherwise they stay float.
         integer_moves: data movement works on integers; otherwise it stands between pairs, for
             engines that fuse pairs with what computes on either side.
-        half_scales: every scale is one that float16 holds, for graphs whose rest is float16.
+        half_scales: every scale, and every other constant, is one that float16 holds, for graphs
+            whose rest is float16: what is proved is what is computed then, but for sums.
         joined_pixels: so many pixels of a row are one for the first convolution (``join_pixels``);
             0 where that gains nothing, or wasn't measured.
+        float_outputs: what no layer on integers reads isn't rounded (``place``).
+        centred: zero-points other than 0 are used where they can be folded into what stands
+            around the tensor (``fold_zero_points``).
     """
 
     name: DialectName
@@ -45,6 +50,12 @@ class Dialect:
     integer_moves: bool
     half_scales: bool
     joined_pixels: int = 0
+    float_outputs: bool = False
+    centred: bool = False
+
+    def before_folding(self) -> Dialect:
+        """The same with the zero-points that are folded then, if any are."""
+        return dataclasses.replace(self, symmetric=False) if self.centred else self
 
     def make_grid(self, low: float, high: float) -> Grid:
         """The grid of an activation between ``low`` and ``high``.
@@ -70,7 +81,14 @@ class Dialect:
 
 #: TensorRT 10 and 11, TensorRT-RTX: int8, zero-point 0, float bias (their parsers refuse int32).
 PORTABLE = Dialect(
-    "portable", "int8", symmetric=True, integer_bias=False, integer_moves=False, half_scales=True
+    "portable",
+    "int8",
+    symmetric=True,
+    integer_bias=False,
+    integer_moves=False,
+    half_scales=True,
+    float_outputs=True,
+    centred=True,
 )
 #: ONNX Runtime on x86: uint8 activations and int8 weights are what its kernels multiply fastest.
 X86 = Dialect(
@@ -105,6 +123,15 @@ def round_to_half(scales: NDArray[np.float32]) -> NDArray[np.float32]:
     halves = np.maximum(scales, SMALLEST_HALF_SCALE).astype(np.float16)
     above = np.nextafter(halves, np.float16(np.inf))
     return np.where(halves < scales, above, halves).astype(np.float32)
+
+
+def round_constants(model: ModelProto) -> None:
+    """Give ``model`` float constants that float16 holds, the nearest; scales must be such."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).clip(-LARGEST_HALF, LARGEST_HALF)
+            values = values.astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def check_dialect(model: ModelProto, dialect: Dialect) -> None:

@@ -109,11 +109,15 @@ def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
     return tuple(layers)
 
 
-def place(model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
+def place(
+    model: ModelProto, keep_float: Collection[str] = (), *, float_outputs: bool = False
+) -> Placement:
     """Decide what is rounded in ``model``, a float graph.
 
     Args:
         keep_float: names of layers that stay as they are.
+        float_outputs: layers on integers may give floats, as engines but ONNX Runtime have them:
+            what no other layer on integers reads isn't rounded.
     """
     layers = tuple(
         layer
@@ -124,8 +128,8 @@ def place(model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
     readers = read_by(model)
     outputs = {value.name for value in model.graph.output}
     wanted = {layer.data for layer in layers}
-    # Conv has no mixed form in ONNX Runtime: integers in, integers out.
-    wanted |= {layer.output for layer in layers if layer.output not in outputs}
+    if not float_outputs:  # Conv has no mixed form in ONNX Runtime: integers in, integers out
+        wanted |= {layer.output for layer in layers if layer.output not in outputs}
     ties = _Ties()
     pending = list(wanted)
     while pending:
@@ -142,7 +146,7 @@ def place(model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
                     pending.append(name)
                 ties.join(tensor, name)
         for reader in readers.get(tensor, []):
-            if _moves(reader) and tensor in _carried(reader):
+            if carries(reader, tensor):
                 pending += [name for name in reader.output if name not in ties]
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     groups = []
@@ -176,6 +180,11 @@ def read_by(model: ModelProto) -> Mapping[str, list[NodeProto]]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     return readers
+
+
+def carries(node: NodeProto, tensor: str) -> bool:
+    """Whether ``node`` hands ``tensor`` on as it is."""
+    return _moves(node) and tensor in _carried(node)
 
 
 def _moves(node: NodeProto) -> bool:

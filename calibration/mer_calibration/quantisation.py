@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
-from mer_calibration.dialects import Dialect
+from mer_calibration.centring import find_centred, fold_zero_points
+from mer_calibration.dialects import Dialect, check_dialect, round_constants
 from mer_calibration.errors import CalibrationError
 from mer_calibration.grid import Grid
 from mer_calibration.pixels import join_pixels
@@ -24,7 +25,7 @@ class Quantised:
         model: with the float graph's tensor names, and ``_q`` and ``_dq`` behind them.
         placement: what is on integers in it.
         rounded: for each output of a quantised layer, the tensor that holds it dequantised,
-            where there is one.
+            where there is one; none does where a zero-point was folded.
     """
 
     model: ModelProto
@@ -38,6 +39,8 @@ def quantise_graph(
     dialect: Dialect,
     keep_float: Collection[str] = (),
     pixel_means: Sequence[float] = (),
+    *,
+    fold: bool = True,
 ) -> Quantised:
     """Put ``model``, a float graph, on integers in ``dialect``.
 
@@ -45,29 +48,43 @@ def quantise_graph(
         ranges: for each source tensor of the graph's placement.
         keep_float: names of layers that stay float.
         pixel_means: average pixel of each colour, 0 to 255; see ``write_qdq``.
+        fold: whether a dialect that folds zero-points has them folded. Without it the graph isn't
+            of the dialect, but its tensors can be compared with those of ``model``.
 
     Raises:
         CalibrationError: a tensor has no range.
         DialectError: what came out isn't of ``dialect``.
     """
-    placement = place(model, keep_float)
-    grids = choose_grids(placement, ranges, dialect)
-    written = write_qdq(model, placement, grids, dialect, pixel_means)
+    placement = place(model, keep_float, float_outputs=dialect.float_outputs)
+    centred = find_centred(model, placement) if dialect.centred else frozenset()
+    grids = choose_grids(placement, ranges, dialect, centred)
+    written = write_qdq(model, placement, grids, dialect.before_folding(), pixel_means)
+    if dialect.centred and fold:
+        written = fold_zero_points(written)
+        check_dialect(written, dialect)
+    if dialect.half_scales:
+        round_constants(written)
     if dialect.joined_pixels:
         written = join_pixels(written, dialect.joined_pixels)
     tensors = {name for node in written.graph.node for name in node.output}
     rounded = {
         layer.output: f"{layer.output}_dq"
         for layer in placement.layers
-        if f"{layer.output}_dq" in tensors
+        if f"{layer.output}_dq" in tensors and not (fold and layer.output in centred)
     }
     return Quantised(written, placement, rounded)
 
 
 def choose_grids(
-    placement: Placement, ranges: Mapping[str, Range], dialect: Dialect
+    placement: Placement,
+    ranges: Mapping[str, Range],
+    dialect: Dialect,
+    centred: Collection[str] = (),
 ) -> dict[str, Grid]:
     """One grid for the sources of each group: it covers the ranges of them all.
+
+    Args:
+        centred: sources whose zero-points are folded.
 
     Raises:
         CalibrationError: a tensor has no range.
@@ -83,5 +100,6 @@ def choose_grids(
             )
         low = min(ranges[source].low for source in group.sources)
         high = max(ranges[source].high for source in group.sources)
-        grids.update(dict.fromkeys(group.sources, dialect.make_grid(low, high)))
+        kind = dialect.before_folding() if group.sources[0] in centred else dialect
+        grids.update(dict.fromkeys(group.sources, kind.make_grid(low, high)))
     return grids

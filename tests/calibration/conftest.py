@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -141,7 +142,11 @@ def feeds() -> list[dict[str, NDArray[Any]]]:
 
 @pytest.fixture(scope="session")
 def quantise() -> Callable[..., Quantised]:
-    """``quantise(model, feeds, dialect="x86", method="minmax", keep_float=())``."""
+    """``quantise(model, feeds, dialect="x86", method="minmax", keep_float=(), plain=False)``.
+
+    ``plain``: the dialect without what it adds to Q/DQ pairs (outputs that stay float, zero-points
+    that are folded), which has tests of its own.
+    """
 
     def run(
         model: ModelProto,
@@ -149,12 +154,16 @@ def quantise() -> Callable[..., Quantised]:
         dialect: str = "x86",
         method: Method = "minmax",
         keep_float: Collection[str] = (),
+        plain: bool = False,
     ) -> Quantised:
         histograms = observe(model, feeds, place(model).sources(), threads=1)
         ranges = {
             name: find_range(found, method, symmetric=False) for name, found in histograms.items()
         }
-        return quantise_graph(model, ranges, DIALECTS[dialect], keep_float)  # type: ignore[index]
+        chosen = DIALECTS[dialect]  # type: ignore[index]
+        if plain:
+            chosen = dataclasses.replace(chosen, float_outputs=False, centred=False)
+        return quantise_graph(model, ranges, chosen, keep_float)
 
     return run
 

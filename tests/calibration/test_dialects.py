@@ -34,7 +34,7 @@ def graph(
     """A right graph in a dialect, to be damaged."""
 
     def make(dialect: Name) -> Planted:
-        return quantise(net, feeds, dialect).model, DIALECTS[dialect]
+        return quantise(net, feeds, dialect, plain=True).model, DIALECTS[dialect]
 
     return make
 

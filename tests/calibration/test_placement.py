@@ -48,6 +48,15 @@ def test_what_moves_together_shares_a_group(net: ModelProto) -> None:
     assert placement.sources() == ("stem_relu", "left_relu", "right_relu", "join_relu", "mean")
 
 
+def test_outputs_that_may_be_float(net: ModelProto) -> None:
+    """Only float operations read what ``join`` puts out; the rest goes on into layers."""
+    placement = place(net, float_outputs=True)
+    assert placement.layers == place(net).layers
+    assert placement.sources() == ("stem_relu", "left_relu", "right_relu", "mean")
+    kept = place(net, ["join.weight"], float_outputs=True)
+    assert kept.sources() == ("stem_relu", "mean")
+
+
 def test_layers_kept_float(net: ModelProto) -> None:
     placement = place(net, ["join.weight", "fc.weight"])
     assert [layer.name for layer in placement.layers] == [f"{n}.weight" for n in QUANTISED[:3]]

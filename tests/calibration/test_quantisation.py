@@ -71,7 +71,7 @@ def test_rounded_names_hold_the_layers_outputs(
 ) -> None:
     from mer_calibration import compare_tensors
 
-    quantised = quantise(net, feeds, dialect)
+    quantised = quantise(net, feeds, dialect, plain=True)
     before = net.SerializeToString()
     outputs = {layer.output for layer in quantised.placement.layers}
     assert quantised.rounded.keys() <= outputs - {"fc"}
