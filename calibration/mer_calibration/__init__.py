@@ -13,9 +13,11 @@ grid of an activation is, and what it cuts off, is decided here, in this order:
    weights.
 5. ``place`` decides which tensors of a float graph are rounded, and ``quantise_graph`` writes them
    down as Q/DQ pairs in one of the ``DIALECTS``; ``check_dialect`` refuses a graph that isn't of
-   its dialect. ``shorten_names`` and ``pack_constants`` make the file small.
-6. A ``Trial`` compares answers on a few windows. ``choose_ranges`` picks by it among methods, and
-   ``measure_sensitivity`` tells what each layer costs.
+   its dialect. Where an engine wants zero-point 0, ``fold_zero_points`` hides others in the layers
+   around (``mer_calibration.centring``). ``shorten_names`` and ``pack_constants`` make the file
+   small.
+6. A ``Trial`` compares answers on a few windows. ``choose_ranges`` picks by it among methods
+   (``apply_method`` takes one for all), and ``measure_sensitivity`` tells what each layer costs.
 7. ``compare_tensors`` measures the outcome layer by layer; ``format_layers`` prints it.
 
 Around these: ``mer_calibration.equalisation`` makes the channels of a tensor alike before 1,
@@ -25,6 +27,7 @@ back what all roundings together add to a graph's output on average.
 It knows ONNX graphs and numpy arrays; of our packages it imports ``mer_runtime`` alone.
 """
 
+from mer_calibration.centring import find_centred, fold_zero_points
 from mer_calibration.dialects import DIALECTS, Dialect, check_dialect
 from mer_calibration.errors import CalibrationError, DialectError
 from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid, weight_scales
@@ -37,7 +40,7 @@ from mer_calibration.packing import find_stored_weights, pack_constants
 from mer_calibration.placement import place
 from mer_calibration.quantisation import Quantised, quantise_graph
 from mer_calibration.ranges import METHODS, Method, Range, Ranges, hash_graph
-from mer_calibration.sensitivity import choose_ranges, measure_sensitivity
+from mer_calibration.sensitivity import apply_method, choose_ranges, measure_sensitivity
 from mer_calibration.trial import Trial, Window
 
 __all__ = [
@@ -56,12 +59,15 @@ __all__ = [
     "Ranges",
     "Trial",
     "Window",
+    "apply_method",
     "asymmetric_grid",
     "check_dialect",
     "choose_ranges",
     "compare_tensors",
+    "find_centred",
     "find_range",
     "find_stored_weights",
+    "fold_zero_points",
     "format_layers",
     "hash_graph",
     "layers_to_dicts",

@@ -35,6 +35,8 @@ MSE_ROUNDS = 3
 #: How much farther than ``mse`` the range of ``wide`` reaches: of 1.15, 1.35 and 1.6 the first two
 #: did equally well on logits, and better than 1 or all that was seen.
 WIDENING = 1.25
+#: The same where the range is symmetric: of 1, 1.1, 1.2 and 1.5. Steps are wider there.
+WIDENING_SYMMETRIC = 1.1
 
 Ends = tuple[float, float]
 
@@ -48,8 +50,9 @@ def find_range(histogram: Histogram, method: Method, *, symmetric: bool, bits: i
       (Kullback-Leibler; Szymon Migacz, 8-bit Inference with TensorRT, GTC 2017). Exact zeros are
       left out, for every grid holds them.
     - ``mse``: the least mean squared error, of rounding and of clipping together.
-    - ``wide``: ``WIDENING`` times that, as far as anything was seen. Where answers are averages
-      over many frames, rounding is mostly gone from them and clipping isn't.
+    - ``wide``: ``WIDENING`` (``WIDENING_SYMMETRIC``) times that, as far as anything was seen.
+      Where answers are averages over many frames, rounding is mostly gone from them and clipping
+      isn't.
 
     Raises:
         CalibrationError: the method is unknown, or nothing was observed.
@@ -235,7 +238,8 @@ def _find_mse(histogram: Histogram, seen: Ends, symmetric: bool, bits: int) -> E
 
 def _find_wide(histogram: Histogram, seen: Ends, symmetric: bool, bits: int) -> Ends:
     low, high = _find_mse(histogram, seen, symmetric, bits)
-    return WIDENING * low, WIDENING * high
+    widening = WIDENING_SYMMETRIC if symmetric else WIDENING
+    return widening * low, widening * high
 
 
 FINDERS: dict[Method, Callable[[Histogram, Ends, bool, int], Ends]] = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from mer_calibration.centring import find_centred
 from mer_calibration.dialects import Dialect
 from mer_calibration.histogram import Histogram
 from mer_calibration.observers import find_range
@@ -46,6 +48,24 @@ class Share:
     by_shown: Mapping[Shown, float]
 
 
+def apply_method(
+    graphs: Mapping[str, ModelProto],
+    histograms: Mapping[str, Mapping[str, Histogram]],
+    method: Method,
+    dialect: Dialect,
+) -> GraphRanges:
+    """The range of every tensor by one method, on the grids of ``dialect``.
+
+    Args:
+        graphs: float graphs, by name.
+        histograms: by graph and tensor.
+    """
+    return {
+        name: _find_graph_ranges(model, histograms[name], method, dialect)
+        for name, model in graphs.items()
+    }
+
+
 def choose_ranges(
     trial: Trial,
     histograms: Mapping[str, Mapping[str, Histogram]],
@@ -61,7 +81,8 @@ def choose_ranges(
         histograms: by graph and tensor, of all sources of the graphs' placements.
         step: called after each of the ``count_choices()`` trials.
     """
-    candidates = {method: _all_ranges(histograms, method) for method in METHODS}
+    graphs = _graphs(trial)
+    candidates = {m: apply_method(graphs, histograms, m, dialect) for m in METHODS}
     errors: dict[Method, float] = {}
     for method, ranges in candidates.items():
         errors[method] = _error(trial, ranges, dialect)
@@ -70,7 +91,7 @@ def choose_ranges(
     if errors[best] > PREFERENCE * errors["wide"]:
         best = "wide"
     chosen, error = candidates[best], errors[best]
-    for graph, group in _largest_groups(trial, chosen):
+    for graph, group in _largest_groups(trial, chosen, dialect):
         for method in METHODS:
             if method == best:
                 continue
@@ -148,14 +169,23 @@ def _graphs(trial: Trial) -> dict[str, ModelProto]:
     return {"encoder": encoder, "head": head}
 
 
-def _all_ranges(histograms: Mapping[str, Mapping[str, Histogram]], method: Method) -> GraphRanges:
-    return {
-        graph: {
-            tensor: find_range(histogram, method, symmetric=False)
-            for tensor, histogram in tensors.items()
-        }
-        for graph, tensors in histograms.items()
-    }
+def _find_graph_ranges(
+    model: ModelProto, histograms: Mapping[str, Histogram], method: Method, dialect: Dialect
+) -> dict[str, Range]:
+    """On the grid that ``dialect`` has for each tensor, as far as anything was seen."""
+    centred: Collection[str] = ()
+    if dialect.centred:
+        centred = find_centred(model, place(model, float_outputs=dialect.float_outputs))
+    found = {}
+    for tensor, histogram in histograms.items():
+        symmetric = dialect.symmetric and tensor not in centred
+        one = find_range(histogram, method, symmetric=symmetric)
+        found[tensor] = dataclasses.replace(
+            one,
+            low=max(one.low, min(histogram.low, 0.0)) + 0.0,  # never -0.0
+            high=min(one.high, max(histogram.high, 0.0)),
+        )
+    return found
 
 
 def _error(trial: Trial, ranges: GraphRanges, dialect: Dialect) -> float:
@@ -166,11 +196,11 @@ def _error(trial: Trial, ranges: GraphRanges, dialect: Dialect) -> float:
     return trial.error(*pair)
 
 
-def _largest_groups(trial: Trial, ranges: GraphRanges) -> list[tuple[str, Group]]:
+def _largest_groups(trial: Trial, ranges: GraphRanges, dialect: Dialect) -> list[tuple[str, Group]]:
     """Groups whose choice matters most: those that cut most off, relative to what was seen."""
     scored = []
     for graph, model in _graphs(trial).items():
-        for group in place(model).groups:
+        for group in place(model, float_outputs=dialect.float_outputs).groups:
             if group.pixels:
                 continue
             found = [ranges[graph][source] for source in group.sources]

@@ -11,14 +11,19 @@ from onnx import ModelProto
 
 from mer import Checkpoint
 from mer.cache import Cache
-from mer_calibration import Layer, Ranges, compare_tensors, observe
-from mer_calibration.dialects import DIALECTS
+from mer_calibration import Layer, Method, Ranges, compare_tensors, observe
+from mer_calibration.dialects import DIALECTS, Dialect, DialectName
 from mer_calibration.equalisation import equalise, find_exponents, measure_peaks
 from mer_calibration.observation import Feed
 from mer_calibration.placement import place
 from mer_calibration.quantisation import quantise_graph
 from mer_calibration.rounding import find_roundings, round_weights
-from mer_calibration.sensitivity import choose_ranges, count_choices, measure_sensitivity
+from mer_calibration.sensitivity import (
+    apply_method,
+    choose_ranges,
+    count_choices,
+    measure_sensitivity,
+)
 from mer_calibration.shift import measure_shift
 from mer_calibration.trial import Trial, Window
 from mer_export.calibration_set import (
@@ -40,8 +45,13 @@ ROUNDING_CLIPS = 64
 #: Crops of each by which layers are told apart. Ranges are chosen on whole windows: what cutting
 #: values off costs is alike in all crops, what rounding costs is mostly gone from their average.
 TRIAL_CROPS = 3
-#: What ranges are chosen with; they serve every dialect.
-DIALECT = DIALECTS["x86"]
+#: What methods are tried with; the ranges chosen serve every dialect but one ...
+TRIED: DialectName = "x86"
+#: ... where some tensors have half the steps of the others' grids, so that narrower ranges are
+#: better. They are found by one method: where trials on training actors led to others, the error
+#: on validation actors grew by a third.
+OWN_GRIDS: DialectName = "portable"
+OWN_METHOD: Method = "wide"
 
 Progress = Callable[[int, int], None]
 
@@ -60,6 +70,7 @@ def calibrate(
     graphs: Graphs,
     cache: Cache,
     *,
+    dialect: DialectName = TRIED,
     clips: int = CLIPS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -68,6 +79,7 @@ def calibrate(
 
     Args:
         graphs: the float graphs of ``checkpoint``.
+        dialect: what the ranges are for; all can be written with them.
         clips: how many to take, as evenly among the classes as the corpus allows.
         seed: draws them.
         progress: called with (steps done, steps in all).
@@ -83,7 +95,9 @@ def calibrate(
     layers = sum(len(placement.layers) for placement in placements.values())
     rounding = samples[:ROUNDING_CLIPS]
     observed = len(samples) + sum(sample.face for sample in samples)
-    total = observed + 2 * len(rounding) + count_choices() + _count_shown(samples) + layers + 1
+    own = dialect == OWN_GRIDS
+    choices = 0 if own else count_choices()
+    total = observed + 2 * len(rounding) + choices + _count_shown(samples) + layers + 1
     steps = _Steps(total, progress)
     inputs = CalibrationInputs(cache, spec, samples)
     exponents, roundings = {}, {}
@@ -117,8 +131,12 @@ def calibrate(
             pixel_means=pixel_means,
         )
 
-    trial = make_trial(inputs.windows(spec.video.frames))
-    chosen = choose_ranges(trial, histograms, DIALECT, step=steps.advance)
+    choice = DIALECTS[OWN_GRIDS if own else TRIED]
+    if own:
+        chosen = apply_method(dict(candidates.items()), histograms, OWN_METHOD, choice)
+    else:
+        trial = make_trial(inputs.windows(spec.video.frames))
+        chosen = choose_ranges(trial, histograms, choice, step=steps.advance)
     ranges = Ranges(
         graphs=floats.hashes(),
         spec=hash_preprocessing(spec),
@@ -133,7 +151,7 @@ def calibrate(
     )
     shifts = measure_shifts(floats.encoder, ranges, inputs, lambda *_: steps.advance())
     ranges = dataclasses.replace(ranges, shifts=shifts)
-    report = _report_layers(graphs, candidates, ranges, make_trial, inputs, steps)
+    report = _report_layers(graphs, candidates, ranges, choice, make_trial, inputs, steps)
     steps.finish()
     return Calibration(ranges, report, samples)
 
@@ -198,19 +216,20 @@ def _report_layers(
     graphs: Graphs,
     candidates: Graphs,
     ranges: Ranges,
+    choice: Dialect,
     make_trial: Callable[[Sequence[Window]], Trial],
     inputs: CalibrationInputs,
     steps: _Steps,
 ) -> tuple[Layer, ...]:
     trial = make_trial(inputs.each_alone(TRIAL_CROPS))
-    shares = measure_sensitivity(trial, ranges.tensors, DIALECT, step=steps.advance)
+    shares = measure_sensitivity(trial, ranges.tensors, choice, step=steps.advance)
     share_of = {(key.graph, key.layer): share for key, share in shares.items()}
-    # With data movement between pairs, every layer's output is there dequantised.
-    dialect = dataclasses.replace(DIALECT, integer_moves=False)
+    # Every layer's output rounded, and there dequantised.
+    dialect = dataclasses.replace(choice, integer_moves=False, float_outputs=False)
     report = []
     for (name, model), (_, candidate) in zip(graphs.items(), candidates.items(), strict=True):
         tensors = ranges.tensors[name]
-        quantised = quantise_graph(candidate, tensors, dialect, (), ranges.pixel_means)
+        quantised = quantise_graph(candidate, tensors, dialect, (), ranges.pixel_means, fold=False)
         few = itertools.islice(inputs.feeds(name, graphs), TRIAL_WINDOWS)
         noise = compare_tensors(model, quantised.model, quantised.rounded, few)
         for layer in quantised.placement.layers:

@@ -142,6 +142,7 @@ def export_bundle(
                 loaded,
                 floats,
                 clips.cache,
+                dialect=dialect,
                 seed=seed,
                 progress=lambda done, n: show("calibration", done, n),
             )

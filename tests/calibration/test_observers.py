@@ -271,3 +271,13 @@ def test_wide_is_a_quarter_wider_than_mse_but_not_than_what_was_seen(name: str) 
     wide = find_range(histogram, "wide", symmetric=False)
     assert wide.low == max(1.25 * least.low, min(histogram.low, 0))
     assert wide.high == min(1.25 * least.high, max(histogram.high, 0))
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_wide_symmetric_ranges_are_a_tenth_wider(name: str) -> None:
+    histogram = observed(draw(name))
+    least = find_range(histogram, "mse", symmetric=True)
+    wide = find_range(histogram, "wide", symmetric=True)
+    seen = max(-histogram.low, histogram.high)
+    assert wide.high == pytest.approx(min(1.1 * least.high, seen))
+    assert wide.low == -wide.high

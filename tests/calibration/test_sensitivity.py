@@ -15,7 +15,9 @@ from mer_calibration import (
     Histogram,
     Trial,
     Window,
+    apply_method,
     choose_ranges,
+    find_centred,
     find_range,
     measure_sensitivity,
     observe,
@@ -55,6 +57,29 @@ def error_of(trial: Trial, ranges: Any) -> float:
         quantise_graph(trial.encoder, ranges["encoder"], X86).model,
         quantise_graph(trial.head, ranges["head"], X86).model,
     )
+
+
+class TestApplyMethod:
+    def test_asymmetric_grids(self, trial: Trial, histograms: Histograms) -> None:
+        graphs = {"encoder": trial.encoder, "head": trial.head}
+        found = apply_method(graphs, histograms, "percentile", X86)
+        assert found == ranges_by(histograms, "percentile")
+
+    def test_each_on_the_grid_that_it_gets(self, trial: Trial, histograms: Histograms) -> None:
+        """Those that are centred have all steps for one side; others spend half on the other."""
+        graphs = {"encoder": trial.encoder, "head": trial.head}
+        found = apply_method(graphs, histograms, "wide", DIALECTS["portable"])
+        placement = place(trial.encoder, float_outputs=True)
+        centred = find_centred(trial.encoder, placement)
+        assert centred
+        assert set(placement.sources()) >= centred - {"pixels"}
+        for tensor, histogram in histograms["encoder"].items():
+            wide = find_range(histogram, "wide", symmetric=tensor not in centred)
+            assert found["encoder"][tensor].high == wide.high
+            assert found["encoder"][tensor].low == max(wide.low, min(histogram.low, 0.0))
+        rectified = histograms["head"]["rise_relu"]
+        assert rectified.low == 0
+        assert found["head"]["rise_relu"].low == 0, "nothing was seen below"
 
 
 def test_every_layer_has_its_share(trial: Trial, histograms: Histograms) -> None:

@@ -54,6 +54,28 @@ def test_ranges_carry_what_they_come_from(
     assert all(np.isfinite(layer.sqnr) for layer in proved.layers)
 
 
+def test_ranges_for_one_dialect(
+    model: Checkpoint, graphs: Graphs, fitted: tuple[Path, Path]
+) -> None:
+    """By one method, without trials; its report is of that dialect's integers."""
+    steps: list[tuple[int, int]] = []
+    found = calibrate(
+        model,
+        graphs,
+        Cache.open(fitted[1]),
+        dialect="portable",
+        clips=16,
+        progress=lambda *step: steps.append(step),
+    )
+    tensors = [one for graph in found.ranges.tensors.values() for one in graph.values()]
+    assert {one.method for one in tensors} == {"wide"}
+    assert steps[-1][0] == steps[-1][1]
+    assert sum(layer.error_share for layer in found.layers) == pytest.approx(100, abs=1e-3)
+    # Tensors are compared as they are, not as they lie in the graph, less a constant.
+    assert min(layer.sqnr for layer in found.layers) > 10
+    assert set(found.ranges.shifts) == set(DIALECTS), "they serve every dialect"
+
+
 class TestRefused:
     """What can't be calibrated on, each in a line that says what to do."""
 
