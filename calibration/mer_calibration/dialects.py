@@ -34,7 +34,7 @@ class Dialect:
         integer_bias: biases are int32 on the grid of their sums; otherwise they stay float.
         integer_moves: data movement works on integers; otherwise it stands between pairs, for
             engines that fuse pairs with what computes on either side.
-        half_scales: every scale, and every other constant, is one that float16 holds, for graphs
+        half_constants: scales and all other constants are such as float16 holds, for graphs
             whose rest is float16: what is proved is what is computed then, but for sums.
         joined_pixels: so many pixels of a row are one for the first convolution (``join_pixels``);
             0 where that gains nothing, or wasn't measured.
@@ -48,7 +48,7 @@ class Dialect:
     symmetric: bool
     integer_bias: bool
     integer_moves: bool
-    half_scales: bool
+    half_constants: bool
     joined_pixels: int = 0
     float_outputs: bool = False
     centred: bool = False
@@ -73,7 +73,7 @@ class Dialect:
         else:
             wide = asymmetric_grid(low, high)
             grid = Grid(wide.scale, wide.zero_point - 128, wide.low - 128, wide.high - 128)
-        if self.half_scales:
+        if self.half_constants:
             scale = round_to_half(np.array(grid.scale, np.float32))
             grid = dataclasses.replace(grid, scale=float(scale))
         return grid
@@ -86,7 +86,7 @@ PORTABLE = Dialect(
     symmetric=True,
     integer_bias=False,
     integer_moves=False,
-    half_scales=True,
+    half_constants=True,
     float_outputs=True,
     centred=True,
 )
@@ -97,13 +97,13 @@ X86 = Dialect(
     symmetric=False,
     integer_bias=True,
     integer_moves=True,
-    half_scales=False,
+    half_constants=False,
     joined_pixels=4,
 )
 #: ONNX Runtime on ARM: int8 times int8 (SDOT). A zero-point 0 would keep rectifiers, and with
 #: them most convolutions in float.
 ARM = Dialect(
-    "arm", "int8", symmetric=False, integer_bias=True, integer_moves=True, half_scales=False
+    "arm", "int8", symmetric=False, integer_bias=True, integer_moves=True, half_constants=False
 )
 #: OpenVINO on the CPU: zero-points cost its kernels time, the sign of a type doesn't.
 OPENVINO = Dialect(
@@ -112,7 +112,7 @@ OPENVINO = Dialect(
     symmetric=True,
     integer_bias=False,
     integer_moves=False,
-    half_scales=False,
+    half_constants=False,
     joined_pixels=4,
 )
 DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM, OPENVINO)}

@@ -199,7 +199,7 @@ class _Writer:
 
     def _scales(self, weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
         scales = weight_scales(weight, axis)
-        return round_to_half(scales) if self.dialect.half_scales else scales
+        return round_to_half(scales) if self.dialect.half_constants else scales
 
     def _integer_bias(
         self, layer: WeightedLayer, bias: NDArray[np.float32], scales: NDArray[np.float32]

@@ -62,7 +62,7 @@ def quantise_graph(
     if dialect.centred and fold:
         written = fold_zero_points(written)
         check_dialect(written, dialect)
-    if dialect.half_scales:
+    if dialect.half_constants:
         round_constants(written)
     if dialect.joined_pixels:
         written = join_pixels(written, dialect.joined_pixels)

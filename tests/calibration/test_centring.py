@@ -34,7 +34,7 @@ Feed = Mapping[str, NDArray[Any]]
 Pair = tuple[ModelProto, ModelProto]
 PORTABLE = DIALECTS["portable"]
 #: Without rounding to float16, which shifts a tensor by parts of a step.
-EXACT = dataclasses.replace(PORTABLE, half_scales=False)
+EXACT = dataclasses.replace(PORTABLE, half_constants=False)
 
 
 def quantise_twice(

@@ -333,7 +333,7 @@ class TestPixelMeans:
         errors = {}
         for name, given_means in (("plain", ()), ("corrected", means)):
             # Without rounding the bias to float16.
-            dialect = dataclasses.replace(DIALECTS["portable"], half_scales=False)
+            dialect = dataclasses.replace(DIALECTS["portable"], half_constants=False)
             model = quantise_graph(net, ranges, dialect, (), given_means, fold=False).model
             bias = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
             weight = bias["stem.weight_q"] * bias["stem.weight_scale"][:, None, None, None]

@@ -28,7 +28,7 @@ def constants_of(model: ModelProto) -> dict[str, NDArray[Any]]:
 
 def as_kept(bias: NDArray[np.float32], dialect: str) -> NDArray[np.float32]:
     """A float bias as a dialect has it: rounded to float16 where the rest is that."""
-    kept = bias.astype(np.float16) if DIALECTS[dialect].half_scales else bias  # type: ignore[index]
+    kept = bias.astype(np.float16) if DIALECTS[dialect].half_constants else bias  # type: ignore[index]
     return kept.astype(np.float32)
 
 
