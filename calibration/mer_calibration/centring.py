@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from mer_calibration.placement import Group, Placement, carries, read_by
+from mer_calibration.placement import Group, Placement, carries, find_index, read_by
 
 #: Layers with a bias.
 BIASED = ("Conv", "Gemm")
@@ -74,7 +74,7 @@ class _Folding:
         self.producers = {name: node for node in self.graph.node for name in node.output}
         self.outputs = {value.name for value in self.graph.output}
         self.biases: dict[str, NDArray[np.float64]] = {}  # output of a layer -> what it has now
-        self.shifted: set[str] = set()  # members done, and what was made of them
+        self.shifted: set[str] = set()  # tensors whose readers are done
         self.zeroed: set[str] = set()  # zero-points
 
     def rewrite(self) -> None:
@@ -107,7 +107,7 @@ class _Folding:
         name = quantize.input[0]
         made = self.producers.get(name)
         if made is not None and self._is_rectified(made, quantize):
-            self._drop(made)
+            del self.graph.node[find_index(self.graph, made)]
             quantize.input[0] = name = made.input[0]
             made = self.producers[name]
         if made is not None and self._is_biased(made):
@@ -128,49 +128,57 @@ class _Folding:
             elif self._is_integer_layer(reader) and reader.input[0] == name:
                 self._add_to_bias(reader, -shift * self._weight_sums(reader))
                 pads = tuple(_pads(reader))
-                if any(pads):
-                    if pads not in padded:
-                        padded[pads] = self._pad(reader, pads, shift, quantize)
-                    if padded[pads]:
-                        reader.input[0] = padded[pads]
-                    _clear_pads(reader)
+                if not any(pads):
+                    continue
+                if pads not in padded:
+                    padded[pads] = self._pad(reader, pads, shift, quantize)
+                reader.input[0] = padded[pads]
+                _clear_pads(reader)
             else:
                 if not given_back:
                     back = self._constant(f"{name}_back", -shift)
                     given_back = self._insert(reader, "Add", [name, back])
-                inputs = [given_back if one == name else one for one in reader.input]
-                reader.input[:] = inputs
+                reader.input[:] = [given_back if one == name else one for one in reader.input]
 
     def _pad(
         self, reader: NodeProto, pads: Sequence[int], shift: float, quantize: NodeProto
     ) -> str:
-        """Give ``reader`` its border; the name of its input with it, if it isn't the same."""
+        """The input of ``reader`` with a border of ``pads``."""
+        name = str(reader.input[0])
         half = len(pads) // 2
-        before, after = [0, 0, *pads[:half]], [0, 0, *pads[half:]]
-        # Before the pair, if nothing else reads what is between: one operation on floats less.
-        last, name = reader, reader.input[0]
-        while not _same(last, quantize) and len(self.readers[name]) == 1:
+        border = np.array([[0, 0, *pads[:half]], [0, 0, *pads[half:]]])
+        order = self._find_order(name, quantize)
+        if order is not None:  # before the pair: one operation on floats less
+            border = border[:, np.argsort(order)] if order else border
+            quantize.input[0] = self._insert_pad(quantize, border, pads, shift)
+            return name
+        output = self._insert_pad(reader, border, pads, shift)
+        integers = self._insert(reader, "QuantizeLinear", [output, *quantize.input[1:]])
+        return self._insert(reader, "DequantizeLinear", [integers, *quantize.input[1:]])
+
+    def _find_order(self, name: str, quantize: NodeProto) -> list[int] | None:
+        """How axes are turned on the way from ``quantize`` to ``name``, empty if they aren't.
+
+        None where anything else reads what is between, or is between.
+        """
+        order: list[int] = []
+        while len(self.readers[name]) == 1:
             made = self.producers[name]
-            if made.op_type == "Transpose":
-                order = next(helper.get_attribute_value(a) for a in made.attribute)
-                before, after = (
-                    [ends[order.index(axis)] for axis in range(len(order))]
-                    for ends in (before, after)
-                )
-            elif made.op_type not in ("DequantizeLinear", "QuantizeLinear"):
-                break
-            last, name = made, made.input[0]
-        if not _same(last, quantize):
-            last, name = reader, reader.input[0]
-            before, after = [0, 0, *pads[:half]], [0, 0, *pads[half:]]
-        border = self._store(f"{name}_border_{'_'.join(map(str, pads))}", np.array(before + after))
-        value = self._constant(f"{name}_border", shift)
-        output = self._insert(last, "Pad", [name, border, value])
-        if _same(last, quantize):
-            quantize.input[0] = output
-            return ""
-        integers = self._insert(last, "QuantizeLinear", [output, *quantize.input[1:]])
-        return self._insert(last, "DequantizeLinear", [integers, *quantize.input[1:]])
+            if _same(made, quantize):
+                return order
+            if made.op_type == "Transpose" and not order:
+                order = list(helper.get_attribute_value(made.attribute[0]))
+            elif made.op_type != "DequantizeLinear":
+                return None
+            name = made.input[0]
+        return None
+
+    def _insert_pad(
+        self, reader: NodeProto, border: NDArray[np.int64], pads: Sequence[int], shift: float
+    ) -> str:
+        name = reader.input[0]
+        sizes = self._store(f"{name}_border_{'_'.join(map(str, pads))}", border.ravel())
+        return self._insert(reader, "Pad", [name, sizes, self._constant(f"{name}_border", shift)])
 
     def _is_rectified(self, made: NodeProto, quantize: NodeProto) -> bool:
         """Whether it is a rectifier behind a layer with a bias, and saturation can do its work."""
@@ -216,21 +224,14 @@ class _Folding:
             self.biases[name] = bias.astype(np.float64)
         self.biases[name] = self.biases[name] + value
 
-    def _drop(self, node: NodeProto) -> None:
-        del self.graph.node[self._index(node)]
-
     def _insert(self, reader: NodeProto, op_type: str, inputs: Sequence[str]) -> str:
         """A new operation in front of ``reader``; gives its output's name."""
         number = sum(node.op_type == op_type for node in self.graph.node)
         output = f"{inputs[0]}_{op_type.lower()}_{number}"
         node = helper.make_node(op_type, inputs, [output], f"{output}_centring")
-        self.graph.node.insert(self._index(reader), node)
+        self.graph.node.insert(find_index(self.graph, reader), node)
         self.producers[output] = node
         return output
-
-    def _index(self, node: NodeProto) -> int:
-        (at,) = (i for i, one in enumerate(self.graph.node) if _same(one, node))
-        return at
 
     def _constant(self, name: str, value: float) -> str:
         return self._store(f"{name}_shift", np.array(value, np.float32))

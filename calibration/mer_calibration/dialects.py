@@ -129,9 +129,13 @@ def round_constants(model: ModelProto) -> None:
     """Give ``model`` float constants that float16 holds, the nearest; scales must be such."""
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            values = numpy_helper.to_array(tensor).clip(-LARGEST_HALF, LARGEST_HALF)
-            values = values.astype(np.float16).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+            halves = to_halves(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(halves.astype(np.float32), tensor.name))
+
+
+def to_halves(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The nearest finite float16, shape kept."""
+    return np.asarray(values.clip(-LARGEST_HALF, LARGEST_HALF), np.float16)
 
 
 def check_dialect(model: ModelProto, dialect: Dialect) -> None:

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from mer_calibration.placement import PIXEL_CHANNELS, read_by
+from mer_calibration.placement import PIXEL_CHANNELS, find_index, read_by
 
 #: The window that is rewritten, and its stride.
 KERNEL, STRIDE = 3, 2
@@ -132,7 +132,7 @@ class _Stem:
             helper.make_node("Transpose", [blocks], [last], perm=TO_CHANNELS_LAST),
             helper.make_node("Transpose", [last], [name], perm=TO_CHANNELS_FIRST),
         ]
-        at = self._index(made) + 1
+        at = find_index(self.graph, made) + 1
         for node in reversed(nodes):
             self.graph.node.insert(at, node)
         side = self.side // STRIDE
@@ -143,12 +143,8 @@ class _Stem:
         name = node.input[place]
         sizes = self._store(f"{name}_shape", np.array([0, *shape]))
         reshape = helper.make_node("Reshape", [name, sizes], [f"{name}_shaped"])
-        self.graph.node.insert(self._index(node), reshape)
+        self.graph.node.insert(find_index(self.graph, node), reshape)
         node.input[place] = f"{name}_shaped"
-
-    def _index(self, node: NodeProto) -> int:
-        (at,) = (i for i, one in enumerate(self.graph.node) if one.output[0] == node.output[0])
-        return at
 
     def _value(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self.tensors[name])

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 #: Operations whose second input is a weight.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -180,6 +180,12 @@ def read_by(model: ModelProto) -> Mapping[str, list[NodeProto]]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     return readers
+
+
+def find_index(graph: GraphProto, node: NodeProto) -> int:
+    """Where ``node``, or the one with its output, stands in ``graph``."""
+    (at,) = (i for i, one in enumerate(graph.node) if one.output[0] == node.output[0])
+    return at
 
 
 def carries(node: NodeProto, tensor: str) -> bool:

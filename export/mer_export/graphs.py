@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mer import Checkpoint
 from mer_calibration import hash_graph
+from mer_calibration.dialects import to_halves
 from mer_export.deploy import export_encoder, export_head
 from mer_runtime.bundle import ENCODER, HEAD
 
@@ -57,11 +57,8 @@ def to_half(model: ModelProto) -> ModelProto:
     graph = half.graph
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            values = numpy_helper.to_array(tensor)
-            limit = np.finfo(np.float16).max
-            tensor.CopyFrom(
-                numpy_helper.from_array(values.clip(-limit, limit).astype(np.float16), tensor.name)
-            )
+            halves = to_halves(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(halves, tensor.name))
     for node in graph.node:
         for attribute in node.attribute:
             if (
