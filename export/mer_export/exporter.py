@@ -13,7 +13,7 @@ from typing import Any
 from mer import load_checkpoint
 from mer.cache import Cache
 from mer.classifier import NetworkClassifier
-from mer.weights import shipped_checkpoint
+from mer.weights import find_checkpoint
 from mer_calibration.dialects import DIALECTS, DialectName
 from mer_calibration.equalisation import equalise
 from mer_calibration.placement import place
@@ -83,7 +83,8 @@ def export_bundle(
     """Make a bundle from a checkpoint, and prove that it answers like the float model.
 
     Args:
-        checkpoint: ours or the reference implementation's; by default the one that ships.
+        checkpoint: ours or the reference implementation's; by default the ``ia`` that ships.
+            ``ia``, ``it`` and ``lt`` are those that ship, unless such a file lies here.
         out: the bundle's folder, by default ``MODEL-TARGET-PRECISION`` here. A bundle that is
             there already is replaced; another folder with something in it is refused.
         calibration: a cache of ``mer-prepare``: int8 ranges are made on its training actors'
@@ -115,7 +116,7 @@ def export_bundle(
         OutputError: ``out`` can't be written, or another export is writing it.
     """
     show = progress or (lambda stage, done, total: None)
-    path = Path(checkpoint) if checkpoint is not None else shipped_checkpoint()
+    path = find_checkpoint(checkpoint)
     loaded = load_checkpoint(path, num_heads=num_heads, labels=labels, spec=spec)
     detector = find_detector_file(face_detector)
     if detector:

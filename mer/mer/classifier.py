@@ -15,7 +15,7 @@ from mer.checkpoint import Checkpoint, load_checkpoint
 from mer.dataset import require_device
 from mer.errors import CheckpointError
 from mer.models import Standardiser
-from mer.weights import shipped_checkpoint
+from mer.weights import find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, shipped_bundle
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.recognizer import Recognizer
@@ -139,12 +139,9 @@ def find_model(model: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path, name = Path(model), str(model)
+    path, name = find_checkpoint(model), str(model)
     if path.exists():
         return path
-    for fusion in FUSIONS:
-        if name == fusion:
-            return shipped_checkpoint(fusion)
     if name.endswith(BUNDLE_SUFFIX):
         bundle = shipped_bundle(name.removesuffix(BUNDLE_SUFFIX))
         if bundle is not None:

@@ -80,6 +80,17 @@ def test_jetson_bundle_without_arguments(tmp_path: Path, monkeypatch: pytest.Mon
     assert "copy ia-tensorrt-int8 to the device" in result.stdout
 
 
+def test_shipped_checkpoint_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("lt", "--precision", "fp32")
+    assert result.exit_code == 0, result.stderr
+    assert load_bundle(tmp_path / "lt-onnx-fp32").spec.fusion == "lt"
+    (tmp_path / "it").write_bytes(b"a file of one's own")
+    result = run("it", "--precision", "fp32")
+    assert result.exit_code == 1
+    assert "it: " in result.stderr
+
+
 @pytest.fixture
 def foreign_weights(small_model: Any) -> dict[str, torch.Tensor]:
     """Weights for the reference's preprocessing, which standardises nothing: with logits of a
