@@ -6,7 +6,7 @@ The oracle is the graph before folding, in ONNX Runtime.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,18 +85,24 @@ def crop(x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return x[tuple(slice(1, -1) if mine != wanted else slice(None) for mine, wanted in places)]
 
 
+def read_integers(
+    pair: Pair, feed: Feed, run_onnx: Any, most: int | None = None
+) -> Iterator[tuple[str, NDArray[np.int_], NDArray[np.int_]]]:
+    """Of the first tensors that both graphs round: name, and the integers of either graph."""
+    before, after = pair
+    names = [name for name in integers_of(before) if name in integers_of(after)][:most]
+    found = (run_with(model, names, feed, run_onnx) for model in pair)
+    for name, one, other in zip(names, *found, strict=True):
+        yield name, one.astype(int), crop(other, one.shape).astype(int)
+
+
 def check_same_integers(pair: Pair, feeds: Sequence[Feed], run_onnx: Any) -> None:
     before, after = pair
     assert any(zero_points_of(before).values())
     assert not any(zero_points_of(after).values())
-    shared = [name for name in integers_of(before) if name in integers_of(after)]
     for feed in feeds:
-        found = run_with(after, shared, feed, run_onnx)
-        for name, one, other in zip(
-            shared, found, run_with(before, shared, feed, run_onnx), strict=True
-        ):
-            one = crop(one, other.shape)
-            off = np.abs(one.astype(int) - other.astype(int))
+        for name, one, other in read_integers(pair, feed, run_onnx):
+            off = np.abs(one - other)
             # Sums in another order: a value between two steps may go to either.
             assert off.max() <= 1, name
             assert off.mean() < 2e-3, name
@@ -114,16 +120,11 @@ def test_layers_in_float_get_the_tensor_as_it_was(
 
 
 def test_real_encoder(encoder: ModelProto, crops: Feed, run_onnx: Any) -> None:
-    before, after = quantise_twice(encoder, [crops])
-    first = [name for name in integers_of(before) if name in integers_of(after)][:12]
-    found = run_with(after, first, crops, run_onnx)
-    for name, one, other in zip(
-        first, found, run_with(before, first, crops, run_onnx), strict=True
-    ):
-        off = np.abs(crop(one, other.shape).astype(int) - other.astype(int))
+    pair = quantise_twice(encoder, [crops])
+    for name, one, other in read_integers(pair, crops, run_onnx, most=12):
         # As in check_same_integers; what was rounded the other way spreads with depth.
-        assert off.mean() < 0.02, name
-    exact, one, other = (run_onnx(model, crops) for model in (encoder, before, after))
+        assert np.abs(one - other).mean() < 0.02, name
+    exact, one, other = (run_onnx(model, crops) for model in (encoder, *pair))
     assert np.square(one - other).mean() < np.square(one - exact).mean()
 
 

@@ -25,8 +25,6 @@ def find_checkpoint(checkpoint: str | Path | None = None) -> Path:
     if checkpoint is None:
         return shipped_checkpoint()
     path = Path(checkpoint)
-    if not path.exists():
-        for fusion in FUSIONS:
-            if str(checkpoint) == fusion:
-                return shipped_checkpoint(fusion)
-    return path
+    if path.exists():
+        return path
+    return next((shipped_checkpoint(name) for name in FUSIONS if name == str(checkpoint)), path)
