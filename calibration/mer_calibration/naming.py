@@ -8,18 +8,22 @@ from mer_calibration.placement import WEIGHTED
 
 
 def shorten_names(model: ModelProto) -> ModelProto:
-    """``model`` with its inner tensors numbered; inputs and outputs keep their names.
+    """``model`` with its inner tensors and its nodes numbered; inputs and outputs keep their names.
 
-    Weighted operations are named after their weight, for profiles; other nodes need no name.
+    Weighted operations are named after their weight, for profiles. No two nodes have one name, and
+    none has no name: ONNX Runtime up to 1.21 names what it makes of nodes after them, and refuses
+    a graph in which two names are the same.
     """
     short = ModelProto()
     short.CopyFrom(model)
     graph = short.graph
-    layers = {
-        node.output[0]: _layer_name(node.input[1])
-        for node in graph.node
+    # Of two layers with one weight, the first has its name.
+    firsts = {
+        _layer_name(node.input[1]): node.output[0]
+        for node in reversed(graph.node)
         if node.op_type in WEIGHTED
     }
+    layers = {output: name for name, output in firsts.items()}
     names: dict[str, str] = {value.name: value.name for value in (*graph.input, *graph.output)}
     names[""] = ""  # an input that is left out
 
@@ -28,8 +32,9 @@ def shorten_names(model: ModelProto) -> ModelProto:
 
     for tensor in graph.initializer:
         tensor.name = shorten(tensor.name)
-    for node in graph.node:
-        node.name = layers.get(node.output[0], "")
+    for i, node in enumerate(graph.node):
+        # The dot keeps numbers apart from a layer that is named "fc".
+        node.name = layers.get(node.output[0], f".{i:x}")
         inputs = [shorten(name) for name in node.input]
         outputs = [shorten(name) for name in node.output]
         del node.input[:], node.output[:]
