@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,10 @@ class OpenvinoBackend:
         if crops is not None:
             model.reshape({FACES: [crops, *self._bundle.spec.video.shape[1:]]})
         compiled = self._core.compile_model(model, DEVICE, self._settings(crops))
-        self._place(graph, crops).keep(compiled.export_model().getvalue())
+        # Into a stream of ours: what it gives otherwise differs between releases.
+        prepared = BytesIO()
+        compiled.export_model(prepared)
+        self._place(graph, crops).keep(prepared.getvalue())
         return compiled
 
     def _place(self, graph: Path, crops: int | None) -> PreparedGraph:
