@@ -11,19 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mer_runtime.backends import usable_cores
+from mer_runtime.processor import list_installed, read_fact, read_instructions
 
-#: Instruction sets that decide how fast integers and 16-bit floats are multiplied.
-FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx_vnni",
-    "avx512_vnni",
-    "amx_int8",
-    "amx_bf16",
-    "asimddp",
-    "i8mm",
-    "bf16",
-)
 PACKAGES = (
     "mer-edge",
     "torch",
@@ -46,11 +35,17 @@ PATIENCE = 5.0
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, versions, power settings and load, JSON-ready."""
+    """Processor, versions, power settings and load, JSON-ready.
+
+    ``flags`` are the instruction sets that engines find in this process, ``hidden`` those that
+    the machine has besides.
+    """
+    flags = read_instructions()
     return {
-        "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "cpu": read_fact("model name") or platform.processor() or platform.machine(),
         "board": _read(BOARD),
-        "flags": [flag for flag in FLAGS if flag in _cpu_field("flags").split()],
+        "flags": list(flags),
+        "hidden": [flag for flag in list_installed() if flag not in flags],
         "cores": usable_cores(),
         "cores_in_all": os.cpu_count() or UNKNOWN,
         "gpu": _ask("nvidia-smi", "--query-gpu=name,driver_version,power.limit", "--format=csv"),
@@ -119,17 +114,6 @@ def _read(path: Path) -> str:
         return path.read_text(errors="replace").strip("\0\n ") or UNKNOWN
     except OSError:
         return UNKNOWN
-
-
-def _cpu_field(name: str) -> str:
-    """Of the first processor; ARM's kernels call flags features and name no model."""
-    names = (name, "Features") if name == "flags" else (name,)
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.exists() else ():
-        key, _, value = line.partition(":")
-        if key.strip() in names:
-            return value.strip()
-    return ""
 
 
 def _version(package: str) -> str | None:
