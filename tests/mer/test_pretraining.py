@@ -37,7 +37,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stripes upright for one label, level for the other; which a rotation by 15 degrees keeps."""
     root = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
-    for half, count in (("train", 24), ("test", 8)):
+    for half, count in (("train", 24), ("test", 16)):
         for label in ("level", "upright"):
             (root / half / label).mkdir(parents=True)
             for i in range(count):
@@ -75,10 +75,15 @@ def test_trains_and_writes_an_encoder(photos: Path, tmp_path: Path) -> None:
 
 
 def test_learns(photos: Path, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, epochs=6, full_size_epochs=0)
+    """Steps small enough that no processor's roundings decide: 20 runs of other seeds and photos
+    ended with 97 to 100 % and a loss of 0.39 at most.
+    """
+    recipe = dataclasses.replace(
+        RECIPE, epochs=12, full_size_epochs=0, batch_size=16, learning_rate=0.01
+    )
     last = pretrain_encoder(photos, tmp_path / "run", recipe=recipe)
     assert last["train_loss"] < 0.9 * np.log(2)  # log 2 is a blank answer's
-    # 16 photos: by chance 14 or more are right once in 500 times.
+    # 32 photos: by chance 28 or more are right once in 100 000 times.
     assert last["test_prec1"] > 85
 
 
