@@ -22,6 +22,8 @@ if sys.platform != "win32":
 #: Names the folder for engines of bundles that can't be written to.
 CACHE_VARIABLE = "MER_CACHE"
 DEFAULT_CACHE = Path("~/.cache/mer-edge/engines")
+#: No folder: nothing is found in it, and nothing can be kept there.
+NOWHERE = Path(os.devnull)
 #: Inside a bundle.
 ENGINES_FOLDER = "engines"
 #: First line of an engine's file; the second is JSON, the rest is TensorRT's.
@@ -62,7 +64,11 @@ class EngineKey:
 
 def cache_folders(bundle: Path) -> tuple[Path, Path]:
     """Where a bundle's engines are looked for, and written to if that is possible."""
-    own = Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE).expanduser()
+    own = Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)
+    try:
+        own = own.expanduser()
+    except RuntimeError:  # a user without a home
+        own = NOWHERE
     return bundle / ENGINES_FOLDER, own
 
 

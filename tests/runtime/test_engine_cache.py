@@ -242,6 +242,17 @@ def test_names_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert cache_folders(bundle) == (bundle / "engines", tmp_path / "elsewhere")
 
 
+def test_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder of their own, and nothing lies about where they are."""
+    monkeypatch.setenv(CACHE_VARIABLE, "~nobody-by-this-name/engines")
+    _, own = cache_folders(tmp_path)
+    assert read_engine(own / "a.engine", KEY) is None
+    with pytest.raises(OSError, match="Not a directory"):
+        write_engine(own / "a.engine", KEY, b"engine")
+    with pytest.warns(MerWarning, match="each start builds it again"):
+        assert load_or_build("a", KEY, [own], lambda progress: b"engine") == b"engine"
+
+
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "taken"
     path.mkdir()
