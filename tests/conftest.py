@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -516,6 +518,35 @@ def bundle(
         folder / "model.safetensors", folder / "ia-onnx-fp32", precision="fp32", timing=False
     )
     return report.bundle
+
+
+EditGolden = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def edit_golden() -> EditGolden:
+    """A function that sets arrays of a bundle's ``golden.npz`` and signs the bundle anew."""
+    from mer_runtime.bundle import write_manifest
+
+    def edit(folder: Path, **arrays: Any) -> None:
+        with np.load(folder / "golden.npz") as data:
+            np.savez_compressed(folder / "golden.npz", **(dict(data) | arrays))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("files", "digest")})
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def wrong_bundle(
+    tmp_path_factory: pytest.TempPathFactory, bundle: Path, edit_golden: EditGolden
+) -> Path:
+    """``bundle`` with golden answers that are off by 1. Read it, don't edit it."""
+    folder = Path(shutil.copytree(bundle, tmp_path_factory.mktemp("wrong") / bundle.name))
+    with np.load(folder / "golden.npz") as data:
+        answers = data["answers"] + 1
+    edit_golden(folder, answers=answers)
+    return folder
 
 
 @pytest.fixture(scope="session")

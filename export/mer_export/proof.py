@@ -76,7 +76,7 @@ def opened(
     if stand_in is None or _has_engine(target):
         write_golden(draft, golden)
         write_manifest(draft, content)
-        engine = Recognizer.load(draft)
+        engine = Recognizer.load(draft, prove=False)  # its golden answers are still to come
         yield engine, engine.backend.name
         return
     with tempfile.TemporaryDirectory() as name:
@@ -88,7 +88,7 @@ def opened(
             folder,
             {**content, "target": "onnx", "graphs": files, "engine": {}, "face_detector": None},
         )
-        engine = Recognizer.load(folder)
+        engine = Recognizer.load(folder, prove=False)
         yield engine, f"{engine.backend.name} on the same graphs ({target} was not run)"
 
 

@@ -1,7 +1,8 @@
-"""What an engine made of a graph for this processor, kept so that the next start is short.
+"""What was found out on this processor, kept so that the next start is short.
 
-Unlike a TensorRT engine it costs at most a second to make, so nothing waits for it, nothing is
-said about it, and where it can't be kept it is made again.
+That is what an engine made of a graph, and that a bundle passed its self-test. Unlike a TensorRT
+engine it costs at most a second, so nothing waits for it, nothing is said about it, and where it
+can't be kept it is made again.
 """
 
 from __future__ import annotations
@@ -11,24 +12,23 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from mer_runtime.bundle import Bundle, graph_stem
 from mer_runtime.engine_cache import EngineKey, cache_folders, read_engine, write_engine
+from mer_runtime.processor import read_fact, read_instructions
 
 #: Inside the folder for engines.
 GRAPHS_FOLDER = "graphs"
-#: Files kept, those written last: exports and trials would fill the disk otherwise.
+#: Files kept in a folder, those written last: exports and trials would fill the disk otherwise.
 KEPT = 32
-#: Linux's description of the processors, and what tells two models apart in it.
-CPU_INFO = Path("/proc/cpuinfo")
+#: What tells two models apart in Linux's description of them.
 CPU_FACTS = ("model name", "flags", "Features", "CPU implementer", "CPU part")
 
 
 @dataclass(frozen=True)
-class PreparedGraph:
-    """The place of one graph, prepared by one version of an engine for one kind of processor."""
+class KeptFile:
+    """The place of what one version of an engine made of one thing on one kind of processor."""
 
     key: EngineKey
     path: Path
@@ -37,11 +37,11 @@ class PreparedGraph:
         """What was kept; None where there is nothing, or it is damaged or of another key."""
         return read_engine(self.path, self.key)
 
-    def keep(self, prepared: bytes) -> None:
+    def keep(self, content: bytes) -> None:
         """Keep it where that is possible; the oldest beyond ``KEPT`` go."""
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_engine(self.path, self.key, prepared)
+            write_engine(self.path, self.key, content)
             dated = [(f.stat().st_mtime, f) for f in self.path.parent.glob("*.engine")]
             for _, old in sorted(dated)[:-KEPT]:
                 old.unlink()
@@ -57,7 +57,7 @@ def find_prepared(
     graph: Path,
     engine: str,
     shapes: Mapping[str, Sequence[Sequence[int]]] | None = None,
-) -> PreparedGraph:
+) -> KeptFile:
     """Where a bundle's graph, prepared by ``engine``, is kept or may be.
 
     Args:
@@ -73,20 +73,20 @@ def find_prepared(
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     key = EngineKey(digest, engine, describe_cpu(), shapes or {})
     _, own = cache_folders(bundle.path)
-    return PreparedGraph(key, own / GRAPHS_FOLDER / key.file_name(stem))
+    return KeptFile(key, own / GRAPHS_FOLDER / key.file_name(stem))
 
 
-@lru_cache(maxsize=1)
+def name_cpu() -> str:
+    """The processor's model, or where it has none, its architecture."""
+    return read_fact("model name") or platform.processor() or platform.machine()
+
+
 def describe_cpu() -> str:
-    """The processor's model and abilities, as text that differs where these do."""
-    facts: dict[str, str] = {}
-    with suppress(OSError), CPU_INFO.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            name, _, value = line.partition(":")
-            if not value:
-                break  # the first processor's end
-            if name.strip() in CPU_FACTS:
-                facts[name.strip()] = value.strip()
-    abilities = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:16]
-    model = facts.get("model name") or platform.processor() or platform.machine()
-    return f"{model} {platform.machine()} {abilities}"
+    """The processor's model and abilities, as text that differs where these do.
+
+    Abilities are those that this process sees, too: an emulator, say, shows the host's description.
+    """
+    facts = {name: read_fact(name) for name in CPU_FACTS}
+    found = repr((sorted(facts.items()), read_instructions()))
+    abilities = hashlib.sha256(found.encode()).hexdigest()[:16]
+    return f"{name_cpu()} {platform.machine()} {abilities}"

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.backends import Backend, open_backend, usable_cores
-from mer_runtime.bundle import NO_FACE_FILE, Bundle, load_bundle
+from mer_runtime.backends import Backend, read_no_face, usable_cores
+from mer_runtime.backends.choice import EngineChoice, choose_backend
+from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.clip_reading import read_clip, timed
-from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
+from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
 from mer_runtime.face import (
     DETECTOR_VARIABLE,
     FaceCrops,
@@ -26,6 +27,7 @@ from mer_runtime.face import (
 )
 from mer_runtime.face_search import FaceSearch
 from mer_runtime.media import ClipWindow
+from mer_runtime.self_test import SelfTest, run_self_test
 from mer_runtime.spec import Spec
 
 
@@ -73,21 +75,11 @@ class Analysis:
     faces: FaceCrops | None
 
 
-@dataclass(frozen=True)
-class SelfTest:
-    """How a device's answers to the golden inputs differ from those of the export."""
-
-    max_difference: float
-    tolerance: float
-    cases: int
-
-    @property
-    def passed(self) -> bool:
-        return self.max_difference <= self.tolerance
-
-
 class Recognizer:
     """A bundle ready to answer. Not safe for use by several threads at once.
+
+    Attributes:
+        considered: with ``backend="auto"``, what became of each engine (see ``Choice``).
 
     >>> recognizer = Recognizer.load("ia")                  # doctest: +SKIP
     >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
@@ -103,10 +95,12 @@ class Recognizer:
     ) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.considered: Mapping[str, str] = {}
         self._detector = detector
         self._search = FaceSearch(self.find_detector, threads or usable_cores())
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
-        self._no_face = self._repeat_no_face()
+        no_face = read_no_face(bundle, backend.feature_width)
+        self._no_face = np.tile(no_face, (bundle.spec.video.frames, 1))
 
     @classmethod
     def load(
@@ -114,8 +108,14 @@ class Recognizer:
         bundle: str | Path,
         threads: int | None = None,
         face_detector: str | Path | None = None,
+        *,
+        backend: EngineChoice | None = None,
+        prove: bool = True,
     ) -> Recognizer:
-        """Check a bundle's hashes and load its engine.
+        """Check a bundle's hashes, load its engine, and prove that its answers are right here.
+
+        The proof is a replay of the golden inputs, once for each bundle, version of the engine
+        and kind of processor or GPU. Where that can't be kept, it is repeated at each start.
 
         Args:
             bundle: its folder, or the name of one that comes with mer-edge.
@@ -123,9 +123,13 @@ class Recognizer:
                 may use cores.
             face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
                 bundle's, else the Haar cascade (with a ``MerWarning``).
+            backend: an engine other than the bundle's own, or ``auto``: the fastest of those
+                whose answers are right here.
+            prove: False leaves the proof out, and so does ``MER_PROVE=0`` in the environment,
+                but ``auto`` can't do without.
 
         Raises:
-            BundleError: the bundle is missing, foreign, edited, or can't run here.
+            BundleError: the bundle is missing, foreign, edited, can't run or answers wrong here.
             FaceDetectorError: ``face_detector`` isn't a YuNet file.
             MissingExtraError: the bundle's engine isn't installed.
         """
@@ -133,7 +137,10 @@ class Recognizer:
             raise SpecError(f"threads must be at least 1, not {threads}")
         loaded = load_bundle(bundle)
         detector = load_detector(face_detector) if face_detector else None
-        return cls(loaded, open_backend(loaded, threads), detector, threads)
+        choice = choose_backend(loaded, backend, threads, prove=prove)
+        recognizer = cls(loaded, choice.backend, detector, threads)
+        recognizer.considered = choice.considered
+        return recognizer
 
     @property
     def spec(self) -> Spec:
@@ -213,17 +220,6 @@ class Recognizer:
             self._no_face if features is None else features,
         )
 
-    def _repeat_no_face(self) -> NDArray[np.float32]:
-        """Features (frames, F) of a window without a face."""
-        features, width = self.bundle.no_face(), self.backend.feature_width
-        if features.shape != (width,):
-            raise BundleError(
-                self.bundle.path,
-                f"its {NO_FACE_FILE} has {features.size} numbers, but its head reads {width}: "
-                "export the bundle again",
-            )
-        return np.tile(features, (self.spec.video.frames, 1))
-
     def predict(self, path: str | Path) -> Prediction:
         """Recognise the emotion in a clip's centre window.
 
@@ -254,10 +250,7 @@ class Recognizer:
 
     def self_test(self) -> SelfTest:
         """Replay the bundle's golden inputs on this device's engine."""
-        golden = self.bundle.golden()
-        answers = [self.infer(*golden.case(i)) for i in range(len(golden.cases))]
-        difference = float(np.abs(np.stack(answers) - golden.answers).max())
-        return SelfTest(difference, golden.tolerance, len(golden.cases))
+        return run_self_test(self.bundle, self.backend)
 
     def find_detector(self) -> FaceDetector:
         """The one that it was given, else that of the environment, the bundle's, or Haar's.

@@ -127,6 +127,9 @@ class TestBadInput:
     def test_unknown_bundle(self) -> None:
         self.check(run("nowhere"), "no such bundle")
 
+    def test_wrong_answers(self, wrong_bundle: Path, sample_clip: Path) -> None:
+        self.check(run(wrong_bundle, "--clip", sample_clip), "off its golden answers")
+
     def test_missing_clip(self, bundle: Path) -> None:
         self.check(run(bundle, "--clip", "nowhere.mp4"), "nowhere.mp4", "--clip")
 

@@ -188,7 +188,7 @@ def test_usage_errors(args: tuple[str, ...]) -> None:
     assert "Usage: " in result.stderr
 
 
-def test_errors_are_one_line(model: Path, cache: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(model: Path, cache: Path, wrong_bundle: Path, tmp_path: Path) -> None:
     text = tmp_path / "model.pt"
     text.write_text("not a checkpoint")
     empty = tmp_path / "empty.pt"
@@ -198,6 +198,7 @@ def test_errors_are_one_line(model: Path, cache: Path, tmp_path: Path) -> None:
         ((text, cache), "not a PyTorch checkpoint"),
         ((empty, cache), "empty"),
         ((tmp_path, cache), "not a bundle"),
+        ((wrong_bundle, cache), "off its golden answers"),
         ((model, tmp_path), "no cache"),
         ((model, cache, "--labels", "sad,happy"), "8 classes"),
         ((model, cache, "--confusion", tmp_path / "none" / "out.png"), "can't write"),

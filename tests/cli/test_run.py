@@ -76,6 +76,16 @@ def test_self_test(bundle: Path) -> None:
     assert json.loads(run(bundle, "--self-test", "--json").stdout)["passed"] is True
 
 
+def test_self_test_reports_wrong_answers(wrong_bundle: Path) -> None:
+    """It isn't refused before it can."""
+    result = run(wrong_bundle, "--self-test")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("Self-test FAILED: ")
+    assert "max |Δlogit| 1.00e+00" in result.stdout
+    report = json.loads(run(wrong_bundle, "--self-test", "--json").stdout)
+    assert report["passed"] is False
+
+
 class TestBadInput:
     """One line on standard error, exit 1; nothing written."""
 
@@ -112,6 +122,13 @@ class TestBadInput:
         with (copy / "encoder.onnx").open("ab") as file:
             file.write(b"\0")
         self.check(run(copy, sample_clip), "hash mismatch")
+
+    def test_wrong_answers(
+        self, wrong_bundle: Path, sample_clip: Path, make_clip: MakeClip
+    ) -> None:
+        folder = make_clip().parent
+        for options in ([sample_clip], [sample_clip, "--pace", "fast"], [folder, "--jobs", 2]):
+            self.check(run(wrong_bundle, *options), "onnxruntime", "off its golden answers")
 
     def test_bad_face_detector(self, bundle: Path, sample_clip: Path, tmp_path: Path) -> None:
         self.check(run(bundle, sample_clip, "--face-detector", tmp_path / "x"), "face detector")

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
+from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, NO_FACE_FILE, Bundle
 from mer_runtime.errors import BundleError
 
 #: A tensor's shape as an engine tells it; None where it is free.
@@ -22,6 +22,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """Engine and version, such as ``onnxruntime 1.23.2``."""
+        ...
+
+    @property
+    def gpu(self) -> str | None:
+        """Name and compute capability of the GPU, such as ``Orin sm87``; None on the CPU."""
         ...
 
     @property
@@ -97,6 +102,22 @@ def check_shapes(bundle: Bundle, encoder: Mapping[str, Shape], head: Mapping[str
     if width is None:
         raise BundleError(bundle.path, f"its head leaves the width of {FEATURES} open")
     return width
+
+
+def read_no_face(bundle: Bundle, width: int) -> NDArray[np.float32]:
+    """The features (F,) that stand for a missing face; ``width`` is F, as the head has it.
+
+    Raises:
+        BundleError: they can't be read, or aren't so many.
+    """
+    features = bundle.no_face()
+    if features.shape != (width,):
+        raise BundleError(
+            bundle.path,
+            f"its {NO_FACE_FILE} has {features.size} numbers, but its head reads {width}: "
+            "export the bundle again",
+        )
+    return features
 
 
 def graph_error(bundle: Bundle, engine: str, error: Exception) -> BundleError:

@@ -40,6 +40,8 @@ class OnnxBackend:
         BundleError: ONNX Runtime can't load a graph, or its inputs aren't the spec's.
     """
 
+    gpu = None
+
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self.name = f"onnxruntime {onnxruntime.__version__}"
         try:

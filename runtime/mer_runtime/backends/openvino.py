@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mer_runtime.backends import Shape, check_shapes, graph_error
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
 from mer_runtime.errors import BundleError, MissingExtraError
-from mer_runtime.graph_cache import PreparedGraph, find_prepared
+from mer_runtime.graph_cache import KeptFile, find_prepared
 from mer_runtime.graph_file import PACKED_SUFFIX, read_graph
 
 DEVICE = "CPU"
@@ -42,11 +42,15 @@ class OpenvinoBackend:
             doesn't say what to compute in.
     """
 
+    gpu = None
+
     def __init__(self, bundle: Bundle, threads: int) -> None:
         try:
             import openvino
         except ImportError as error:
             raise MissingExtraError("openvino", "openvino", "a bundle for OpenVINO") from error
+        except RuntimeError as error:  # its telemetry looks for a user's home
+            raise graph_error(bundle, "OpenVINO", error) from error
         precision = bundle.engine.get(PRECISION_SETTING)
         if precision not in INFERENCE_PRECISIONS:
             raise BundleError(
@@ -136,7 +140,7 @@ class OpenvinoBackend:
         self._place(graph, crops).keep(prepared.getvalue())
         return compiled
 
-    def _place(self, graph: Path, crops: int | None) -> PreparedGraph:
+    def _place(self, graph: Path, crops: int | None) -> KeptFile:
         shapes = {} if crops is None else {FACES: [[crops]]}
         threads = self._settings(crops)[THREADS_SETTING]
         return find_prepared(self._bundle, graph, f"{self._compiler} {threads} threads", shapes)

@@ -58,6 +58,8 @@ class TensorrtBackend:
         self._bundle, self._gpu = bundle, Gpu()
         self._runtime = self._trt.Runtime(message_log(self._trt))
         self.name = f"{bundle.target} {self._trt.__version__}"
+        major, minor = self._gpu.capability
+        self.gpu = f"{self._gpu.name} sm{major}{minor}"
         encoder = self._load(ENCODER, encoder_profile(bundle.spec))
         head = self._load(HEAD, {})
         width = check_shapes(bundle, _shapes(encoder), _shapes(head))
@@ -92,13 +94,12 @@ class TensorrtBackend:
         if engine is not None:
             return engine
         graph = self._bundle.path / str(self._bundle.manifest["graphs"][name])
-        major, minor = self._gpu.capability
         try:
             # Packed or plain, the same graph has the same engine.
             digest = hashlib.sha256(read_graph(graph)).hexdigest()
         except OSError as error:
             raise graph_error(self._bundle, self.name, error) from error
-        key = EngineKey(digest, self.name, f"{self._gpu.name} sm{major}{minor}", profile)
+        key = EngineKey(digest, self.name, self.gpu, profile)
 
         def build(progress: Progress) -> bytes:
             return build_engine(

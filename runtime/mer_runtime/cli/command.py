@@ -10,8 +10,7 @@ import click
 
 from mer_runtime import __version__
 from mer_runtime.backends import usable_cores
-from mer_runtime.backends.choice import ENGINE_CHOICES, EngineChoice, choose_backend
-from mer_runtime.bundle import load_bundle
+from mer_runtime.backends.choice import ENGINE_CHOICES, EngineChoice
 from mer_runtime.cli.clip import (
     answer_clips,
     answer_folder,
@@ -20,7 +19,6 @@ from mer_runtime.cli.clip import (
     report_self_test,
 )
 from mer_runtime.console import Command
-from mer_runtime.face import load_detector
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.sources.capture import TIMEOUT
@@ -92,7 +90,12 @@ class _Engine(NamedTuple):
     help="Engine [default: the bundle's own]; auto tries those that can run the bundle here, "
     "takes the fastest whose answers are right, and says which.",
 )
-@click.option("--self-test", is_flag=True, help="Replay the bundle's golden inputs and compare.")
+@click.option(
+    "--self-test",
+    is_flag=True,
+    help="Replay the bundle's golden inputs and compare, as its first start on a device does by "
+    "itself, unless MER_PROVE=0.",
+)
 @click.option(
     "--pace",
     type=click.Choice(["real", "fast"]),
@@ -201,7 +204,7 @@ def main(
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
-        report_self_test(_load(bundle, engine), as_json)
+        report_self_test(_load(bundle, engine, prove=False), as_json)
         return
     if source is None and camera is None and microphone is None:
         raise click.UsageError("give a SOURCE, --camera or --microphone, or --self-test")
@@ -229,16 +232,14 @@ def main(
     run_live(_load(bundle, engine), inputs, options, as_json=as_json)
 
 
-def _load(bundle: Path, engine: _Engine) -> Recognizer:
-    if engine.backend is None:
-        return Recognizer.load(bundle, engine.threads, engine.face_detector)
-    loaded = load_bundle(bundle)
-    detector = load_detector(engine.face_detector) if engine.face_detector else None
-    choice = choose_backend(loaded, engine.backend, engine.threads)
-    for name, result in choice.considered.items():
+def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
+    threads, detector, backend = engine
+    recognizer = Recognizer.load(bundle, threads, detector, backend=backend, prove=prove)
+    for name, result in recognizer.considered.items():
         click.echo(f"{name}: {result}", err=True)
-    click.echo(f"Backend: {choice.backend.name}", err=True)
-    return Recognizer(loaded, choice.backend, detector, engine.threads)
+    if backend is not None:
+        click.echo(f"Backend: {recognizer.backend.name}", err=True)
+    return recognizer
 
 
 def _refuse_live_options(context: click.Context) -> None:

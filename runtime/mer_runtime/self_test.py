@@ -1,0 +1,157 @@
+"""The self-test: a bundle's golden inputs, replayed on an engine and compared with its answers.
+
+The same graphs can answer otherwise on another processor: int8 kernels of some saturate. So a
+bundle is replayed when it is first loaded. That it passed is kept beside prepared graphs, and
+until bundle, engine or device is another, loading costs nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_runtime.backends import Backend, read_no_face
+from mer_runtime.bundle import DIGEST_FIELD, GOLDEN_FILE, Bundle, Golden
+from mer_runtime.engine_cache import EngineKey, cache_folders
+from mer_runtime.errors import BundleError
+from mer_runtime.graph_cache import KeptFile, describe_cpu, name_cpu
+from mer_runtime.spec import Spec
+
+#: 0 in it loads bundles without the replay.
+PROVE_VARIABLE = "MER_PROVE"
+#: Inside the folder for engines.
+PASSES_FOLDER = "self-tests"
+
+
+class Network(Protocol):
+    """What answers: a ``Backend``, or a float network with the same two methods."""
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A window's crops (frames, S, S, 3) to features (frames, F)."""
+        ...
+
+    def classify(
+        self, mfcc: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Raw MFCCs (n_mfcc, T) and a window's features (frames, F) to logits (classes,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """How a device's answers to the golden inputs differ from those of the export.
+
+    Attributes:
+        max_difference: largest |Δlogit|; infinite where a logit isn't a number.
+    """
+
+    max_difference: float
+    tolerance: float
+    cases: int
+
+    @property
+    def passed(self) -> bool:
+        return self.max_difference <= self.tolerance
+
+
+def replay(
+    network: Network, spec: Spec, no_face: NDArray[np.float32], golden: Golden
+) -> NDArray[np.float32]:
+    """Answer the golden inputs.
+
+    Each distinct crop is encoded once, and always a window's number of them together: every
+    engine is prepared for that.
+
+    Args:
+        no_face: (F,) features of a black crop, for the cases without a face.
+
+    Returns:
+        Logits (n, classes) float32.
+    """
+    frames, count = spec.video.frames, len(golden.crops)
+    # The last window is filled up with the first crops again.
+    windows = np.resize(np.arange(count), (-(-count // frames), frames))
+    encoded = [network.encode(golden.crops[window]) for window in windows]
+    # A missing face is -1 in the sequence: the last row.
+    features = np.concatenate([*encoded, no_face[None]])
+    cases = zip(golden.mfcc, golden.sequence, strict=True)
+    return np.stack([network.classify(mfcc, features[shown]) for mfcc, shown in cases])
+
+
+def compare(golden: Golden, logits: NDArray[np.float32]) -> SelfTest:
+    """Set logits (n, classes) against the golden answers."""
+    differences = np.abs(logits - golden.answers)
+    worst = float(np.where(np.isnan(differences), np.inf, differences).max())
+    return SelfTest(worst, golden.tolerance, len(golden.cases))
+
+
+def run_self_test(bundle: Bundle, backend: Backend) -> SelfTest:
+    """Replay a bundle's golden inputs.
+
+    Raises:
+        BundleError: they can't be read, or aren't of the bundle's spec.
+    """
+    golden = bundle.golden()
+    _require_fit(bundle, golden)
+    no_face = read_no_face(bundle, backend.feature_width)
+    return compare(golden, replay(backend, bundle.spec, no_face, golden))
+
+
+def prove_answers(bundle: Bundle, backend: Backend) -> None:
+    """Replay a bundle's golden inputs, unless it passed here before.
+
+    "Here" is the same version of the engine on the same kind of processor and GPU.
+
+    Raises:
+        BundleError: the answers are wrong here.
+    """
+    place = find_pass(bundle, backend)
+    if place.read() is not None:
+        return
+    result = run_self_test(bundle, backend)
+    if result.passed:
+        place.keep(json.dumps(asdict(result)).encode())
+        return
+    saturates = bundle.precision == "int8" and backend.gpu is None
+    raise BundleError(
+        bundle.path,
+        f"{backend.name} on {backend.gpu or name_cpu()} is off its golden answers by "
+        f"{result.max_difference:.3g}, more than {result.tolerance:.3g}"
+        + (" (int8 kernels of some processors saturate)" if saturates else "")
+        + ": name another engine with --backend, or export the bundle again with this version",
+    )
+
+
+def is_proving() -> bool:
+    """Whether the environment lets bundles be replayed when they are loaded."""
+    return os.environ.get(PROVE_VARIABLE) != "0"
+
+
+def find_pass(bundle: Bundle, backend: Backend) -> KeptFile:
+    """Where it is kept that a bundle passed on an engine here."""
+    device = f"{describe_cpu()}, {backend.gpu}" if backend.gpu else describe_cpu()
+    key = EngineKey(str(bundle.manifest[DIGEST_FIELD]), backend.name, device, {})
+    _, own = cache_folders(bundle.path)
+    return KeptFile(key, own / PASSES_FOLDER / key.file_name("self-test"))
+
+
+def _require_fit(bundle: Bundle, golden: Golden) -> None:
+    spec, cases = bundle.spec, len(golden.cases)
+    frames, *crop = spec.video.shape
+    fits = (
+        cases > 0
+        and golden.mfcc.shape == (cases, *spec.audio.shape)
+        and golden.crops.shape[1:] == tuple(crop)
+        and golden.sequence.shape == (cases, frames)
+        and golden.answers.shape == (cases, len(spec.labels))
+        and golden.sequence.max() < len(golden.crops)
+    )
+    if not fits:
+        raise BundleError(
+            bundle.path, f"its {GOLDEN_FILE} isn't of its spec: export the bundle again"
+        )
