@@ -14,6 +14,7 @@ import torch
 from mer import Checkpoint
 from mer_export.golden import answer
 from mer_runtime.bundle import Golden
+from mer_runtime.processor import read_instructions
 from mer_runtime.recognizer import Recognizer
 
 #: Rounds in which every contender answers once, so that drift hits all alike.
@@ -34,6 +35,7 @@ class Timing:
         engine_fp32: the same engine's with the same network in float32.
         pytorch: the float reference, eager.
         threads: that all used.
+        instructions: of the processor that the process saw (see ``mer_runtime.processor``).
         rounds: how many times each answered.
     """
 
@@ -41,6 +43,7 @@ class Timing:
     engine_fp32: float | None
     pytorch: float
     threads: int
+    instructions: tuple[str, ...]
     rounds: int = ROUNDS
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def time_windows(
         engine_fp32=medians.get("engine_fp32"),
         pytorch=medians["pytorch"],
         threads=threads,
+        instructions=read_instructions(),
     )
 
 

@@ -53,7 +53,7 @@ KIND_TITLES = {
     "avx2": "AVX2 without VNNI",
     "i8mm": "SMMLA",
     "dotprod": "SDOT",
-    OTHER: "no dot products of int8",
+    OTHER: "plain SIMD",
 }
 
 

@@ -112,6 +112,13 @@ def test_cpu_is_described() -> None:
     assert len(describe_cpu().splitlines()) == 1
 
 
+def test_hidden_instructions_make_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator shows the host's description: what was prepared there must not be taken here."""
+    before = describe_cpu()
+    monkeypatch.setattr(graph_cache, "read_instructions", lambda: ("another",))
+    assert describe_cpu() != before
+
+
 def answer(bundle: Bundle, tiny_model: Any) -> tuple[Any, Any]:
     """Features and logits of a random window, checked against the graphs' formulas."""
     backend = open_backend(bundle, threads=1)

@@ -134,8 +134,8 @@ def test_emulated_processors(model: str, expected: list[str]) -> None:
         ("avx avx2 avx512f avx512_vnni amx_int8", "vnni", "VNNI (avx512_vnni, amx_int8)"),
         ("asimddp", "dotprod", "SDOT"),
         ("asimddp i8mm bf16", "i8mm", "SMMLA"),
-        ("avx", "other", "no dot products of int8"),
-        ("", "other", "no dot products of int8"),
+        ("avx", "other", "plain SIMD"),
+        ("", "other", "plain SIMD"),
     ],
 )
 def test_kinds(instructions: str, kind: str, told: str) -> None:

@@ -12,17 +12,28 @@ from typing import Any
 from mer_runtime.bench.intervals import find_ratio
 from mer_runtime.bench.subject import TOTAL
 from mer_runtime.bench.summary import turn_medians
+from mer_runtime.processor import KIND_TITLES, find_kind
 
 #: A model is as right as the reference where the interval of its prec1 minus the reference's
 #: isn't wholly below zero, and where it gives the same answer to so many percent of clips.
 LEAST_AGREEMENT = 95.0
+#: Those whose speed in int8 hangs on the processor's instructions.
+CPU_TARGETS = ("onnx", "openvino")
 #: Memory that counts as clearly less.
 CLEARLY_LESS = 0.8
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def advise(contenders: Sequence[Mapping[str, Any]], ratios: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence from a run's contenders and their ratios to the first (see ``bench.result``)."""
+def advise(
+    contenders: Sequence[Mapping[str, Any]],
+    ratios: Sequence[Mapping[str, Any]],
+    flags: Sequence[str],
+) -> str:
+    """One sentence from a run's contenders and their ratios to the first (see ``bench.result``).
+
+    Args:
+        flags: instruction sets of the processor, as ``describe_machine`` names them.
+    """
     bundles = [one for one in contenders if one["kind"] == "bundle"]
     fit = [one for one in bundles if is_as_right(one)]
     if not fit:
@@ -33,7 +44,8 @@ def advise(contenders: Sequence[Mapping[str, Any]], ratios: Sequence[Mapping[str
     fastest = min(fit, key=_p90)
     tied = [one for one in fit if one is not fastest and not is_slower(one, fastest)]
     chosen = min([fastest, *(o for o in tied if _is_smaller(o, fastest))], key=_memory)
-    text = f"Use {chosen['name']} here: it answers a clip in {_p90(chosen):.3g} ms (p90)"
+    here = f"here ({KIND_TITLES[find_kind(flags)]})" if chosen["target"] in CPU_TARGETS else "here"
+    text = f"Use {chosen['name']} {here}: it answers a clip in {_p90(chosen):.3g} ms (p90)"
     if chosen["peak_memory_mb"] is not None:
         text += f" with {chosen['peak_memory_mb']:.0f} MB"
     text += _tell_gain(chosen, ratios)

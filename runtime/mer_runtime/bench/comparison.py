@@ -17,7 +17,7 @@ from mer_runtime.bench.subject import MEASURES, TOTAL
 from mer_runtime.bench.summary import turn_medians
 
 #: Facts that two comparable runs share.
-SHARED_FACTS = ("cpu", "cores", "governor", "power_mode")
+SHARED_FACTS = ("cpu", "flags", "cores", "governor", "power_mode")
 SHARED_SETTINGS = ("clip", "threads", "detector")
 #: A load average apart by this is worth a word.
 LOAD_GAP = 0.5

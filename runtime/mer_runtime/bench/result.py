@@ -74,7 +74,7 @@ def assemble(
         },
         "contenders": contenders,
         "ratios": ratios,
-        "advice": advise(contenders, ratios),
+        "advice": advise(contenders, ratios, machine["flags"]),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from mer_runtime.bench.comparison import Difference
 from mer_runtime.bench.subject import MEASURES, TOTAL
 from mer_runtime.bench.summary import PERCENTILES
+from mer_runtime.processor import describe_int8
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 #: Marks a percentile of too few samples.
@@ -19,7 +20,8 @@ def render_result(result: Mapping[str, Any]) -> str:
     settings, machine = result["settings"], result["machine"]
     threads = settings["threads"]
     lines = [
-        f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)}, {settings['clip']} "
+        f"{machine['cpu']}, int8 by {describe_int8(machine['flags'])}, "
+        f"{threads} thread{'s' * (threads > 1)}, {settings['clip']} "
         f"({settings['clip_seconds']:g} s), faces by {settings['detector']}",
         f"load {_join(machine['before']['load'])} before, {_join(machine['after']['load'])} after",
     ]

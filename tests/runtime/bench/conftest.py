@@ -143,7 +143,7 @@ def make_run() -> Callable[..., dict[str, Any]]:
             },
             "contenders": contenders,
             "ratios": ratios,
-            "advice": advise(contenders, ratios),
+            "advice": advise(contenders, ratios, ["avx2"]),
         }
 
     return give

@@ -85,7 +85,7 @@ class TestIntervals:
 
 class TestAdvice:
     def advise(self, *contenders: Any) -> str:
-        return advise(contenders, compare_contenders(contenders))
+        return advise(contenders, compare_contenders(contenders), ["avx", "avx2"])
 
     def test_fastest(self, make_contender: MakeContender) -> None:
         told = self.advise(
@@ -93,7 +93,7 @@ class TestAdvice:
             make_contender("fp32", 100),
             make_contender("int8", 50),
         )
-        assert told.startswith("Use int8 here: ")
+        assert told.startswith("Use int8 here (AVX2 without VNNI): ")
         assert "(p90)" in told
         assert " as fast as reference" in told
         low, high = 4 * 0.95, 4 * 1.05  # both times scatter by a few percent
@@ -105,6 +105,12 @@ class TestAdvice:
             make_contender("reference", 20, kind="reference"), make_contender("int8", 50)
         )
         assert told.startswith("Use int8 here")
+
+    def test_instructions_of_the_processor_do_not_matter_to_a_gpu(
+        self, make_contender: MakeContender
+    ) -> None:
+        told = self.advise(make_contender("int8", 50) | {"target": "tensorrt"})
+        assert told.startswith("Use int8 here: ")
 
     def test_wrong_answers_do_not_count(self, make_contender: MakeContender) -> None:
         told = self.advise(
@@ -160,11 +166,17 @@ class TestComparison:
     def test_caveats(self, make_run: Any) -> None:
         before = make_run({"a": 50})
         after = copy.deepcopy(before)
-        after["machine"] |= {"cpu": "Another", "versions": {"onnxruntime": "2"}}
+        after["machine"] |= {"cpu": "Another", "flags": [], "versions": {"onnxruntime": "2"}}
         after["machine"]["before"] = {"load": [3.0, 0, 0], "temperature": "unknown"}
         after["settings"]["threads"] = 4
         told = "\n".join(list_caveats(before, after))
-        for word in ("cpu differs", "onnxruntime differs: 1, 2", "threads differs", "load average"):
+        for word in (
+            "cpu differs",
+            "flags differs: ['avx2'], []",
+            "onnxruntime differs: 1, 2",
+            "threads differs",
+            "load average",
+        ):
             assert word in told
 
     def test_nothing_in_common(self, make_run: Any) -> None:

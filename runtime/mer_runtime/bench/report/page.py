@@ -17,6 +17,7 @@ from mer_runtime.bench.report.charts import (
 from mer_runtime.bench.report.marks import section, table
 from mer_runtime.bench.subject import MEASURES
 from mer_runtime.bench.summary import PERCENTILES, count_needed
+from mer_runtime.processor import describe_int8
 
 Contender = Mapping[str, Any]
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -193,6 +194,7 @@ def _facts(result: Mapping[str, Any]) -> str:
     plain = ("cpu", "board", "gpu", "cores", "cores_in_all", "memory_mb", "governor", "power_mode")
     rows = [[name.replace("_", " "), str(machine[name])] for name in plain]
     rows.append(["flags", ", ".join(machine["flags"]) or "none of those that matter"])
+    rows.append(["int8 by", describe_int8(machine["flags"])])
     rows += [[name, machine[name]] for name in ("system", "kernel", "python")]
     rows += [[name, version] for name, version in machine["versions"].items() if version]
     for when in ("before", "after"):
