@@ -1,11 +1,11 @@
-"""The timer behind README's table: every contender in its own process, in turns.
+"""The timer behind README's tables: every contender in its own process, in turns.
 
     make bench          # or: python benchmarks/bench.py --threads 2 --rounds 40
 
 Prepares bundles and rivals in cache/bench (minutes the first time), lets each contender run once a
 round so that a machine's drift hits all alike, and writes medians with 95 % bootstrap intervals to
-benchmarks/results and from there to README. Close other programs first: the load average at the
-start is written down too.
+benchmarks/results, a file for each kind of processor, and from there to README and
+docs/benchmarks.md. Close other programs first: the load average at the start is written down too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from typing import IO, Any
 
 import click
 import numpy as np
+from goals import RATIOS, Ratio
 from rivals import prepare_rivals
-from table import RATIOS, Ratio, render_ratio, write_readme
+from table import BUNDLES, list_rows, name_kind, write_tables
 
 from mer.weights import shipped_checkpoint
 from mer_export.golden import sample_clip
 from mer_runtime.bench.intervals import find_interval, find_ratio
 from mer_runtime.bench.machine import describe_machine
 from mer_runtime.bench.result import clip_seconds
+from mer_runtime.processor import find_kind, read_instructions
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -50,8 +52,6 @@ WINDOWS = (
     "openvino-bf16",
     "openvino-int8",
 )
-#: Bundles whose hops and clips are timed, too.
-BUNDLES = ("onnx-int8", "openvino-int8")
 MFCCS = ("mfcc-ours", "mfcc-librosa")
 #: Seconds after which the threads of the contender before have stopped waiting busily.
 PAUSE = 0.05
@@ -90,6 +90,13 @@ def open_contenders(
     names: Sequence[str], cores: Sequence[int], paths: dict[str, Path]
 ) -> Iterator[list[Contender]]:
     """Worker processes, loaded one after the other, that end with the block."""
+    # torch.compile would take what it made for another kind of processor.
+    compiled = paths["folder"] / f"compiled-{find_kind(read_instructions())}"
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(len(cores)),
+        "TORCHINDUCTOR_CACHE_DIR": str(compiled.resolve()),
+    }
     with ExitStack() as stack:
         opened = []
         for name in names:
@@ -97,14 +104,13 @@ def open_contenders(
             command = [sys.executable, str(HERE / "worker.py"), name, "--cores", numbers]
             for option, path in paths.items():
                 command += [f"--{option}", str(path)]
-            threads = str(len(cores))
             process = stack.enter_context(
                 subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
-                    env={**os.environ, "OMP_NUM_THREADS": threads},
+                    env=environment,
                 )
             )
             opened.append(Contender(name, process))
@@ -188,15 +194,23 @@ def check_answers(contenders: Sequence[Contender]) -> None:
 
 
 def write_result(result: dict[str, Any], prefix: str = "") -> Path:
-    """Keep a run in benchmarks/results, named after its machine; where."""
+    """Keep a run in benchmarks/results, named after its machine and what that multiplies by."""
     machine = result["machine"]
     slug = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
-    path = HERE / "results" / f"{prefix}{slug}-{machine['cores']}-cores.json"
+    name = f"{prefix}{name_kind(result)}-{slug}-{machine['cores']}-cores.json"
+    path = HERE / "results" / name
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=1) + "\n")
     part.replace(path)
     return path
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO multiplies bfloat16 here; else it would take float32 in its place."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def require_cores(threads: int) -> None:
@@ -225,7 +239,9 @@ def describe_clip(clip: Path) -> dict[str, Any]:
 @click.option(
     "--prepare/--no-prepare", default=True, help="Or time what an earlier run left in the cache."
 )
-@click.option("--readme/--no-readme", default=True, help="Rewrite README's table.")
+@click.option(
+    "--readme/--no-readme", default=True, help="Rewrite the tables of README and the docs."
+)
 def main(
     counts: tuple[int, ...],
     rounds: int,
@@ -237,14 +253,15 @@ def main(
     prepare: bool,
     readme: bool,
 ) -> None:
-    """Time every contender in turns; write benchmarks/results and README's table."""
+    """Time every contender in turns; write benchmarks/results and the tables made from them."""
     require_cores(max(counts))
     machine = describe_machine()
     checkpoint, clip = checkpoint or shipped_checkpoint(), clip or sample_clip()
     if prepare:
         prepare_rivals(checkpoint, cache, ranges=ranges, nncf=nncf)
     paths = {"folder": cache, "checkpoint": checkpoint, "clip": clip}
-    names = [name for name in WINDOWS if nncf or not name.endswith("nncf")]
+    left_out = (*(() if nncf else ("nncf",)), *(() if has_bf16() else ("bf16",)))
+    names = [name for name in WINDOWS if not name.endswith(left_out)]
     runs = [measure(names, threads, rounds, paths) for threads in counts]
     result = {
         "date": date.today().isoformat(),
@@ -253,11 +270,11 @@ def main(
         "runs": runs,
     }
     path = write_result(result)
-    for ratio in RATIOS:
-        click.echo(" | ".join(render_ratio(ratio, result)))
+    for row in list_rows([(run, result) for run in runs]):
+        click.echo(" | ".join([row.title, *row.cells, *row.goals[0]]))
     click.echo(f"written to {path.relative_to(ROOT)}")
     if readme:
-        write_readme(path)
+        write_tables(path)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import av
 import numpy as np
 
 from mer_runtime import Recognizer
+from mer_runtime.processor import read_fact
 from mer_runtime.stream import StreamRecognizer
 from mer_runtime.waveform import mix_down
 
@@ -64,7 +65,7 @@ def main() -> None:
         "cpu_of_one_core": round(cpu / wall, 3),
         "load_before": os.getloadavg()[0],
         "statistics": stream.statistics.to_dict(),
-        "processor": processor(),
+        "processor": read_fact("model name") or platform.machine(),
         "python": platform.python_version(),
     }
     print(json.dumps(figures, indent=1))
@@ -107,15 +108,6 @@ def rounds(clip: Path) -> Iterator[tuple[Any, float]]:
             for _, at, last in waiting:
                 yield last, offset + at
             offset += max(end for end, _, _ in waiting)
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from goals import Ratio
 from table import (
     ROOT,
-    Ratio,
     render_factor,
+    render_head,
     render_heads,
     render_machine,
     render_row,
@@ -95,7 +96,7 @@ def _name_versions(facts: dict[str, dict[str, Any]]) -> str:
 
 def _render_task(result: dict[str, Any], task: str, title: str) -> list[str]:
     runs, found = result["runs"], task != KNOWN_PLACE
-    lines = _head(title, *render_heads(result), *(["frames with a face"] if found else []))
+    lines = render_head(title, *render_heads(result), *(["frames with a face"] if found else []))
     for name, told in TITLES.items():
         if f"{name}/{task}" in runs[0]["milliseconds"]:
             facts = runs[0]["facts"][name]
@@ -109,7 +110,7 @@ def _render_starts(result: dict[str, Any]) -> list[str]:
     """A fresh process: seconds, and the memory of the last run."""
     runs = result["runs"]
     heads = [f"{head}, s" for head in render_heads(result)]
-    lines = _head("a fresh process until it is done once", *heads, "memory, MB")
+    lines = render_head("a fresh process until it is done once", *heads, "memory, MB")
     for name, told in TITLES.items():
         starts = [run["starts"][name] for run in runs if name in run["starts"]]
         if starts:
@@ -123,7 +124,7 @@ def _render_starts(result: dict[str, Any]) -> list[str]:
 
 def _render_ratios(result: dict[str, Any]) -> list[str]:
     runs = result["runs"]
-    lines = _head("ratio", *render_heads(result))
+    lines = render_head("ratio", *render_heads(result))
     for ratio in RATIOS:
         if ratio.name in runs[0]["ratios"]:
             cells = [render_factor(run["ratios"][ratio.name]) for run in runs]
@@ -133,7 +134,7 @@ def _render_ratios(result: dict[str, Any]) -> list[str]:
 
 def _render_accuracy(accuracy: dict[str, Any]) -> list[str]:
     heads = ("actors", "clips", "with a face", "prec1, % (95 %)", "prec1 of those with a face, %")
-    lines = _head("seven emotions", *heads)
+    lines = render_head("seven emotions", *heads)
     for part in (accuracy, *([accuracy["unseen"]] if "unseen" in accuracy else ())):
         for key, score in part["scores"].items():
             name, _, feed = key.partition("/")
@@ -145,7 +146,3 @@ def _render_accuracy(accuracy: dict[str, Any]) -> list[str]:
             actors = ", ".join(map(str, part["actors"]))
             lines.append(render_row([told, actors, str(score["clips"]), str(seen), prec1, of_seen]))
     return lines
-
-
-def _head(*cells: str) -> list[str]:
-    return [render_row(cells), render_row(["---"] * len(cells))]

@@ -1,97 +1,23 @@
-"""README's table, from the JSON of a run, between its markers."""
+"""Tables of README and docs/benchmarks.md, from the JSON of a run on each kind of processor."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from goals import RATIOS, REAL_TIME, START
+
+from mer_runtime.processor import KIND_TITLES, KINDS, OTHER, find_kind
+
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
-#: What stands between these is written by ``write_readme`` alone.
-BLOCK = re.compile(r"<!-- bench: (?P<file>\S+) -->\n.*?<!-- /bench -->", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times faster one task is than another; both are ``contender/task``."""
-
-    name: str
-    slow: str
-    fast: str
-
-
-@dataclass(frozen=True)
-class Goal(Ratio):
-    """A ratio to reach: what is promised at least, and what is hoped for."""
-
-    least: float
-    aim: float
-
-
-RATIOS = (
-    Goal(
-        "OpenVINO int8 bundle against eager float PyTorch",
-        "pytorch/window",
-        "openvino-int8/window",
-        6.5,
-        8,
-    ),
-    Goal(
-        "OpenVINO int8 bundle against OpenVINO f32",
-        "untouched-openvino-f32/window",
-        "openvino-int8/window",
-        2.8,
-        3.5,
-    ),
-    Goal(
-        "OpenVINO int8 bundle against NNCF's stock int8",
-        "untouched-openvino-nncf/window",
-        "openvino-int8/window",
-        1.5,
-        1.8,
-    ),
-    Goal(
-        "ONNX Runtime int8 bundle against ONNX Runtime fp32",
-        "untouched-onnx-fp32/window",
-        "onnx-int8/window",
-        1.6,
-        2,
-    ),
-    Goal(
-        "deployment graph against untouched, ONNX Runtime fp32",
-        "untouched-onnx-fp32/window",
-        "onnx-fp32/window",
-        1.2,
-        1.4,
-    ),
-    Goal(
-        "deployment graph against untouched, OpenVINO f32",
-        "untouched-openvino-f32/window",
-        "openvino-fp32/window",
-        1.2,
-        1.4,
-    ),
-    Goal(
-        "a hop of a stream against the window, ONNX Runtime int8",
-        "onnx-int8/window",
-        "onnx-int8/hop",
-        6,
-        9,
-    ),
-    Goal(
-        "a hop of a stream against the window, OpenVINO int8",
-        "openvino-int8/window",
-        "openvino-int8/hop",
-        6,
-        9,
-    ),
-    Goal("MFCC against librosa, warm", "mfcc-librosa/mfcc", "mfcc-ours/mfcc", 4, 6),
-)
-#: A window's contenders and what the table calls them.
+README, DOCUMENT = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+#: What stands between these is written by ``write_tables`` alone.
+BLOCK = re.compile(r"<!-- bench: (?P<files>\S+(?: \S+)*) -->\n.*?<!-- /bench -->", re.DOTALL)
+#: A window's contenders and what the tables call them.
 TITLES = {
     "pytorch": "PyTorch, eager, float32",
     "pytorch-compiled": "PyTorch, `torch.compile`, float32",
@@ -106,62 +32,115 @@ TITLES = {
     "onnx-int8": "**our int8 bundle, ONNX Runtime**",
     "openvino-int8": "**our int8 bundle, OpenVINO**",
 }
+#: Bundles whose hops and clips are timed, too.
+BUNDLES = ("onnx-int8", "openvino-int8")
+#: By ``contender/task``.
+TIMED = {f"{name}/window": title for name, title in TITLES.items()} | {
+    f"{name}/hop": f"one new crop and the answer (a hop), {name}" for name in BUNDLES
+}
 TIMES = "\N{MULTIPLICATION SIGN}"
-#: Times the clip's own length, and seconds from a process's start to its answer: least and aim.
-REAL_TIME, START = (25, 40), (1.5, 0.8)
+#: In a cell of what wasn't run, or has no goal.
+NOTHING = "\N{EN DASH}"
+
+#: A run with ``threads`` threads, and the result that it belongs to.
+Column = tuple[dict[str, Any], dict[str, Any]]
 
 
-def render_ratio(ratio: Goal, result: dict[str, Any]) -> list[str]:
-    """Cells of one row: name, a figure for each number of threads, least and aim."""
-    cells = [render_factor(run["ratios"].get(ratio.name)) for run in result["runs"]]
-    return [ratio.name, *cells, f"{ratio.least:g} {TIMES}", f"{ratio.aim:g} {TIMES}"]
+@dataclass(frozen=True)
+class Row:
+    """A figure to reach: a cell for each column, and least and aim on each one's kind."""
+
+    title: str
+    cells: list[str]
+    goals: list[tuple[str, str]]
+
+
+def name_kind(result: dict[str, Any]) -> str:
+    """The kind of processor on which a result was taken."""
+    return find_kind(result["machine"]["flags"])
+
+
+def render_overview(results: Sequence[dict[str, Any]]) -> str:
+    """Kinds of processor side by side in Markdown, each with the most threads that were run."""
+    columns: list[Column] = [(result["runs"][-1], result) for result in results]
+    lines, heads = [], []
+    for run, result in columns:
+        title = KIND_TITLES[name_kind(result)]
+        first, *others = render_machine(result)
+        lines += [f"**{title}**: {first}", *others, ""]
+        heads.append(f"{title}, {_name_threads(run)}")
+    lines += render_times(columns, heads)
+    lines += ["", *render_head("ratio", *(cell for head in heads for cell in (head, "least, aim")))]
+    for row in list_rows(columns):
+        pairs = zip(row.cells, map(_join, row.goals), strict=True)
+        lines.append(render_row([row.title, *(cell for pair in pairs for cell in pair)]))
+    return "\n".join(lines) + "\n"
+
+
+def render_details(result: dict[str, Any]) -> str:
+    """All of one result in Markdown, a column for each number of threads."""
+    columns: list[Column] = [(run, result) for run in result["runs"]]
+    heads = render_heads(result)
+    lines = [f"### {KIND_TITLES[name_kind(result)]}", "", *render_machine(result), ""]
+    lines += render_times(columns, heads)
+    lines += ["", *render_head("ratio", *heads, "at least", "aim")]
+    lines += [render_row([row.title, *row.cells, *row.goals[0]]) for row in list_rows(columns)]
+    return "\n".join(lines) + "\n"
+
+
+def render_times(columns: Sequence[Column], heads: Sequence[str]) -> list[str]:
+    """The table of milliseconds; what no column has gets no row."""
+    lines = render_head("one 3.6 s window, ms", *heads)
+    for name, title in TIMED.items():
+        if any(name in run["milliseconds"] for run, _ in columns):
+            cells = [render_time(run, name) for run, _ in columns]
+            lines.append(render_row([title, *cells]))
+    return lines
+
+
+def list_rows(columns: Sequence[Column]) -> list[Row]:
+    """Ratios, rates and starts; what no column has gets no row."""
+    rows = []
+    for ratio in RATIOS:
+        if any(ratio.name in run["ratios"] for run, _ in columns):
+            cells = [render_factor(run["ratios"].get(ratio.name)) for run, _ in columns]
+            found = [ratio.find(name_kind(result)) for _, result in columns]
+            rows.append(Row(ratio.name, cells, [_render_goal(goal, TIMES) for goal in found]))
+    for bundle in BUNDLES:
+        clip = columns[0][1]["clip"]
+        title = f"{clip['name']} ({clip['seconds']:g} s) to answer, times real time, {bundle}"
+        taken = [run["milliseconds"][f"{bundle}/clip"]["median"] / 1e3 for run, _ in columns]
+        lengths = [result["clip"]["seconds"] for _, result in columns]
+        cells = [f"{n / t:.1f} {TIMES}" for n, t in zip(lengths, taken, strict=True)]
+        rows.append(Row(title, cells, [_render_goal(REAL_TIME, TIMES)] * len(columns)))
+    starts = [run["milliseconds"]["onnx-int8/start"]["median"] / 1e3 for run, _ in columns]
+    goals = [_render_goal(START, "s")] * len(columns)
+    title = "process start to a clip's answer, onnx-int8"
+    return [*rows, Row(title, [f"{start:.2f} s" for start in starts], goals)]
 
 
 def render_factor(found: dict[str, float] | None) -> str:
     """A ratio with its interval."""
     if found is None:
-        return "not run"
+        return NOTHING
     return f"{found['median']:.2f} {TIMES} ({found['low']:.2f} to {found['high']:.2f})"
 
 
-def render_table(result: dict[str, Any]) -> str:
-    """Both tables in Markdown, with the facts of the machine."""
-    runs, heads = result["runs"], render_heads(result)
-    lines = [
-        *render_machine(result),
-        "",
-        render_row(["one 3.6 s window, ms", *heads]),
-        render_row(["---"] * (1 + len(heads))),
-    ]
-    for name, title in TITLES.items():
-        if all(f"{name}/window" in run["milliseconds"] for run in runs):
-            lines.append(render_row([title, *(render_time(run, f"{name}/window") for run in runs)]))
-    for bundle in ("onnx-int8", "openvino-int8"):
-        title = f"one new crop and the answer (a hop), {bundle}"
-        lines.append(render_row([title, *(render_time(run, f"{bundle}/hop") for run in runs)]))
-    lines += [
-        "",
-        render_row(["ratio", *heads, "at least", "aim"]),
-        render_row(["---"] * (3 + len(heads))),
-    ]
-    lines += [render_row(render_ratio(ratio, result)) for ratio in RATIOS]
-    seconds = result["clip"]["seconds"]
-    for bundle in ("onnx-int8", "openvino-int8"):
-        rates = [1e3 * seconds / run["milliseconds"][f"{bundle}/clip"]["median"] for run in runs]
-        cells = [f"{rate:.1f} {TIMES}" for rate in rates]
-        name = f"{result['clip']['name']} ({seconds:g} s) to answer, times real time, {bundle}"
-        lines.append(render_row([name, *cells, *(f"{figure} {TIMES}" for figure in REAL_TIME)]))
-    starts = [run["milliseconds"]["onnx-int8/start"]["median"] / 1e3 for run in runs]
-    cells = [f"{start:.2f} s" for start in starts]
-    name = "process start to a clip's answer, onnx-int8"
-    lines.append(render_row([name, *cells, *(f"{figure} s" for figure in START)]))
-    return "\n".join(lines) + "\n"
+def render_time(run: dict[str, Any], name: str) -> str:
+    """Milliseconds of ``contender/task`` with their interval."""
+    found = run["milliseconds"].get(name)
+    if found is None:
+        return NOTHING
+    return f"{found['median']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
 
 
 def render_machine(result: dict[str, Any]) -> list[str]:
     """What was timed on, with what and how."""
     machine = result["machine"]
     flags = ", ".join(machine["flags"])
+    if machine.get("hidden"):
+        hidden = ", ".join(machine["hidden"])
+        flags += f"; hidden from every process by CPUID faulting: {hidden}"
     versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
     rounds = result["runs"][0]["rounds"]
     return [
@@ -173,18 +152,50 @@ def render_machine(result: dict[str, Any]) -> list[str]:
 
 def render_heads(result: dict[str, Any]) -> list[str]:
     """A column's head for each number of threads."""
-    return [f"{run['threads']} thread{'s' * (run['threads'] > 1)}" for run in result["runs"]]
+    return [_name_threads(run) for run in result["runs"]]
 
 
-def render_block(file: str) -> str:
-    """What README holds from marker to marker for one result, named from the root."""
-    result = json.loads((ROOT / file).read_text())
-    return f"<!-- bench: {file} -->\n{render_table(result)}<!-- /bench -->"
+def read_results(files: Sequence[str]) -> list[dict[str, Any]]:
+    """Results by their files, named from the root."""
+    return [json.loads((ROOT / file).read_text()) for file in files]
 
 
-def write_readme(path: Path) -> None:
-    """Put the table of ``path``, a result, between README's markers."""
-    replace_block(README, BLOCK, render_block(path.relative_to(ROOT).as_posix()))
+def render_block(files: Sequence[str], render: Callable[[list[dict[str, Any]]], str]) -> str:
+    """What a document holds from marker to marker for these results."""
+    return f"<!-- bench: {' '.join(files)} -->\n{render(read_results(files))}<!-- /bench -->"
+
+
+def render_all_details(results: Sequence[dict[str, Any]]) -> str:
+    """Of each result, all."""
+    return "\n".join(render_details(result) for result in results)
+
+
+#: Documents with a block, and what writes it.
+BLOCKS = {README: render_overview, DOCUMENT: render_all_details}
+
+
+def write_tables(path: Path) -> None:
+    """Put ``path``, a result, into the documents' tables, in place of the one of its kind.
+
+    Raises:
+        ValueError: a document's markers aren't there exactly once.
+    """
+    for document, render in BLOCKS.items():
+        found = BLOCK.search(document.read_text())
+        files = merge_files(found["files"].split() if found else [], path)
+        replace_block(document, BLOCK, render_block(files, render))
+
+
+def merge_files(files: Sequence[str], path: Path) -> list[str]:
+    """``files`` with ``path`` in place of the one of its kind, the fastest kind first."""
+    new = path.relative_to(ROOT).as_posix()
+    kinds = {
+        file: name_kind(result)
+        for file, result in zip([*files, new], read_results([*files, new]), strict=True)
+    }
+    kept = [file for file, kind in kinds.items() if file == new or kind != kinds[new]]
+    order = [*KINDS, OTHER]
+    return sorted(kept, key=lambda file: order.index(kinds[file]))
 
 
 def replace_block(document: Path, markers: re.Pattern[str], block: str) -> None:
@@ -199,12 +210,26 @@ def replace_block(document: Path, markers: re.Pattern[str], block: str) -> None:
     document.write_text(written)
 
 
-def render_time(run: dict[str, Any], name: str) -> str:
-    """Milliseconds of ``contender/task`` with their interval."""
-    found = run["milliseconds"][name]
-    return f"{found['median']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+def render_head(*cells: str) -> list[str]:
+    """A Markdown table's first two lines."""
+    return [render_row(cells), render_row(["---"] * len(cells))]
 
 
 def render_row(cells: Sequence[str]) -> str:
     """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
+
+
+def _render_goal(goal: tuple[float, float] | None, unit: str) -> tuple[str, str]:
+    if goal is None:
+        return NOTHING, NOTHING
+    least, aim = goal
+    return f"{least:g} {unit}", f"{aim:g} {unit}"
+
+
+def _join(goal: tuple[str, str]) -> str:
+    return NOTHING if goal[0] == NOTHING else ", ".join(goal)
+
+
+def _name_threads(run: dict[str, Any]) -> str:
+    return f"{run['threads']} thread{'s' * (run['threads'] > 1)}"

@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[[str], ModuleType]
 
 
-def result(contenders: list[str], bundles: tuple[str, ...]) -> dict[str, Any]:
+def result(
+    contenders: list[str], bundles: tuple[str, ...], flags: str = "avx2", hidden: str = ""
+) -> dict[str, Any]:
     times = {f"{name}/window": 10.0 * (i + 1) for i, name in enumerate(contenders)}
     times |= {f"{name}/{task}": 5.0 for name in bundles for task in ("hop", "clip")}
     times |= {"mfcc-ours/mfcc": 1.0, "mfcc-librosa/mfcc": 4.0, "onnx-int8/start": 900.0}
@@ -27,7 +29,8 @@ def result(contenders: list[str], bundles: tuple[str, ...]) -> dict[str, Any]:
         "date": "2026-01-02",
         "machine": {
             "cpu": "A chip",
-            "flags": ["avx2"],
+            "flags": flags.split(),
+            "hidden": hidden.split(),
             "cores": 2,
             "versions": {"onnxruntime": "1.0", "torch": None},
             "load": [0.1, 0, 0],
@@ -38,18 +41,21 @@ def result(contenders: list[str], bundles: tuple[str, ...]) -> dict[str, Any]:
                 "threads": n,
                 "rounds": 9,
                 "milliseconds": found,
-                "ratios": {"MFCC against librosa, warm": ratio},
+                "ratios": {
+                    "MFCC against librosa, warm": ratio,
+                    "ONNX Runtime int8 bundle against ONNX Runtime fp32": ratio,
+                },
             }
             for n in (1, 2)
         ],
     }
 
 
-def test_table_holds_the_figures(load: Load) -> None:
+def test_details_hold_the_figures(load: Load) -> None:
     table, bench = load("table"), load("bench")
     without = [name for name in bench.WINDOWS if not name.endswith("nncf")]
-    text = table.render_table(result(without, bench.BUNDLES))
-    assert "A chip (avx2), 2 cores, load 0.1" in text
+    text = table.render_details(result(without, table.BUNDLES))
+    assert text.startswith("### AVX2 without VNNI\n\nA chip (avx2), 2 cores, load 0.1")
     assert "onnxruntime 1.0. Medians of 9 rounds" in text, "what isn't installed isn't named"
     assert "| PyTorch, eager, float32 | 10.0 (9.0 to 11.0) | 10.0 (9.0 to 11.0) |" in text
     assert "NNCF's stock int8 in OpenVINO" not in text, "what wasn't run has no row"
@@ -59,39 +65,95 @@ def test_table_holds_the_figures(load: Load) -> None:
     assert "| 0.90 s | 0.90 s | 1.5 s | 0.8 s |" in text
 
 
+def test_overview_sets_kinds_side_by_side(load: Load) -> None:
+    table, bench = load("table"), load("bench")
+    full = result(list(bench.WINDOWS), table.BUNDLES, "avx2 avx512_vnni")
+    without = [name for name in bench.WINDOWS if not name.endswith(("nncf", "bf16"))]
+    lines = table.render_overview(
+        [full, result(without, table.BUNDLES, "avx2", "avx512_vnni amx_int8")]
+    ).splitlines()
+    assert lines[0].startswith("**VNNI**: A chip (avx2, avx512_vnni), 2 cores")
+    assert lines[4].startswith("**AVX2 without VNNI**: A chip (avx2; hidden from every process")
+    assert "CPUID faulting: avx512_vnni, amx_int8), 2 cores" in lines[4]
+    heads = "VNNI, 2 threads", "AVX2 without VNNI, 2 threads"
+    assert f"| one 3.6 s window, ms | {heads[0]} | {heads[1]} |" in lines
+    nothing = table.NOTHING
+    assert f"| our graph, OpenVINO bf16 | 110.0 (109.0 to 111.0) | {nothing} |" in lines
+    assert f"| ratio | {heads[0]} | least, aim | {heads[1]} | least, aim |" in lines
+    (row,) = (line for line in lines if "ONNX Runtime int8 bundle against ONNX Runtime fp" in line)
+    one, two, three, four = row.split(" | ")[1:]
+    times = table.TIMES
+    assert one == three == f"2.00 {times} (1.90 to 2.12)"
+    assert (two, four) == (f"1.6 {times}, 2 {times}", f"1.3 {times}, 1.6 {times} |")
+
+
+def test_goals_of_a_kind_that_has_none(load: Load) -> None:
+    table, bench = load("table"), load("bench")
+    text = table.render_details(result(list(bench.WINDOWS), table.BUNDLES, "asimddp"))
+    assert text.startswith("### SDOT")
+    (row,) = (line for line in text.splitlines() if line.startswith("| ONNX Runtime int8 bundle"))
+    assert row.endswith(f"| {table.NOTHING} | {table.NOTHING} |")
+    assert f"| 4 {table.TIMES} | 6 {table.TIMES} |" in text, "MFCCs hang on no such instruction"
+
+
 def test_every_ratio_is_timed(load: Load) -> None:
     """A figure to reach whose tasks nobody runs would be left out in silence."""
-    table, bench = load("table"), load("bench")
+    table, bench, goals = load("table"), load("bench"), load("goals")
     timed = {f"{name}/window" for name in bench.WINDOWS}
-    timed |= {f"{name}/{task}" for name in bench.BUNDLES for task in ("hop", "clip")}
+    timed |= {f"{name}/{task}" for name in table.BUNDLES for task in ("hop", "clip")}
     timed |= {f"{name}/mfcc" for name in bench.MFCCS}
-    assert {side for ratio in table.RATIOS for side in (ratio.slow, ratio.fast)} <= timed
+    assert {side for ratio in goals.RATIOS for side in (ratio.slow, ratio.fast)} <= timed
     assert set(table.TITLES) == set(bench.WINDOWS)
 
 
-def test_readme_is_rewritten_between_its_markers(
+def test_results_of_a_kind_take_the_place_of_its_last(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, bench = load("table"), load("bench")
+    readme, document = tmp_path / "README.md", tmp_path / "docs.md"
     monkeypatch.setattr(table, "ROOT", tmp_path)
-    monkeypatch.setattr(table, "README", tmp_path / "README.md")
-    data = tmp_path / "one.json"
-    data.write_text(json.dumps(result(list(bench.WINDOWS), bench.BUNDLES)))
-    (tmp_path / "README.md").write_text("before\n<!-- bench: old.json -->\nx\n<!-- /bench -->\nend")
-    table.write_readme(data)
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n<!-- bench: one.json -->\nA chip")
-    assert text.endswith("<!-- /bench -->\nend")
-    (tmp_path / "README.md").write_text("no markers")
+    monkeypatch.setattr(
+        table, "BLOCKS", {readme: table.render_overview, document: table.render_all_details}
+    )
+    for name, flags in [("old", "avx2"), ("arm", "asimddp"), ("new", "avx2"), ("vnni", "avx_vnni")]:
+        found = result(list(bench.WINDOWS), table.BUNDLES, flags)
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    for file in (readme, document):
+        file.write_text("before\n<!-- bench: old.json arm.json -->\nx\n<!-- /bench -->\nend")
+    table.write_tables(tmp_path / "new.json")
+    assert "<!-- bench: new.json arm.json -->\n" in readme.read_text(), "the fastest kind first"
+    table.write_tables(tmp_path / "vnni.json")
+    for file, first in ((readme, "**VNNI**: A chip"), (document, "### VNNI\n")):
+        text = file.read_text()
+        assert text.startswith(f"before\n<!-- bench: vnni.json new.json arm.json -->\n{first}")
+        assert text.endswith("<!-- /bench -->\nend")
+    assert document.read_text().count("### ") == 3
+    readme.write_text("no markers")
     with pytest.raises(ValueError, match="needs the markers once"):
-        table.write_readme(data)
+        table.write_tables(tmp_path / "new.json")
 
 
-def test_readme_and_json_agree(load: Load) -> None:
+def test_tables_and_json_agree(load: Load) -> None:
     table = load("table")
-    blocks = list(re.finditer(table.BLOCK, (ROOT / "README.md").read_text()))
-    assert len(blocks) == 1
-    assert blocks[0][0] == table.render_block(blocks[0]["file"])
+    assert set(table.BLOCKS) == {ROOT / "README.md", ROOT / "docs" / "benchmarks.md"}
+    files = set()
+    for document, render in table.BLOCKS.items():
+        blocks = list(re.finditer(table.BLOCK, document.read_text()))
+        assert len(blocks) == 1
+        assert blocks[0][0] == table.render_block(blocks[0]["files"].split(), render)
+        files.add(blocks[0]["files"])
+    assert len(files) == 1, "both tell of the same results"
+
+
+def test_results_are_named_after_the_kind(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = load("bench")
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    machine = {"cpu": "A(R) Chip 3", "cores": 4, "flags": ["avx", "avx2"]}
+    assert bench.write_result({"machine": machine}).name == "avx2-a-r-chip-3-4-cores.json"
+    machine["flags"] = ["asimddp", "i8mm"]
+    assert bench.write_result({"machine": machine}, "x-").name == "x-i8mm-a-r-chip-3-4-cores.json"
 
 
 def test_workers_take_turns(
