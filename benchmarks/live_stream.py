@@ -25,7 +25,7 @@ import av
 import numpy as np
 
 from mer_runtime import Recognizer
-from mer_runtime.processor import read_fact
+from mer_runtime.processor import name_cpu
 from mer_runtime.stream import StreamRecognizer
 from mer_runtime.waveform import mix_down
 
@@ -65,7 +65,7 @@ def main() -> None:
         "cpu_of_one_core": round(cpu / wall, 3),
         "load_before": os.getloadavg()[0],
         "statistics": stream.statistics.to_dict(),
-        "processor": read_fact("model name") or platform.machine(),
+        "processor": name_cpu(),
         "python": platform.python_version(),
     }
     print(json.dumps(figures, indent=1))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mer_runtime.bundle import Bundle, graph_stem
 from mer_runtime.engine_cache import EngineKey, cache_folders, read_engine, write_engine
-from mer_runtime.processor import read_fact, read_instructions
+from mer_runtime.processor import name_cpu, read_fact, read_instructions
 
 #: Inside the folder for engines.
 GRAPHS_FOLDER = "graphs"
@@ -74,11 +74,6 @@ def find_prepared(
     key = EngineKey(digest, engine, describe_cpu(), shapes or {})
     _, own = cache_folders(bundle.path)
     return KeptFile(key, own / GRAPHS_FOLDER / key.file_name(stem))
-
-
-def name_cpu() -> str:
-    """The processor's model, or where it has none, its architecture."""
-    return read_fact("model name") or platform.processor() or platform.machine()
 
 
 def describe_cpu() -> str:

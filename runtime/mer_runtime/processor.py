@@ -77,6 +77,11 @@ def list_installed() -> tuple[str, ...]:
     return tuple(name for name in (*CPUID_BITS, *HWCAP_BITS) if name in flags)
 
 
+def name_cpu() -> str:
+    """The processor's model, or where it has none, its architecture."""
+    return read_fact("model name") or platform.processor() or platform.machine()
+
+
 def read_fact(name: str) -> str:
     """A line's value in the kernel's description of the first processor; empty without it."""
     return _read_first().get(name, "")

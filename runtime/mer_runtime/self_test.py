@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.backends import Backend, read_no_face
-from mer_runtime.bundle import DIGEST_FIELD, GOLDEN_FILE, Bundle, Golden
+from mer_runtime.bundle import DIGEST_FIELD, Bundle
+from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.engine_cache import EngineKey, cache_folders
 from mer_runtime.errors import BundleError
-from mer_runtime.graph_cache import KeptFile, describe_cpu, name_cpu
+from mer_runtime.graph_cache import KeptFile, describe_cpu
+from mer_runtime.processor import name_cpu
 from mer_runtime.spec import Spec
 
 #: 0 in it loads bundles without the replay.
@@ -59,28 +61,39 @@ class SelfTest:
         return self.max_difference <= self.tolerance
 
 
-def replay(
-    network: Network, spec: Spec, no_face: NDArray[np.float32], golden: Golden
-) -> NDArray[np.float32]:
-    """Answer the golden inputs.
+def encode_crops(network: Network, spec: Spec, golden: Golden) -> NDArray[np.float32]:
+    """Features (k, F) of the golden crops, each encoded once.
 
-    Each distinct crop is encoded once, and always a window's number of them together: every
-    engine is prepared for that.
-
-    Args:
-        no_face: (F,) features of a black crop, for the cases without a face.
-
-    Returns:
-        Logits (n, classes) float32.
+    They go in by a window's number of them: every engine is prepared for that.
     """
     frames, count = spec.video.frames, len(golden.crops)
     # The last window is filled up with the first crops again.
     windows = np.resize(np.arange(count), (-(-count // frames), frames))
-    encoded = [network.encode(golden.crops[window]) for window in windows]
+    return np.concatenate([network.encode(golden.crops[window]) for window in windows])[:count]
+
+
+def replay(
+    network: Network,
+    spec: Spec,
+    no_face: NDArray[np.float32],
+    golden: Golden,
+    features: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Answer the golden inputs.
+
+    Args:
+        no_face: (F,) features of a black crop, for the cases without a face.
+        features: (k, F) of the golden crops, where they were encoded already.
+
+    Returns:
+        Logits (n, classes) float32.
+    """
+    if features is None:
+        features = encode_crops(network, spec, golden)
     # A missing face is -1 in the sequence: the last row.
-    features = np.concatenate([*encoded, no_face[None]])
+    rows = np.concatenate([features, no_face[None]])
     cases = zip(golden.mfcc, golden.sequence, strict=True)
-    return np.stack([network.classify(mfcc, features[shown]) for mfcc, shown in cases])
+    return np.stack([network.classify(mfcc, rows[shown]) for mfcc, shown in cases])
 
 
 def compare(golden: Golden, logits: NDArray[np.float32]) -> SelfTest:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_runtime.backends import usable_cores
-from mer_runtime.processor import list_installed, read_fact, read_instructions
+from mer_runtime.processor import list_installed, name_cpu, read_instructions
 
 PACKAGES = (
     "mer-edge",
@@ -42,7 +42,7 @@ def describe_machine() -> dict[str, Any]:
     """
     flags = read_instructions()
     return {
-        "cpu": read_fact("model name") or platform.processor() or platform.machine(),
+        "cpu": name_cpu(),
         "board": _read(BOARD),
         "flags": list(flags),
         "hidden": [flag for flag in list_installed() if flag not in flags],
