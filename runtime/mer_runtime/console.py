@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import StringIO
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -66,9 +65,9 @@ def progress(
 ) -> Iterator[Any]:
     """A progress bar on standard error; silent where that isn't a terminal, or ``hidden``."""
     hidden = hidden or not sys.stderr.isatty()
-    # click 8.1 can't hide a bar, and prints its label where it can't draw.
-    file = StringIO() if hidden else sys.stderr
-    with click.progressbar(items, length=length, label=label, file=file) as bar:
+    with click.progressbar(
+        items, length=length, label=label, file=sys.stderr, hidden=hidden
+    ) as bar:
         yield bar
 
 
