@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint accuracy bench bench-rivals test-wheel test-aarch64 clean
+.PHONY: demo test lint accuracy bench bench-rivals test-wheel test-versions test-aarch64 clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,9 +29,18 @@ lint: .venv/installed
 test-wheel: .venv/installed
 	$(BIN)/python scripts/prove_wheel.py -q
 
+## The oldest and the newest versions of what the runtime needs; rewrite docs/versions.md.
+test-versions: .venv/installed
+	$(BIN)/python scripts/prove_versions.py
+
 ## The base install on aarch64, in QEMU's emulation. Needs qemu-user-static; cache/aarch64 keeps downloads.
 test-aarch64: .venv/installed
 	$(BIN)/python scripts/prove_aarch64.py
+
+## Int8 on other processors, emulated: every layer's sums against numpy's, and the golden inputs, equal to
+## the bit. Needs qemu-user-static. CPUS=--fast: ia on Haswell alone, which takes minutes.
+test-cpus: .venv/installed
+	$(BIN)/python scripts/prove_cpus.py $(CPUS)
 
 ## Measure the shipped checkpoints in every engine on a prepared corpus; rewrite docs/accuracy.md.
 accuracy: .venv/installed

@@ -64,17 +64,18 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def make_environment(folder: Path, wheel: Path) -> Path:
-    """Make a virtual environment of ``wheel`` and its base requirements; give its bin folder.
+def make_environment(folder: Path, wheel: Path | str, constraints: Path = CONSTRAINTS) -> Path:
+    """Make a virtual environment of ``wheel`` and what it requires; give its bin folder.
+
+    Args:
+        wheel: its path; extras may follow in brackets.
 
     Raises:
-        ProofError: pip can't install them as constraints.txt pins them.
+        ProofError: pip can't install them within the constraints, or not without a compiler.
     """
     venv.create(folder, with_pip=True)
-    run_step(
-        "installing the wheel",
-        [folder / "bin" / "python", "-m", "pip", "install", "--constraint", CONSTRAINTS, wheel],
-    )
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--only-binary", ":all:"]
+    run_step("installing the wheel", [*pip, "--constraint", constraints, wheel])
     return folder / "bin"
 
 

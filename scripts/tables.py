@@ -6,6 +6,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cpu_tables import format_arm, format_cpus
+from table_rows import head as _head
+from table_rows import row as _row
+
 from mer.splits import load_splits
 from mer_runtime.spec import FUSIONS
 
@@ -264,12 +268,33 @@ def format_pixels(data: Json) -> str:
     return "\n".join(lines)
 
 
-def _head(*columns: str) -> list[str]:
-    return [_row(*columns), "|" + "---|" * len(columns)]
+def format_versions(data: Json) -> str:
+    """What ran with the oldest and the newest versions; a table for each machine and Python."""
+    packages = list(dict.fromkeys(name for row in data["rows"] for name in row["versions"]))
+    engines = ("onnxruntime", "openvino")
+    columns = [*packages, *(f"golden inputs in {name}" for name in engines), "runtime's tests"]
+    tables: dict[str, list[str]] = {}
+    for row in data["rows"]:
+        place = f"{row['cpu']}, Python {row['python']}, {row['date']}:"
+        lines = tables.setdefault(place, [place, "", *_head("environment", *columns)])
+        versions = [row["versions"].get(name, "") for name in packages]
+        golden = [_replayed(row["golden"].get(name)) for name in engines]
+        lines.append(_row(row["name"], *versions, *golden, _tested(row)))
+    return "\n\n".join("\n".join(lines) for lines in tables.values())
 
 
-def _row(*cells: object) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
+def _replayed(answer: Json | None) -> str:
+    if answer is None or "error" in answer:
+        return answer["error"] if answer else ""
+    difference = f"{answer['max_difference']:.2g} of {answer['tolerance']:.2g}"
+    return difference if answer["passed"] else f"**wrong:** {difference}"
+
+
+def _tested(row: Json) -> str:
+    if "error" in row:
+        return f"**not run:** {row['error']}"
+    tests = row["tests"]
+    return f"{tests['passed']} passed" + (f", **{tests['failed']} failed**" * bool(tests["failed"]))
 
 
 def _by_name(data: Json) -> dict[str, Json]:
@@ -324,4 +349,7 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "engines": ("accuracy.json", format_engines),
     "int8": ("accuracy.json", format_int8),
     "pixels": ("accuracy.json", format_pixels),
+    "cpus": ("cpus.json", format_cpus),
+    "arm": ("arm.json", format_arm),
+    "versions": ("versions.json", format_versions),
 }

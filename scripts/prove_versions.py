@@ -1,0 +1,254 @@
+"""Run the runtime with the oldest and the newest versions that pyproject.toml admits.
+
+    python scripts/prove_versions.py [--only ENVIRONMENT]...
+
+Each environment is a virtual environment of its own, with the wheel and OpenVINO in it and no
+PyTorch: one package at its lower bound, or the newest that the index has, beside the versions of
+constraints.txt; then all at once. There the bundle that ships answers its golden inputs in both
+engines, and the runtime's tests run on the wheel. The results are kept in docs/versions.json, and
+the table of docs/versions.md is made of them. All of it takes about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import click
+from make_tables import write_all_tables
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from prove_wheel import (
+    CONSTRAINTS,
+    ROOT,
+    ProofError,
+    add_test_tools,
+    build_wheel,
+    check_origin,
+    make_environment,
+    run_step,
+)
+from target_wheels import read_metadata
+
+from mer.runs import write_file
+from mer_runtime.console import Command
+from mer_runtime.processor import read_fact, read_instructions
+
+RESULTS = Path("docs") / "versions.json"
+EXTRA = "openvino"
+ENGINES = ("onnxruntime", "openvino")
+TESTS = ("tests/runtime", "tests/cli/test_run.py", "tests/cli/test_run_live.py")
+#: The same tests on every machine: without the corpus and without a browser.
+SELECTED = "not corpus and not browser"
+Json = dict[str, Any]
+Ranges = Mapping[str, SpecifierSet]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Which package is at which end of its range; others are as constraints.txt has them.
+
+    Attributes:
+        package: None stands for all of them.
+    """
+
+    newest: bool
+    package: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{'newest' if self.newest else 'oldest'} {self.package or 'of all'}"
+
+
+ENVIRONMENTS = {
+    environment.name: environment
+    for package in (*ENGINES, None)
+    for environment in (Environment(False, package), Environment(True, package))
+}
+
+
+def read_ranges(wheel: Path) -> Ranges:
+    """What a wheel of ours admits of each package that the runtime may import."""
+    ranges = {}
+    for line in read_metadata(wheel).get_all("Requires-Dist") or ():
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": EXTRA}):
+            ranges[canonicalize_name(wanted.name)] = wanted.specifier
+    return ranges
+
+
+def read_pins(text: str) -> dict[str, str]:
+    """The versions that a constraints file has for this Python."""
+    pins = {}
+    for line in text.splitlines():
+        if pin := line.partition("#")[0].strip():
+            wanted = Requirement(pin)
+            if wanted.marker is None or wanted.marker.evaluate():
+                (one,) = wanted.specifier
+                pins[canonicalize_name(wanted.name)] = one.version
+    return pins
+
+
+def find_floor(package: str, admitted: SpecifierSet) -> str:
+    """The lower bound of what is admitted.
+
+    Raises:
+        ProofError: there is none.
+    """
+    floors = [one.version for one in admitted if one.operator == ">="]
+    if len(floors) != 1:
+        raise ProofError(f"pyproject.toml gives {package} no lower bound: {admitted or 'any'}")
+    return floors[0]
+
+
+def constrain(environment: Environment, ranges: Ranges, pins: Mapping[str, str]) -> list[str]:
+    """pip's constraints for an environment.
+
+    A pin is an upper bound there: old versions of one package may want older ones of another.
+    Where nothing is said, pip takes the newest that is admitted.
+    """
+    lines = []
+    for package, admitted in ranges.items():
+        if environment.package not in (None, package):
+            lines.append(f"{package}<={pins[package]}")
+        elif not environment.newest:
+            lines.append(f"{package}=={find_floor(package, admitted)}")
+    return lines
+
+
+def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
+    """Make one environment in ``folder``, and run everything there.
+
+    Returns:
+        A row of docs/versions.json. What went wrong is in it, as ``error`` in place of a result.
+    """
+    ranges = read_ranges(wheel)
+    constraints = folder / "constraints.txt"
+    pins = read_pins(CONSTRAINTS.read_text("utf-8"))
+    constraints.write_text("\n".join(constrain(environment, ranges, pins)), "utf-8")
+    name, instructions = read_fact("model name") or platform.machine(), read_instructions()
+    row: Json = {
+        "name": environment.name,
+        "date": date.today().isoformat(),
+        "cpu": f"{name} ({', '.join(instructions)})",
+        "python": platform.python_version(),
+        "versions": {},
+        "golden": {},
+    }
+    try:
+        binaries = make_environment(folder / "environment", f"{wheel}[{EXTRA}]", constraints)
+        row["versions"] = list_versions(binaries, ranges)
+        row["golden"] = {engine: replay(binaries, engine, folder) for engine in ENGINES}
+        add_test_tools(binaries)
+        for package in ("mer_runtime", *ENGINES):
+            check_origin(binaries, package, folder)
+        row["tests"] = run_tests(binaries, folder)
+    except ProofError as error:
+        row["error"] = str(error)
+    return row
+
+
+def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
+    """What is installed of the packages in question."""
+    pip = [binaries / "python", "-m", "pip", "list", "--format", "json"]
+    found = {
+        canonicalize_name(one["name"]): one["version"] for one in json.loads(run_step("pip", pip))
+    }
+    return {package: found[package] for package in ranges}
+
+
+def replay(binaries: Path, engine: str, folder: Path) -> Json:
+    """The golden inputs of the shipped bundle in one engine, started afresh."""
+    command = [binaries / "mer-run", "ia", "--self-test", "--json", "--backend", engine]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=_own_cache(folder)
+    )
+    with suppress(ValueError):
+        said = json.loads(done.stdout)
+        return {key: said[key] for key in ("passed", "max_difference", "tolerance")}
+    return {"passed": False, "error": (done.stderr.strip() or "nothing said").splitlines()[-1]}
+
+
+def run_tests(binaries: Path, folder: Path) -> Json:
+    """The runtime's tests on the installed wheel: how many passed, failed and were skipped.
+
+    Raises:
+        ProofError: pytest ran none.
+    """
+    report = folder / "report.xml"
+    # Started outside the checkout, which "python -m" would put on the path.
+    command = [binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", SELECTED]
+    command += [f"--junitxml={report}", *(ROOT / test for test in TESTS)]
+    subprocess.run(command, check=False, cwd=folder, env=_own_cache(folder))
+    if not report.is_file():
+        raise ProofError("pytest ran no test")
+    (suite,) = ElementTree.parse(report).getroot()
+    total, failures, errors, skipped = (
+        int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")
+    )
+    failed = failures + errors
+    return {"passed": total - failed - skipped, "failed": failed, "skipped": skipped}
+
+
+def has_passed(row: Json) -> bool:
+    """Whether nothing went wrong in a row."""
+    answers = row["golden"].values()
+    return "error" not in row and all(a["passed"] for a in answers) and not row["tests"]["failed"]
+
+
+def keep(row: Json, file: Path) -> None:
+    """Put a row in the place of the last with its name."""
+    rows = json.loads(file.read_text("utf-8"))["rows"] if file.is_file() else []
+    by_name = {one["name"]: one for one in (*rows, row)}
+    kept = [by_name[name] for name in ENVIRONMENTS if name in by_name]
+    write_file(file, (json.dumps({"rows": kept}, indent=1) + "\n").encode())
+
+
+def _own_cache(folder: Path) -> dict[str, str]:
+    """Nothing that another environment prepared or proved counts."""
+    return os.environ | {"MER_CACHE": str(folder / "cache")}
+
+
+@click.command(cls=Command)
+@click.option(
+    "--only",
+    type=click.Choice(list(ENVIRONMENTS)),
+    multiple=True,
+    help="Run this environment; others keep their results.  [default: all]",
+)
+def main(only: tuple[str, ...]) -> None:
+    """Prove the runtime with the oldest and the newest versions that pyproject.toml admits.
+
+    \b
+    Example:
+        python scripts/prove_versions.py --only "oldest of all"
+    """
+    failed = []
+    with tempfile.TemporaryDirectory() as name:
+        wheel = build_wheel(Path(name).resolve())
+        for chosen in only or ENVIRONMENTS:
+            click.echo(f"{chosen}:")
+            with tempfile.TemporaryDirectory() as place:
+                row = prove(ENVIRONMENTS[chosen], wheel, Path(place).resolve())
+            keep(row, ROOT / RESULTS)
+            click.echo(json.dumps(row))
+            if not has_passed(row):
+                failed.append(chosen)
+    write_all_tables()
+    if failed:
+        raise ProofError(f"wrong in {', '.join(failed)}: see {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The parts of the versions' proof that need no environment; the rest is ``make test-versions``."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+Load = Callable[[str], ModuleType]
+ROOT = Path(__file__).resolve().parents[2]
+
+REQUIRES = """
+numpy>=1.26
+Some.Engine>=1.19,!=1.20,<3
+other>=2025.0; extra == 'openvino'
+torch>=2.5; extra == 'train'
+"""
+
+
+@pytest.fixture(scope="module")
+def script(load_script: Load) -> ModuleType:
+    return load_script("prove_versions")
+
+
+@pytest.fixture
+def ranges(script: ModuleType, tmp_path: Path) -> Mapping[str, SpecifierSet]:
+    """Those of a wheel of metadata alone."""
+    wheel = tmp_path / "ours-0.1-py3-none-any.whl"
+    lines = ["Metadata-Version: 2.1", "Name: ours", "Version: 0.1"]
+    lines += [f"Requires-Dist: {line}" for line in REQUIRES.split("\n") if line]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("ours-0.1.dist-info/METADATA", "\n".join(lines) + "\n")
+    return script.read_ranges(wheel)  # type: ignore[no-any-return]
+
+
+PINS = {"numpy": "2.2.6", "some-engine": "2.5", "other": "2026.4"}
+
+
+def test_base_and_openvino_without_the_rest(ranges: Mapping[str, SpecifierSet]) -> None:
+    assert list(ranges) == ["numpy", "some-engine", "other"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "package", "expected"),
+    [
+        (False, None, ["numpy==1.26", "some-engine==1.19", "other==2025.0"]),
+        (True, None, []),
+        (False, "some-engine", ["numpy<=2.2.6", "some-engine==1.19", "other<=2026.4"]),
+        (True, "other", ["numpy<=2.2.6", "some-engine<=2.5"]),
+    ],
+)
+def test_constraints(
+    script: ModuleType,
+    ranges: Mapping[str, SpecifierSet],
+    newest: bool,
+    package: str | None,
+    expected: list[str],
+) -> None:
+    environment = script.Environment(newest, package)
+    assert script.constrain(environment, ranges, PINS) == expected
+
+
+@pytest.mark.parametrize("admitted", ["", "<5", ">4"])
+def test_range_without_a_lower_bound_is_refused(script: ModuleType, admitted: str) -> None:
+    with pytest.raises(script.ProofError, match="gives av no lower bound"):
+        script.find_floor("av", SpecifierSet(admitted))
+
+
+def test_what_is_pinned_is_admitted(script: ModuleType) -> None:
+    """``pip install -c constraints.txt`` could install nothing otherwise."""
+    pins = script.read_pins((ROOT / "constraints.txt").read_text("utf-8"))
+    lines = (ROOT / "pyproject.toml").read_text("utf-8").partition("dependencies = [")[2]
+    base = [Requirement(line.strip(' ",')) for line in lines.partition("]")[0].split("\n") if line]
+    assert len(base) == 5
+    for wanted in base:
+        assert wanted.specifier.contains(pins[wanted.name])
+        assert script.find_floor(wanted.name, wanted.specifier)
+
+
+def test_pins_are_of_this_python(script: ModuleType) -> None:
+    text = (
+        '# one\nNumPy==2.2.6; python_version >= "3.10"  # new\nnumpy==1.2; python_version < "3.10"'
+    )
+    assert script.read_pins(text) == {"numpy": "2.2.6"}
+
+
+def make_row(name: str, **settings: Any) -> dict[str, Any]:
+    answer = {"passed": True, "max_difference": 0.011, "tolerance": 0.5}
+    return {
+        "name": name,
+        "date": "2026-11-27",
+        "cpu": "CPU (avx2)",
+        "python": "3.11.2",
+        "versions": {"numpy": "1.26.0"},
+        "golden": {"onnxruntime": answer, "openvino": answer},
+        "tests": {"passed": 7, "failed": 0, "skipped": 1},
+        **settings,
+    }
+
+
+WRONG = {"passed": False, "max_difference": 0.7, "tolerance": 0.5}
+FAULTS: list[dict[str, Any]] = [
+    {"tests": {"passed": 6, "failed": 1, "skipped": 1}},
+    {"golden": {"onnxruntime": WRONG}},
+    {"golden": {"onnxruntime": {"passed": False, "error": "no engine"}}},
+    {"error": "can't be installed"},
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_goes_wrong_is_noticed(script: ModuleType, fault: dict[str, Any]) -> None:
+    assert script.has_passed(make_row("oldest of all"))
+    assert not script.has_passed(make_row("oldest of all", **fault))
+
+
+def test_row_takes_the_place_of_the_last(script: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "versions.json"
+    for name in ("newest of all", "oldest of all", "oldest openvino"):
+        script.keep(make_row(name), file)
+    script.keep(make_row("newest of all", python="3.13"), file)
+    rows = json.loads(file.read_text())["rows"]
+    names = ["oldest openvino", "oldest of all", "newest of all"]
+    assert [(row["name"], row["python"]) for row in rows] == [
+        *((name, "3.11.2") for name in names[:2]),
+        (names[2], "3.13"),
+    ]
+
+
+def test_table_shows_what_ran_and_what_went_wrong(load_script: Load) -> None:
+    rows = [
+        make_row("oldest of all"),
+        make_row("newest of all", **FAULTS[0], **FAULTS[1]),
+        make_row("newest openvino", versions={}, golden={}, error="no wheel", python="3.13"),
+    ]
+    del rows[2]["tests"]
+    assert load_script("tables").format_versions({"rows": rows}).splitlines() == [
+        "CPU (avx2), Python 3.11.2, 2026-11-27:",
+        "",
+        "| environment | numpy | golden inputs in onnxruntime | golden inputs in openvino | "
+        "runtime's tests |",
+        "|---|---|---|---|---|",
+        "| oldest of all | 1.26.0 | 0.011 of 0.5 | 0.011 of 0.5 | 7 passed |",
+        "| newest of all | 1.26.0 | **wrong:** 0.7 of 0.5 |  | 6 passed, **1 failed** |",
+        "",
+        "CPU (avx2), Python 3.13, 2026-11-27:",
+        "",
+        "| environment | numpy | golden inputs in onnxruntime | golden inputs in openvino | "
+        "runtime's tests |",
+        "|---|---|---|---|---|",
+        "| newest openvino |  |  |  | **not run:** no wheel |",
+    ]
