@@ -43,7 +43,7 @@ from target_wheels import read_metadata
 
 from mer.runs import write_file
 from mer_runtime.console import Command
-from mer_runtime.processor import read_fact, read_instructions
+from mer_runtime.processor import name_cpu, read_instructions
 
 RESULTS = Path("docs") / "versions.json"
 EXTRA = "openvino"
@@ -137,11 +137,10 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
     constraints = folder / "constraints.txt"
     pins = read_pins(CONSTRAINTS.read_text("utf-8"))
     constraints.write_text("\n".join(constrain(environment, ranges, pins)), "utf-8")
-    name, instructions = read_fact("model name") or platform.machine(), read_instructions()
     row: Json = {
         "name": environment.name,
         "date": date.today().isoformat(),
-        "cpu": f"{name} ({', '.join(instructions)})",
+        "cpu": f"{name_cpu()} ({', '.join(read_instructions())})",
         "python": platform.python_version(),
         "versions": {},
         "golden": {},
