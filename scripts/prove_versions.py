@@ -149,6 +149,7 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
         binaries = make_environment(folder / "environment", f"{wheel}[{EXTRA}]", constraints)
         row["versions"] = list_versions(binaries, ranges)
         row["golden"] = {engine: replay(binaries, engine, folder) for engine in ENGINES}
+        check_home(folder)
         add_test_tools(binaries)
         for package in ("mer_runtime", *ENGINES):
             check_origin(binaries, package, folder)
@@ -170,13 +171,22 @@ def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
 def replay(binaries: Path, engine: str, folder: Path) -> Json:
     """The golden inputs of the shipped bundle in one engine, started afresh."""
     command = [binaries / "mer-run", "ia", "--self-test", "--json", "--backend", engine]
+    variables = _own_folders(folder)
+    variables.pop("ORT_DISABLE_TELEMETRY", None)
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=folder, env=_own_cache(folder)
+        command, capture_output=True, text=True, check=False, cwd=folder, env=variables
     )
     with suppress(ValueError):
         said = json.loads(done.stdout)
         return {key: said[key] for key in ("passed", "max_difference", "tolerance")}
     return {"passed": False, "error": (done.stderr.strip() or "nothing said").splitlines()[-1]}
+
+
+def check_home(folder: Path) -> None:
+    """Raise ProofError where an engine left something in the user's home, as for telemetry."""
+    left = [path for path in (folder / "home").rglob("*") if path.is_file()]
+    if left:
+        raise ProofError(f"left in the user's home: {left[0].relative_to(folder)}")
 
 
 def run_tests(binaries: Path, folder: Path) -> Json:
@@ -189,7 +199,7 @@ def run_tests(binaries: Path, folder: Path) -> Json:
     # Started outside the checkout, which "python -m" would put on the path.
     command = [binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", SELECTED]
     command += [f"--junitxml={report}", *(ROOT / test for test in TESTS)]
-    subprocess.run(command, check=False, cwd=folder, env=_own_cache(folder))
+    subprocess.run(command, check=False, cwd=folder, env=_own_folders(folder))
     if not report.is_file():
         raise ProofError("pytest ran no test")
     (suite,) = ElementTree.parse(report).getroot()
@@ -214,9 +224,15 @@ def keep(row: Json, file: Path) -> None:
     write_file(file, (json.dumps({"rows": kept}, indent=1) + "\n").encode())
 
 
-def _own_cache(folder: Path) -> dict[str, str]:
-    """Nothing that another environment prepared or proved counts."""
-    return os.environ | {"MER_CACHE": str(folder / "cache")}
+def _own_folders(folder: Path) -> dict[str, str]:
+    """The environment's variables, with a home and a cache of its own.
+
+    Nothing that another one prepared or proved counts.
+    """
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    places = {"MER_CACHE": folder / "cache", "HOME": home, "XDG_CACHE_HOME": home / "cache"}
+    return os.environ | {name: str(place) for name, place in places.items()}
 
 
 @click.command(cls=Command)

@@ -119,6 +119,36 @@ def test_every_module_of_the_runtime_imports(lean_python: LeanPython) -> None:
     assert len(names) + 1 == len(list(modules))
 
 
+@pytest.mark.parametrize(
+    "module", "module", ["mer_runtime.backends.onnx", "mer_calibration", "mer_export.exporter"]
+)
+@pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("0", "0")])
+def test_engine_reports_to_nobody_unless_asked_to(
+    module: str, given: str | None, seen: str
+) -> None:
+    """ONNX Runtime decides when it is imported, whichever of our packages does that."""
+    code = (
+        "import importlib, os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "importlib.import_module(sys.argv[1])\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    if given:
+        variables["ORT_DISABLE_TELEMETRY"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", code, module],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [seen]
+
+
 def test_mer_run_teaches(lean_python: LeanPython) -> None:
     done = lean_python("from mer_runtime.cli import main; main()", "--help")
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,11 @@
 """The lean runtime of mer-edge: a bundle and a clip in, an emotion out."""
 
+import os
+
+# Before anything imports ONNX Runtime: from 1.29 on it reports to its maker otherwise, and leaves a
+# number for the device in the user's cache. Who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from mer_runtime.errors import (
     BundleError,
     FaceDetectorError,
