@@ -120,7 +120,7 @@ def test_every_module_of_the_runtime_imports(lean_python: LeanPython) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", "module", ["mer_runtime.backends.onnx", "mer_calibration", "mer_export.exporter"]
+    "module", ["mer_runtime.backends.onnx", "mer_calibration", "mer_export.exporter"]
 )
 @pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("0", "0")])
 def test_engine_reports_to_nobody_unless_asked_to(
