@@ -16,53 +16,60 @@ grid of an activation is, and what it cuts off, is decided here, in this order:
    its dialect. Where an engine wants zero-point 0, ``fold_zero_points`` hides others in the layers
    around (``mer_calibration.centring``). ``shorten_names`` and ``pack_constants`` make the file
    small.
-6. A ``Trial`` compares answers on a few windows. ``choose_ranges`` picks by it among methods
-   (``apply_method`` takes one for all), and ``measure_sensitivity`` tells what each layer costs.
-7. ``compare_tensors`` measures the outcome layer by layer; ``format_layers`` prints it.
+6. ``certify`` holds the outcome to the rule of ``mer_calibration.saturation``: no sum of it can
+   overflow, so that every processor computes the same integers.
+7. ``FloatAnswers`` measures what rounding adds to the answers, and ``compare_tensors`` what it adds
+   layer by layer; ``format_layers`` prints that.
 
-Around these: ``mer_calibration.equalisation`` makes the channels of a tensor alike before 1,
-``mer_calibration.rounding`` lets the errors of weights cancel, and ``mer_calibration.shift`` takes
-back what all roundings together add to a graph's output on average.
+``mer_calibration.recipe`` has the order of all this, and what stands around it: equalisation makes
+the channels of a tensor alike before 1, rounding lets the errors of weights cancel, and a shift
+takes back what all roundings together add to a graph's output on average.
 
 It knows ONNX graphs and numpy arrays; of our packages it imports ``mer_runtime`` alone.
 """
 
 from mer_calibration.centring import find_centred, fold_zero_points
 from mer_calibration.dialects import DIALECTS, Dialect, check_dialect
-from mer_calibration.errors import CalibrationError, DialectError
+from mer_calibration.errors import CalibrationError, DialectError, SaturationError
 from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid, weight_scales
 from mer_calibration.histogram import Histogram
 from mer_calibration.layers import Layer, compare_tensors, format_layers, layers_to_dicts
 from mer_calibration.naming import shorten_names
+from mer_calibration.noise import FloatAnswers, LogitNoise, Noise, Window
 from mer_calibration.observation import Probe, observe
 from mer_calibration.observers import find_range
 from mer_calibration.packing import find_stored_weights, pack_constants
 from mer_calibration.placement import place
 from mer_calibration.quantisation import Quantised, quantise_graph
-from mer_calibration.ranges import METHODS, Method, Range, Ranges, hash_graph
-from mer_calibration.sensitivity import apply_method, choose_ranges, measure_sensitivity
-from mer_calibration.trial import Trial, Window
+from mer_calibration.ranges import DialectRanges, Range, Ranges, hash_graph
+from mer_calibration.recipe import Feeds, Recipe, calibrate_graphs
+from mer_calibration.saturation import Certificate, certify
 
 __all__ = [
     "DIALECTS",
-    "METHODS",
     "CalibrationError",
+    "Certificate",
     "Dialect",
     "DialectError",
+    "DialectRanges",
+    "Feeds",
+    "FloatAnswers",
     "Grid",
     "Histogram",
     "Layer",
-    "Method",
+    "LogitNoise",
+    "Noise",
     "Probe",
     "Quantised",
     "Range",
     "Ranges",
-    "Trial",
+    "Recipe",
+    "SaturationError",
     "Window",
-    "apply_method",
     "asymmetric_grid",
+    "calibrate_graphs",
+    "certify",
     "check_dialect",
-    "choose_ranges",
     "compare_tensors",
     "find_centred",
     "find_range",
@@ -71,7 +78,6 @@ __all__ = [
     "format_layers",
     "hash_graph",
     "layers_to_dicts",
-    "measure_sensitivity",
     "observe",
     "pack_constants",
     "place",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from mer_calibration.errors import DialectError
 from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid
-from mer_calibration.placement import WEIGHTED
+from mer_calibration.placement import MOVES, WEIGHTED, Placement, place
 
 DialectName = Literal["portable", "x86", "arm", "openvino"]
 
@@ -39,6 +40,9 @@ class Dialect:
         joined_pixels: so many pixels of a row are one for the first convolution (``join_pixels``);
             0 where that gains nothing, or wasn't measured.
         float_outputs: what no layer on integers reads isn't rounded (``place``).
+        float_products: products of two activations, as in attention, stay float (``place``).
+            OpenVINO would multiply integers there, and without VNNI such sums overflow: neither
+            side is constant, so that no rule can prevent it.
         centred: zero-points other than 0 are used where they can be folded into what stands
             around the tensor (``fold_zero_points``).
     """
@@ -51,7 +55,17 @@ class Dialect:
     half_constants: bool
     joined_pixels: int = 0
     float_outputs: bool = False
+    float_products: bool = False
     centred: bool = False
+
+    def place(self, model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
+        """What of ``model``, a float graph, is rounded in this dialect (``placement.place``)."""
+        return place(
+            model,
+            keep_float,
+            float_outputs=self.float_outputs,
+            float_products=self.float_products,
+        )
 
     def before_folding(self) -> Dialect:
         """The same with the zero-points that are folded then, if any are."""
@@ -68,7 +82,7 @@ class Dialect:
             grid = Grid(wide.scale, 0, wide.low, wide.high)
         elif self.symmetric:
             grid = symmetric_grid(low, high)
-        elif self.activations == "uint8":
+        elif self.activations in ("uint8", "either"):
             grid = asymmetric_grid(low, high)
         else:
             wide = asymmetric_grid(low, high)
@@ -105,7 +119,9 @@ X86 = Dialect(
 ARM = Dialect(
     "arm", "int8", symmetric=False, integer_bias=True, integer_moves=True, half_constants=False
 )
-#: OpenVINO on the CPU: zero-points cost its kernels time, the sign of a type doesn't.
+#: OpenVINO on the CPU: zero-points cost its kernels time, so they are folded. Where that can't be,
+#: in products without a bias, int8 remains; in a convolution it would be rounded otherwise on
+#: processors without VNNI, in float32 with 128 added, where a tie may fall on the other side.
 OPENVINO = Dialect(
     "openvino",
     "either",
@@ -114,6 +130,8 @@ OPENVINO = Dialect(
     integer_moves=False,
     half_constants=False,
     joined_pixels=4,
+    float_products=True,
+    centred=True,
 )
 DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM, OPENVINO)}
 
@@ -160,6 +178,22 @@ def check_dialect(model: ModelProto, dialect: Dialect) -> None:
             _check_weight(tensor, grid, node.output[0] in weights)
         else:
             _check_activation(tensor, grid, dialect)
+    if dialect.float_products:
+        _check_products(model)
+
+
+def _check_products(model: ModelProto) -> None:
+    """Refuse a product of two dequantised activations."""
+    dequantised = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    moved = set(dequantised)
+    for node in model.graph.node:
+        if node.op_type in MOVES and node.input[0] in moved:
+            moved.update(node.output)
+        elif node.op_type == "MatMul" and all(name in moved for name in node.input):
+            constants = {tensor.name for tensor in model.graph.initializer}
+            made = {n.output[0]: n for n in model.graph.node}
+            if made[node.input[1]].input[0] not in constants:
+                raise DialectError(node.output[0], "is a product of two activations on integers")
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,7 @@ def weight_scales(weights: NDArray[np.floating[Any]], axis: int = 0) -> NDArray[
     return np.asarray(scales, np.float32)
 
 
-def spread_scales(
-    scales: NDArray[np.float32], weights: NDArray[np.floating[Any]], axis: int
-) -> NDArray[np.float32]:
+def spread_scales(scales: NDArray[Any], weights: NDArray[Any], axis: int) -> NDArray[Any]:
     """Scales (channels,) in the shape in which they divide ``weights``: 1 but along ``axis``."""
     shape = [1] * weights.ndim
     shape[axis] = -1

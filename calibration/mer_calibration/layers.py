@@ -1,4 +1,4 @@
-"""The report per layer: what quantisation does to each activation, and to the answer."""
+"""The report per layer: what quantisation does to each activation."""
 
 from __future__ import annotations
 
@@ -11,25 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 
+from mer_calibration.dialects import Dialect
 from mer_calibration.errors import CalibrationError
+from mer_calibration.noise import decibels
 from mer_calibration.observation import Feed, Probe
-from mer_calibration.ranges import Method
-from mer_calibration.trial import SHOWN, Shown
+from mer_calibration.quantisation import quantise_graph
+from mer_calibration.ranges import Range
+from mer_calibration.rounding import RoundedWeights
 
-HEADINGS = (
-    "share %",
-    *(f"{one} %" for one in SHOWN),
-    "SQNR dB",
-    "clipped %",
-    "low",
-    "high",
-    "method",
-    "graph",
-    "op",
-    "layer",
-)
+HEADINGS = ("SQNR dB", "clipped %", "low", "high", "graph", "op", "layer")
 #: Columns from this one on are words: aligned on the left.
-FIRST_WORD = HEADINGS.index("method")
+FIRST_WORD = HEADINGS.index("graph")
 
 
 @dataclass(frozen=True)
@@ -40,13 +32,10 @@ class Layer:
         graph: ``encoder`` or ``head``.
         name, op_type: its node.
         tensor: the node's output.
-        low, high, method: the range its grid covers, and what chose it.
+        low, high: the range its grid covers.
         clipped: share, 0 to 1, of calibration values outside.
         sqnr: signal to quantisation noise of its output in dB: quantised graph against float
             graph on the same inputs, so that noise of earlier layers is in it.
-        error_share: its part in the logits' error over all windows, percent.
-        shares: its part where both modalities, the voice alone or the face alone is shown; what
-            wasn't tried is left out.
     """
 
     graph: str
@@ -55,11 +44,47 @@ class Layer:
     tensor: str
     low: float
     high: float
-    method: Method
     clipped: float
     sqnr: float
-    error_share: float
-    shares: Mapping[Shown, float]
+
+
+def measure_layers(
+    graph: str,
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    dialect: Dialect,
+    weights: RoundedWeights,
+    feeds: Iterable[Feed],
+) -> list[Layer]:
+    """Describe each quantised layer of the graph called ``graph``.
+
+    Args:
+        model: the float graph that the ranges belong to.
+        feeds: the samples on which both graphs are compared.
+
+    Raises:
+        CalibrationError: as ``compare_tensors``.
+    """
+    # Every layer's output rounded, and there dequantised.
+    plain = dataclasses.replace(
+        dialect, integer_moves=False, float_outputs=False, float_products=False
+    )
+    quantised = quantise_graph(model, ranges, plain, (), (), weights, fold=False)
+    noise = compare_tensors(model, quantised.model, quantised.rounded, feeds)
+    return [
+        Layer(
+            graph=graph,
+            name=layer.name,
+            op_type=layer.op_type,
+            tensor=layer.output,
+            low=ranges[layer.output].low,
+            high=ranges[layer.output].high,
+            clipped=ranges[layer.output].clipped,
+            sqnr=noise[layer.output],
+        )
+        for layer in quantised.placement.layers
+        if layer.output in noise
+    ]
 
 
 def compare_tensors(
@@ -104,20 +129,17 @@ def compare_tensors(
                 raise CalibrationError(f"{where} are not both finite")
     if not number:
         raise CalibrationError("there is no sample to compare on: give at least one")
-    return {name: _decibels(signal[name], noise[name]) for name in pairs}
+    return {name: decibels(signal[name], noise[name]) for name in pairs}
 
 
 def format_layers(layers: Sequence[Layer]) -> str:
-    """An aligned table, one line a layer, those that harm the answer most first."""
+    """An aligned table, one line a layer, the noisiest first."""
     rows = [
         (
-            f"{layer.error_share:.2f}",
-            *(f"{layer.shares[one]:.2f}" if one in layer.shares else "-" for one in SHOWN),
             f"{layer.sqnr:.1f}",
             f"{100 * layer.clipped:.3f}",
             f"{layer.low:.4g}",
             f"{layer.high:.4g}",
-            layer.method,
             layer.graph,
             layer.op_type,
             layer.name,
@@ -144,10 +166,4 @@ def layers_to_dicts(layers: Sequence[Layer]) -> list[dict[str, Any]]:
 
 
 def _sorted(layers: Sequence[Layer]) -> list[Layer]:
-    return sorted(layers, key=lambda layer: -layer.error_share)
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if not noise:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+    return sorted(layers, key=lambda layer: layer.sqnr)

@@ -102,7 +102,7 @@ def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
                 data=node.input[0],
                 weight=node.input[1],
                 bias=node.input[2] if len(node.input) > 2 else "",
-                axis=_output_axis(node),
+                axis=output_axis(node),
                 output=following[0].output[0] if rectified else node.output[0],
             )
         )
@@ -110,7 +110,11 @@ def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
 
 
 def place(
-    model: ModelProto, keep_float: Collection[str] = (), *, float_outputs: bool = False
+    model: ModelProto,
+    keep_float: Collection[str] = (),
+    *,
+    float_outputs: bool = False,
+    float_products: bool = False,
 ) -> Placement:
     """Decide what is rounded in ``model``, a float graph.
 
@@ -118,6 +122,8 @@ def place(
         keep_float: names of layers that stay as they are.
         float_outputs: layers on integers may give floats, as engines but ONNX Runtime have them:
             what no other layer on integers reads isn't rounded.
+        float_products: what is multiplied by another activation and read by no layer on integers
+            isn't rounded.
     """
     layers = tuple(
         layer
@@ -151,6 +157,12 @@ def place(
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     groups = []
     for members in ties.groups():
+        if (
+            float_products
+            and not any(layer.data in members for layer in layers)
+            and any(is_product(reader, model) for m in members for reader in readers.get(m, []))
+        ):
+            continue
         computed = [m for m in members if m not in producers or not _moves(producers[m])]
         sources = tuple(sorted(computed, key=lambda name: order.get(name, -1)))
         pixels = all(_is_cast_input(producers.get(source), model) for source in sources)
@@ -171,6 +183,12 @@ def is_narrow(layer: WeightedLayer, model: ModelProto) -> bool:
     first, second = shape[0], shape[1]
     pixels = layer.op_type == "Conv" and second == PIXEL_CHANNELS
     return min(first, second) < NARROW and not pixels
+
+
+def is_product(node: NodeProto, model: ModelProto) -> bool:
+    """Whether a node multiplies two activations, as attention does."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return node.op_type == "MatMul" and constants.isdisjoint(node.input)
 
 
 def read_by(model: ModelProto) -> Mapping[str, list[NodeProto]]:
@@ -211,7 +229,8 @@ def _is_cast_input(node: NodeProto | None, model: ModelProto) -> bool:
     )
 
 
-def _output_axis(node: NodeProto) -> int:
+def output_axis(node: NodeProto) -> int:
+    """Of a weighted operation's weight: the axis of its output channels."""
     if node.op_type == "Conv":
         return 0
     transposed = any(a.name == "transB" and a.i for a in node.attribute)

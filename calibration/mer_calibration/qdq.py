@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from mer_calibration.dialects import Dialect, check_dialect, round_to_half
 from mer_calibration.grid import Grid, spread_scales, weight_scales, weight_steps
 from mer_calibration.placement import Group, Placement, WeightedLayer
+from mer_calibration.rounding import RoundedWeights
+from mer_calibration.saturation import widen_scales
 
 #: int32 steps that a bias may take; less than its range, for sums are added to it.
 MOST_BIAS_STEPS = 2**30
@@ -25,6 +28,7 @@ def write_qdq(
     grids: Mapping[str, Grid],
     dialect: Dialect,
     pixel_means: Sequence[float] = (),
+    weights: RoundedWeights = MappingProxyType({}),
 ) -> ModelProto:
     """``model`` with the layers of ``placement`` on integers.
 
@@ -35,11 +39,13 @@ def write_qdq(
             the rounding of the first layer's weights shifts what it puts out; where the means are
             given its bias takes that back (Nagel et al., ICCV 2019, section 4.2). Deeper layers
             gain nothing from it: measured on EfficientFace.
+        weights: of layers whose weights were rounded; those of the others go to their nearest
+            steps, on scales on which these can't overflow (``mer_calibration.saturation``).
 
     Raises:
         DialectError: the graph that came out isn't of ``dialect``.
     """
-    written = _Writer(model, placement, grids, dialect, pixel_means).write()
+    written = _Writer(model, placement, grids, dialect, pixel_means, weights).write()
     onnx.checker.check_model(written)
     check_dialect(written, dialect)
     return written
@@ -53,7 +59,9 @@ class _Writer:
         grids: Mapping[str, Grid],
         dialect: Dialect,
         pixel_means: Sequence[float],
+        weights: RoundedWeights,
     ) -> None:
+        self.weights = weights
         self.pixel_means = np.array(pixel_means, np.float64)
         self.model, self.placement, self.grids, self.dialect = model, placement, grids, dialect
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -169,13 +177,7 @@ class _Writer:
     def _layer_inputs(self, layer: WeightedLayer) -> list[str]:
         data = self._rounded(layer.data)
         weight = self.constants[layer.weight]
-        scales = self._scales(weight, layer.axis)
-        if layer.bias and self.dialect.integer_bias:
-            # A dead channel's scale would be too fine for its bias in int32.
-            largest = np.abs(self.constants[layer.bias].astype(np.float64))
-            step = self._grid(self.group_of[layer.data]).scale * MOST_BIAS_STEPS
-            scales = np.maximum(scales, (largest / step).astype(np.float32))
-        steps = weight_steps(weight, scales, layer.axis)
+        steps, scales = self._weight(layer, weight)
         if layer.bias:
             bias = self.constants[layer.bias]
             if len(self.pixel_means) and self.group_of[layer.data].pixels:
@@ -197,9 +199,28 @@ class _Writer:
             return layer.bias
         return self._constant(f"{layer.bias}_corrected", bias)
 
-    def _scales(self, weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-        scales = weight_scales(weight, axis)
-        return round_to_half(scales) if self.dialect.half_constants else scales
+    def _weight(
+        self, layer: WeightedLayer, weight: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Steps in the weight's shape, and a scale for each output channel."""
+        rounded = self.weights.get(layer.name)
+        if rounded is None:
+            scales = widen_scales(weight_scales(weight, layer.axis), weight, layer.axis)
+        else:
+            scales = rounded.scales
+        if self.dialect.half_constants:
+            scales = round_to_half(scales)
+        finest = scales
+        if layer.bias and self.dialect.integer_bias:
+            # A dead channel's scale would be too fine for its bias in int32.
+            largest = np.abs(self.constants[layer.bias].astype(np.float64))
+            step = self._grid(self.group_of[layer.data]).scale * MOST_BIAS_STEPS
+            scales = np.maximum(scales, (largest / step).astype(np.float32))
+        steps = weight_steps(weight, scales, layer.axis)
+        if rounded is not None:
+            same = spread_scales(scales == finest, weight, layer.axis)
+            steps = np.where(same, rounded.steps, steps)
+        return steps, scales
 
     def _integer_bias(
         self, layer: WeightedLayer, bias: NDArray[np.float32], scales: NDArray[np.float32]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from onnx import ModelProto
 
@@ -12,9 +13,11 @@ from mer_calibration.dialects import Dialect, check_dialect, round_constants
 from mer_calibration.errors import CalibrationError
 from mer_calibration.grid import Grid
 from mer_calibration.pixels import join_pixels
-from mer_calibration.placement import Placement, place
+from mer_calibration.placement import Placement
 from mer_calibration.qdq import write_qdq
 from mer_calibration.ranges import Range
+from mer_calibration.rounding import RoundedWeights
+from mer_calibration.saturation import Certificate, certify
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Quantised:
         placement: what is on integers in it.
         rounded: for each output of a quantised layer, the tensor that holds it dequantised,
             where there is one; none does where a zero-point was folded.
+        certificate: that none of its sums can overflow.
     """
 
     model: ModelProto
     placement: Placement
     rounded: Mapping[str, str]
+    certificate: Certificate
 
 
 def quantise_graph(
@@ -39,6 +44,7 @@ def quantise_graph(
     dialect: Dialect,
     keep_float: Collection[str] = (),
     pixel_means: Sequence[float] = (),
+    weights: RoundedWeights = MappingProxyType({}),
     *,
     fold: bool = True,
 ) -> Quantised:
@@ -48,17 +54,19 @@ def quantise_graph(
         ranges: for each source tensor of the graph's placement.
         keep_float: names of layers that stay float.
         pixel_means: average pixel of each colour, 0 to 255; see ``write_qdq``.
+        weights: of layers whose weights were rounded; see ``write_qdq``.
         fold: whether a dialect that folds zero-points has them folded. Without it the graph isn't
             of the dialect, but its tensors can be compared with those of ``model``.
 
     Raises:
         CalibrationError: a tensor has no range.
         DialectError: what came out isn't of ``dialect``.
+        SaturationError: it can overflow on some x86 processors.
     """
-    placement = place(model, keep_float, float_outputs=dialect.float_outputs)
+    placement = dialect.place(model, keep_float)
     centred = find_centred(model, placement) if dialect.centred else frozenset()
     grids = choose_grids(placement, ranges, dialect, centred)
-    written = write_qdq(model, placement, grids, dialect.before_folding(), pixel_means)
+    written = write_qdq(model, placement, grids, dialect.before_folding(), pixel_means, weights)
     if dialect.centred and fold:
         written = fold_zero_points(written)
         check_dialect(written, dialect)
@@ -66,13 +74,14 @@ def quantise_graph(
         round_constants(written)
     if dialect.joined_pixels:
         written = join_pixels(written, dialect.joined_pixels)
+    certificate = certify(written)
     tensors = {name for node in written.graph.node for name in node.output}
     rounded = {
         layer.output: f"{layer.output}_dq"
         for layer in placement.layers
         if f"{layer.output}_dq" in tensors and not (fold and layer.output in centred)
     }
-    return Quantised(written, placement, rounded)
+    return Quantised(written, placement, rounded, certificate)
 
 
 def choose_grids(

@@ -1,4 +1,4 @@
-"""The ranges of a graph's activations: the outcome of a calibration, kept as a file."""
+"""What a calibration found, kept as a file: factors of channels, roundings, ranges by dialect."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import onnx
 
-from mer_calibration.dialects import DIALECTS
 from mer_calibration.errors import CalibrationError
+from mer_calibration.noise import SHOWN, LogitNoise, Noise
+from mer_calibration.rounding import Rounding
 from mer_runtime.errors import OutputError
 
-Method = Literal["minmax", "percentile", "entropy", "mse", "wide"]
-METHODS: tuple[Method, ...] = get_args(Method)
 Number = TypeVar("Number", int, float)
+Value = TypeVar("Value")
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 #: Fields of ONNX messages that say who made a graph and how, not what it computes.
 NOTES = frozenset({"doc_string", "metadata_props", "producer_name", "producer_version"})
+AGAIN = "calibrate again: mer-export CHECKPOINT --calibration CACHE"
 
 
 @dataclass(frozen=True)
@@ -34,75 +35,97 @@ class Range:
 
     Attributes:
         low, high: the ends; they hold 0.
-        method: what chose them.
         seen_low, seen_high: the smallest and largest value of the calibration set.
         clipped: share, 0 to 1, of its values outside ``low`` to ``high``.
     """
 
     low: float
     high: float
-    method: Method
     seen_low: float
     seen_high: float
     clipped: float
 
 
 @dataclass(frozen=True)
+class DialectRanges:
+    """What belongs to the integers of one dialect.
+
+    Attributes:
+        tensors: graph's name to tensor's name to range.
+        shift: what is added to the features that the encoder puts out (``mer_calibration.shift``).
+        float_layers: layers that must stay float for the answers to be as right as the float
+            model's, as a proof on a corpus found.
+        noise: what rounding adds to the answers, with ``float_layers`` in float.
+    """
+
+    tensors: Mapping[str, Mapping[str, Range]]
+    shift: tuple[float, ...]
+    float_layers: tuple[str, ...]
+    noise: Noise
+
+
+@dataclass(frozen=True)
 class Ranges:
-    """All ranges of one calibration, and what they were made from.
+    """All that one calibration found, and what it was made from.
 
     Attributes:
         graphs: graph's name (``encoder``, ``head``) to ``hash_graph`` of the float graph.
         spec: digest of the preprocessing.
-        tensors: graph's name to tensor's name to range.
         exponents: graph's name to layer's name to what its output channels are divided by before
             they are rounded, in eighths of an octave (``mer_calibration.equalisation``); the ranges
             are those of the graph scaled so.
-        roundings: graph's name to layer's name to how its weights, so scaled, are rounded
-            (``mer_calibration.rounding``).
+        roundings: graph's name to layer's name to how its weights, so scaled, are rounded.
         pixel_means: average pixel of each colour, 0 to 255.
-        shifts: dialect's name to what is added to the features that the encoder puts out in it,
-            with ``float_layers`` in float (``mer_calibration.shift``).
+        dialects: dialect's name to what belongs to it.
         clips: how many clips were used.
         clips_sha256: digest of their ids.
         corpus: what they were taken from.
-        float_layers: layers that must stay float for the answers to be as right as the float
-            model's, as a proof on a corpus found.
     """
 
     graphs: Mapping[str, str]
     spec: str
-    tensors: Mapping[str, Mapping[str, Range]]
     exponents: Mapping[str, Mapping[str, tuple[int, ...]]]
-    roundings: Mapping[str, Mapping[str, str]]
+    roundings: Mapping[str, Mapping[str, Rounding]]
     pixel_means: tuple[float, ...]
-    shifts: Mapping[str, tuple[float, ...]]
+    dialects: Mapping[str, DialectRanges]
     clips: int
     clips_sha256: str
     corpus: str
-    float_layers: tuple[str, ...] = ()
+
+    def of(self, dialect: str) -> DialectRanges:
+        """What belongs to the integers of ``dialect``.
+
+        Raises:
+            CalibrationError: the calibration knew no such dialect.
+        """
+        if dialect not in self.dialects:
+            known = ", ".join(sorted(self.dialects))
+            raise CalibrationError(f"there are no ranges for {dialect}, only for {known}: {AGAIN}")
+        return self.dialects[dialect]
+
+    def replace(self, dialect: str, found: DialectRanges) -> Ranges:
+        """The same with something else for one dialect."""
+        return dataclasses.replace(self, dialects={**self.dialects, dialect: found})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; ``Ranges.from_dict`` reverses it exactly."""
         return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "format": FORMAT_VERSION,
-            "graphs": dict(self.graphs),
-            "spec": self.spec,
-            "tensors": {
-                graph: {name: dataclasses.asdict(found) for name, found in tensors.items()}
-                for graph, tensors in self.tensors.items()
-            },
-            "exponents": {
-                graph: {layer: " ".join(map(str, one)) for layer, one in layers.items()}
-                for graph, layers in self.exponents.items()
-            },
-            "roundings": {graph: dict(layers) for graph, layers in self.roundings.items()},
+            "exponents": _map(self.exponents, _join),
+            "roundings": _map(
+                self.roundings, lambda one: {"scales": _join(one.stretches), "steps": one.steps}
+            ),
             "pixel_means": list(self.pixel_means),
-            "shifts": {name: " ".join(map(repr, one)) for name, one in self.shifts.items()},
-            "clips": self.clips,
-            "clips_sha256": self.clips_sha256,
-            "corpus": self.corpus,
-            "float_layers": list(self.float_layers),
+            "dialects": {
+                name: {
+                    "tensors": _map(one.tensors, dataclasses.asdict),
+                    "shift": _join(one.shift),
+                    "float_layers": list(one.float_layers),
+                    "noise": dataclasses.asdict(one.noise),
+                }
+                for name, one in self.dialects.items()
+            },
         }
 
     @classmethod
@@ -125,60 +148,30 @@ class Ranges:
         graphs = _mapping(fields["graphs"], "graphs")
         for name, digest in graphs.items():
             _require(isinstance(digest, str), f"graphs.{name}", "a digest")
-        tensors = {
-            graph: {
-                name: _read_range(value, f"{graph}.{name}")
-                for name, value in _mapping(group, f"tensors.{graph}").items()
-            }
-            for graph, group in _mapping(fields["tensors"], "tensors").items()
-        }
-        _require(tensors.keys() == graphs.keys(), "tensors", "those of the graphs listed")
         for name in ("spec", "clips_sha256", "corpus"):
             _require(isinstance(fields[name], str), name, "a text")
-        clips = fields["clips"]
+        clips, means = fields["clips"], fields["pixel_means"]
         _require(type(clips) is int and clips > 0, "clips", "a whole number above 0")
-        exponents = {
-            graph: {
-                layer: _read_numbers(value, f"exponents.{graph}.{layer}", int, "whole numbers")
-                for layer, value in _mapping(layers, f"exponents.{graph}").items()
-            }
-            for graph, layers in _mapping(fields["exponents"], "exponents").items()
-        }
-        _require(exponents.keys() == graphs.keys(), "exponents", "those of the graphs listed")
-        roundings = {
-            graph: dict(_mapping(layers, f"roundings.{graph}"))
-            for graph, layers in _mapping(fields["roundings"], "roundings").items()
-        }
-        _require(roundings.keys() == graphs.keys(), "roundings", "those of the graphs listed")
-        for graph, layers in roundings.items():
-            for name, text in layers.items():
-                _require(isinstance(text, str), f"roundings.{graph}.{name}", "a text")
-        means = fields["pixel_means"]
         _require(isinstance(means, list), "pixel_means", "a list")
         for mean in means:
-            real = isinstance(mean, (int, float)) and not isinstance(mean, bool)
-            _require(real and 0 <= mean <= 255, "pixel_means", "numbers from 0 to 255")
-        shifts = {
-            name: _read_numbers(value, f"shifts.{name}", float, "finite numbers")
-            for name, value in _mapping(fields["shifts"], "shifts").items()
+            _require(0 <= _number(mean, "pixel_means") <= 255, "pixel_means", "from 0 to 255")
+        dialects = {
+            name: _read_dialect(value, f"dialects.{name}", graphs)
+            for name, value in _mapping(fields["dialects"], "dialects").items()
         }
-        _require(shifts.keys() == DIALECTS.keys(), "shifts", f"those of {', '.join(DIALECTS)}")
-        left = fields["float_layers"]
-        _require(isinstance(left, list), "float_layers", "a list")
-        for layer in left:
-            _require(isinstance(layer, str), "float_layers", "names of layers")
-        return cls(
-            **{
-                **fields,
-                "float_layers": tuple(left),
-                "graphs": dict(graphs),
-                "tensors": tensors,
-                "exponents": exponents,
-                "roundings": roundings,
-                "pixel_means": tuple(map(float, means)),
-                "shifts": shifts,
-            }
-        )
+        read = {
+            "graphs": dict(graphs),
+            "exponents": _read_layers(
+                fields["exponents"],
+                "exponents",
+                graphs,
+                lambda value, name: _read_numbers(value, name, int, "whole numbers"),
+            ),
+            "roundings": _read_layers(fields["roundings"], "roundings", graphs, _read_rounding),
+            "pixel_means": tuple(map(float, means)),
+            "dialects": dialects,
+        }
+        return cls(**{**fields, **read})
 
     def write(self, path: Path) -> None:
         """Write JSON by a temporary name: the same ranges always give the same bytes.
@@ -220,19 +213,18 @@ class Ranges:
         Raises:
             CalibrationError: they weren't.
         """
-        again = "calibrate again: mer-export CHECKPOINT --calibration CACHE"
         for name, digest in sorted(graphs.items()):
             if name not in self.graphs:
-                raise CalibrationError(f"there are no ranges of the graph '{name}': {again}")
+                raise CalibrationError(f"there are no ranges of the graph '{name}': {AGAIN}")
             if self.graphs[name] != digest:
                 raise CalibrationError(
                     f"the ranges were made on another graph '{name}' ({self.graphs[name][:12]}, "
-                    f"not {digest[:12]}): {again}"
+                    f"not {digest[:12]}): {AGAIN}"
                 )
         if self.spec != spec:
             raise CalibrationError(
                 "the ranges were made with another preprocessing spec "
-                f"({self.spec[:12]}, not {spec[:12]}): {again}"
+                f"({self.spec[:12]}, not {spec[:12]}): {AGAIN}"
             )
 
 
@@ -254,14 +246,74 @@ def _drop_notes(message: Any) -> None:
                 _drop_notes(item)
 
 
+def _map(
+    groups: Mapping[str, Mapping[str, Value]], tell: Callable[[Value], Any]
+) -> dict[str, dict[str, Any]]:
+    return {
+        graph: {name: tell(value) for name, value in group.items()}
+        for graph, group in groups.items()
+    }
+
+
+def _join(numbers: tuple[int, ...] | tuple[float, ...]) -> str:
+    """Numbers in a text: a number a line would make a long file."""
+    return " ".join(map(repr, numbers))
+
+
+def _read_dialect(value: Any, name: str, graphs: Mapping[str, Any]) -> DialectRanges:
+    fields = _fields(value, DialectRanges, name)
+    left = fields["float_layers"]
+    _require(isinstance(left, list), f"{name}.float_layers", "a list")
+    for layer in left:
+        _require(isinstance(layer, str), f"{name}.float_layers", "names of layers")
+    noise = _fields(fields["noise"], Noise, f"{name}.noise")
+    logits = _mapping(noise["logits"], f"{name}.noise.logits")
+    _require(set(logits) <= set(SHOWN), f"{name}.noise.logits", f"of {', '.join(SHOWN)}")
+    return DialectRanges(
+        tensors=_read_layers(fields["tensors"], f"{name}.tensors", graphs, _read_range),
+        shift=_read_numbers(fields["shift"], f"{name}.shift", float, "finite numbers"),
+        float_layers=tuple(left),
+        noise=Noise(
+            _number(noise["sqnr"], f"{name}.noise.sqnr"),
+            {
+                shown: LogitNoise(
+                    **_numbers(logits[shown], LogitNoise, f"{name}.noise.logits.{shown}")
+                )
+                for shown in SHOWN
+                if shown in logits
+            },
+        ),
+    )
+
+
+def _read_layers(
+    value: Any,
+    name: str,
+    graphs: Mapping[str, Any],
+    read: Callable[[Any, str], Value],
+) -> dict[str, dict[str, Value]]:
+    """By graph and layer or tensor."""
+    found = {
+        graph: {
+            one: read(content, f"{name}.{graph}.{one}")
+            for one, content in _mapping(group, f"{name}.{graph}").items()
+        }
+        for graph, group in _mapping(value, name).items()
+    }
+    _require(found.keys() == graphs.keys(), name, "those of the graphs listed")
+    return found
+
+
+def _read_rounding(value: Any, name: str) -> Rounding:
+    given = _mapping(value, name)
+    _require(given.keys() == {"scales", "steps"}, name, "scales and steps")
+    _require(isinstance(given["steps"], str), f"{name}.steps", "a text")
+    stretches = _read_numbers(given["scales"], f"{name}.scales", int, "whole numbers")
+    return Rounding(stretches, given["steps"])
+
+
 def _read_range(value: Any, name: str) -> Range:
-    fields = _fields(value, Range, f"the range of {name}")
-    _require(fields["method"] in METHODS, f"{name}.method", f"one of {', '.join(METHODS)}")
-    numbers = {key: number for key, number in fields.items() if key != "method"}
-    for key, number in numbers.items():
-        real = isinstance(number, (int, float)) and not isinstance(number, bool)
-        _require(real and math.isfinite(number), f"{name}.{key}", "a finite number")
-    found = Range(method=fields["method"], **{k: float(n) for k, n in numbers.items()})
+    found = Range(**_numbers(value, Range, name))
     _require(found.low <= 0 <= found.high, f"{name}.low", "at most 0, and high at least 0")
     _require(found.seen_low <= found.seen_high, f"{name}.seen_low", "at most seen_high")
     _require(0 <= found.clipped <= 1, f"{name}.clipped", "0 to 1")
@@ -271,7 +323,6 @@ def _read_range(value: Any, name: str) -> Range:
 def _read_numbers(
     value: Any, name: str, kind: Callable[[str], Number], allowed: str
 ) -> tuple[Number, ...]:
-    """Numbers in a text: a number a line would make a long file."""
     _require(isinstance(value, str), name, "a text")
     try:
         numbers = tuple(kind(part) for part in value.split())
@@ -279,6 +330,18 @@ def _read_numbers(
         raise CalibrationError(f"{name} must be {allowed}: calibrate again") from None
     _require(all(map(math.isfinite, numbers)), name, allowed)
     return numbers
+
+
+def _numbers(value: Any, cls: type[Any], name: str) -> dict[str, Any]:
+    """The fields of a dataclass of numbers."""
+    fields = _fields(value, cls, name)
+    return {key: _number(number, f"{name}.{key}") for key, number in fields.items()}
+
+
+def _number(value: Any, name: str) -> Any:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _require(real and math.isfinite(value), name, "a finite number")
+    return value
 
 
 def _fields(data: Any, cls: type[Any], what: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import binascii
 import lzma
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,7 @@ from mer_calibration.errors import CalibrationError
 from mer_calibration.grid import MOST_STEPS, spread_scales, weight_scales, weight_steps
 from mer_calibration.observation import Feed, Probe
 from mer_calibration.placement import WeightedLayer, place
-
-#: Of a layer, by its weight's name: packed steps to add to the nearest ones (``pack_steps``).
-Roundings = Mapping[str, str]
+from mer_calibration.saturation import LIMIT, find_pairs, is_depthwise, widen_scales
 
 #: Places of a sample at which a convolution's inputs are looked at; the seed draws them.
 PLACES, SEED = 64, 0
@@ -33,11 +32,61 @@ PLACES, SEED = 64, 0
 DAMPING = 0.01
 #: So that inputs that are always zero leave something to invert.
 SMALLEST_MOMENT = 1e-12
+#: Steps of a channel may be wider than its largest weight asks for, by so many parts of that, so
+#: that pairs of weights keep the rule of ``mer_calibration.saturation`` ...
+STRETCH = 64
+#: ... and how many widths are tried, from none to what rounding to the nearest step would need.
+#: Between them, a pair that is too large is cut and what else is read makes up for it. Chance
+#: rounds some widths better than others, which gains more than the rule costs.
+LEAST_TRIED, MOST_TRIED = 5, 33
+#: Weights that are rounded for one layer, all widths together: large layers gain the least.
+TRIED_WEIGHTS = 1 << 20
+#: Columns whose errors the columns behind them take up at once.
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a layer's weights are rounded.
+
+    Attributes:
+        stretches: for each output channel, by how many parts of ``STRETCH`` a step is wider than
+            the largest weight / 127.
+        steps: packed steps to add to the nearest ones (``pack_steps``).
+    """
+
+    stretches: tuple[int, ...]
+    steps: str
+
+
+@dataclass(frozen=True)
+class RoundedWeight:
+    """A weight on integers.
+
+    Attributes:
+        steps: int8 in the weight's shape, -127 to 127.
+        scales: float32 (channels,): what a step stands for.
+        axis: of the output channels.
+    """
+
+    steps: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    axis: int
+
+    def dequantise(self) -> NDArray[np.float32]:
+        """The values that the steps stand for."""
+        spread = spread_scales(self.scales, self.steps, self.axis)
+        return np.asarray(self.steps * spread, np.float32)
+
+
+#: By layer, that is by its weight's name.
+Roundings = Mapping[str, Rounding]
+RoundedWeights = Mapping[str, RoundedWeight]
 
 
 def find_roundings(
     model: ModelProto, feeds: Iterable[Feed], *, threads: int | None = None
-) -> Roundings:
+) -> dict[str, Rounding]:
     """How to round the weights of ``model``, a float graph, for what ``feeds`` make it read.
 
     Raises:
@@ -58,38 +107,51 @@ def find_roundings(
                 raise CalibrationError(f"the input of layer '{layer.name}' is not finite")
             found = seen.transpose(0, 2, 1) @ seen
             moments[layer.name] = moments.get(layer.name, 0.0) + found
-    found_steps = {}
-    for layer, reader in zip(layers, readers, strict=True):
-        nearest, best = reader.round(moments[layer.name])
-        found_steps[layer.name] = pack_steps(best - nearest)
-    return found_steps
+    return {
+        layer.name: reader.round(moments[layer.name])
+        for layer, reader in zip(layers, readers, strict=True)
+    }
 
 
-def round_weights(
+def apply_roundings(
     model: ModelProto, roundings: Roundings, keep_float: Collection[str] = ()
-) -> ModelProto:
-    """``model`` with its weights on the int8 grids of their channels, rounded as found.
-
-    Writing it in any dialect rounds each weight to the step that it is on.
+) -> dict[str, RoundedWeight]:
+    """The weights of ``model`` on integers, by layer, rounded as found.
 
     Args:
-        keep_float: layers that stay float: their weights stay as they are.
+        model: the float graph that the roundings were found on.
+        keep_float: layers that stay float.
 
     Raises:
         CalibrationError: the roundings are of another graph.
     """
+    constants = {t.name: t for t in model.graph.initializer}
+    rounded = {}
+    for layer in place(model, keep_float).layers:
+        if layer.name not in roundings:
+            continue
+        found = roundings[layer.name]
+        weight = numpy_helper.to_array(constants[layer.weight])
+        finest = weight_scales(weight, layer.axis)
+        if len(found.stretches) != len(finest):
+            raise CalibrationError(
+                f"the rounding of layer '{layer.name}' is of another graph: calibrate again"
+            )
+        scales = _stretch(finest, np.array(found.stretches))
+        nearest = weight_steps(weight, scales, layer.axis).astype(np.int64)
+        steps = nearest + unpack_steps(found.steps, weight.shape)
+        rounded[layer.name] = RoundedWeight(steps.astype(np.int8), scales, layer.axis)
+    return rounded
+
+
+def replace_weights(model: ModelProto, weights: RoundedWeights) -> ModelProto:
+    """``model``, still in float, with what its rounded weights stand for."""
     rounded = ModelProto()
     rounded.CopyFrom(model)
-    tensors = {t.name: t for t in rounded.graph.initializer}
-    for layer in place(model).layers:
-        if layer.name not in roundings or layer.name in keep_float:
-            continue
-        weight = numpy_helper.to_array(tensors[layer.weight])
-        scales = weight_scales(weight, layer.axis)
-        nearest = weight_steps(weight, scales, layer.axis).astype(np.int64)
-        steps = nearest + unpack_steps(roundings[layer.name], weight.shape)
-        value = (steps * spread_scales(scales, weight, layer.axis)).astype(np.float32)
-        tensors[layer.weight].CopyFrom(numpy_helper.from_array(value, layer.weight))
+    for tensor in rounded.graph.initializer:
+        if tensor.name in weights:
+            value = weights[tensor.name].dequantise()
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     return rounded
 
 
@@ -148,16 +210,46 @@ class _Reader:
         seen = seen.reshape(len(flat), self.groups, -1)
         return np.asarray(seen.transpose(1, 0, 2))
 
-    def round(self, moments: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The weight's nearest steps and those whose errors cancel best, both in its shape."""
+    def round(self, moments: NDArray[np.float64]) -> Rounding:
+        """The weight's steps whose errors cancel best, on scales that were chosen for that."""
         axis = self.layer.axis
-        scales = weight_scales(self.weight, axis)
-        nearest = weight_steps(self.weight, scales, axis).astype(np.int64)
-        full = spread_scales(scales, self.weight, axis)
-        matrices = self._to_matrices(self.weight.astype(np.float64) / full)
-        pairs = zip(matrices, moments, strict=True)
-        best = np.stack([_cancel(*pair) for pair in pairs])
-        return nearest, self._from_matrices(best)
+        finest = weight_scales(self.weight, axis)
+        safe = widen_scales(finest, self.weight, axis) / finest
+        needed = np.ceil((safe - 1) * STRETCH - 1e-4).astype(np.int64)
+        count = int(np.clip(TRIED_WEIGHTS // self.weight.size, LEAST_TRIED, MOST_TRIED))
+        parts = np.arange(count if needed.any() else 1)[:, None]
+        stretches = -(-needed * parts // (count - 1))  # (tried, channels), rounded up
+        tried = [_stretch(finest, one) for one in stretches]
+        steps, errors = self._round_on(tried, moments)
+        best = errors.argmin(axis=0)
+        chosen = np.take_along_axis(stretches, best[None], axis=0)[0]
+        nearest = weight_steps(self.weight, _stretch(finest, chosen), axis).astype(np.int64)
+        rows = [np.moveaxis(steps[t], axis, 0)[c] for c, t in enumerate(best.tolist())]
+        added = np.moveaxis(np.stack(rows), 0, axis)
+        return Rounding(tuple(chosen.tolist()), pack_steps(added - nearest))
+
+    def _round_on(
+        self, tried: Sequence[NDArray[np.float32]], moments: NDArray[np.float64]
+    ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+        """For each of the ``tried`` scales (channels,) the steps in the weight's shape, and the
+        error that each channel's output is left with, squared: (tried, channels)."""
+        axis = self.layer.axis
+        spread = [spread_scales(scales, self.weight, axis) for scales in tried]
+        matrices = np.concatenate(
+            [self._to_matrices(self.weight.astype(np.float64) / one) for one in spread], axis=1
+        )
+        pairs: NDArray[np.int64] = np.zeros((0, 2), np.int64)
+        if not is_depthwise(self.weight.shape, axis):
+            pairs = find_pairs(self.weight.shape, axis)
+        best = np.stack([_cancel(*one, pairs) for one in zip(matrices, moments, strict=True)])
+        left = best - matrices
+        errors = ((left @ moments) * left).sum(axis=2)
+        split = np.split(errors, len(tried), axis=1)
+        squares = np.square(np.stack(tried).astype(np.float64))
+        return (
+            [self._from_matrices(one) for one in np.split(best, len(tried), axis=1)],
+            np.stack([one.reshape(-1) for one in split]) * squares,
+        )
 
     def _to_matrices(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         rows = weight if self.layer.axis == 0 else weight.T
@@ -169,11 +261,20 @@ class _Reader:
         return steps.reshape(self.weight.T.shape).T
 
 
-def _cancel(weights: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.int64]:
+def _stretch(finest: NDArray[np.float32], stretches: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.asarray(finest * (1 + stretches / STRETCH), np.float32)
+
+
+def _cancel(
+    weights: NDArray[np.float64], moments: NDArray[np.float64], pairs: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Weights (R, K) in steps to whole steps, by the inputs' moments (K, K).
 
     A row that is mostly zeros reads but some of the inputs (its convolution was grouped, say), and
     goes on doing so.
+
+    Args:
+        pairs: (pairs, 2) columns that keep the rule of ``mer_calibration.saturation``.
     """
     steps = np.zeros(weights.shape, np.int64)
     sparse = (weights == 0).mean(axis=1) > 0.5
@@ -183,23 +284,37 @@ def _cancel(weights: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArr
         columns, rows = np.flatnonzero(pattern), np.flatnonzero(which.reshape(-1) == number)
         if len(columns):
             part = moments[np.ix_(columns, columns)]
-            steps[np.ix_(rows, columns)] = _cancel_dense(weights[np.ix_(rows, columns)], part)
+            numbers = np.cumsum(pattern) - 1
+            kept = numbers[pairs[pattern[pairs].all(axis=1)]]
+            steps[np.ix_(rows, columns)] = _cancel_dense(weights[np.ix_(rows, columns)], part, kept)
     return steps
 
 
-def _cancel_dense(weights: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.int64]:
-    """As ``_cancel``; a row's largest weight stays where it is, for it makes the scale."""
+def _cancel_dense(
+    weights: NDArray[np.float64], moments: NDArray[np.float64], pairs: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """As ``_cancel``, of rows that read all columns."""
     order = np.argsort(-np.diag(moments), kind="stable")
-    left = weights[:, order]
+    place_of = np.argsort(order)
+    partners: list[list[int]] = [[] for _ in order]  # of each, those that are rounded before it
+    for first, second in np.sort(place_of[pairs], axis=1).tolist():
+        partners[second].append(first)
     damping = DAMPING * np.diag(moments).mean() + SMALLEST_MOMENT
     sorted_moments = moments[np.ix_(order, order)] + damping * np.eye(len(order))
     spread = np.linalg.cholesky(np.linalg.inv(sorted_moments)).T
-    nearest = np.rint(left)
-    fixed = np.abs(nearest) >= MOST_STEPS
-    steps = np.empty(left.shape, np.int64)
-    for k in range(len(order)):
-        wanted = np.where(fixed[:, k], nearest[:, k], np.rint(left[:, k]))
-        steps[:, k] = wanted.clip(-MOST_STEPS, MOST_STEPS)
-        error = (left[:, k] - steps[:, k]) / spread[k, k]
-        left[:, k + 1 :] -= error[:, None] * spread[k, k + 1 :]
-    return steps[:, np.argsort(order)]
+    left = np.ascontiguousarray(weights.T[order])  # a row for each input: those come in turn
+    steps = np.empty(left.shape)
+    for start in range(0, len(order), BLOCK):
+        end = min(start + BLOCK, len(order))
+        errors = np.empty((end - start, left.shape[1]))
+        for k in range(start, end):
+            most: Any = MOST_STEPS
+            least: Any = -MOST_STEPS
+            for partner in partners[k]:
+                most = np.minimum(most, LIMIT - steps[partner].clip(min=0))
+                least = np.maximum(least, -LIMIT - steps[partner].clip(max=0))
+            steps[k] = np.rint(left[k]).clip(least, most)
+            errors[k - start] = (left[k] - steps[k]) / spread[k, k]
+            left[k + 1 : end] -= spread[k, k + 1 : end, None] * errors[k - start]
+        left[end:] -= spread[start:end, end:].T @ errors
+    return np.asarray(steps[place_of].T, np.int64)
