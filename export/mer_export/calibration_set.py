@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from mer.cache import Cache
 from mer.dataset import read_crops, read_targets
 from mer_calibration import CalibrationError
+from mer_calibration.noise import Window
 from mer_calibration.observation import open_session
-from mer_calibration.trial import Window
+from mer_calibration.recipe import Feeds
 from mer_export.graphs import Graphs
-from mer_runtime.bundle import ENCODER
 from mer_runtime.spec import Spec
 
 #: Clips that are taken, and the fewest that will do.
@@ -26,8 +27,8 @@ CLIPS, FEWEST_CLIPS = 128, 16
 EVERY, WITHOUT_FACE, WITHOUT_VOICE = 10, 3, 7
 #: Crops of a clip that are observed: its frames look alike.
 OBSERVED_CROPS = 3
-#: Windows on which answers are compared.
-TRIAL_WINDOWS = 40
+#: Clips on which answers are compared, whole and with each modality alone.
+COMPARED_WINDOWS = 64
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,25 @@ def hash_preprocessing(spec: Spec) -> str:
 
 
 class CalibrationInputs:
-    """The samples of a cache as feeds of either graph, and as windows for both."""
+    """The samples of a cache as feeds of either graph, and as windows for both.
 
-    def __init__(self, cache: Cache, spec: Spec, samples: Sequence[Sample]) -> None:
-        self.cache, self.spec, self.samples = cache, spec, samples
+    Args:
+        graphs: the float graphs; the encoder makes the features that the head is shown.
+    """
 
-    def feeds(self, name: str, graphs: Graphs) -> Iterator[dict[str, NDArray[Any]]]:
-        """Inputs of the graph called ``name``, a sample after the other."""
-        return self.crops() if name == ENCODER else self._head(graphs)
+    def __init__(self, cache: Cache, spec: Spec, samples: Sequence[Sample], graphs: Graphs) -> None:
+        self.cache, self.spec, self.samples, self.graphs = cache, spec, samples, graphs
+
+    def feeds(self) -> Feeds:
+        """All of it."""
+        return Feeds(
+            encoder=self.crops,
+            head=self.head,
+            windows=self.windows(),
+            pixel_means=self.pixel_means(),
+            samples=len(self.samples),
+            faces=sum(sample.face for sample in self.samples),
+        )
 
     def pixel_means(self) -> tuple[float, ...]:
         """Each colour's average."""
@@ -105,45 +117,34 @@ class CalibrationInputs:
 
     def crops(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Inputs of the encoder, a sample that shows a face after the other."""
-        shown = _spread(self.spec.video.frames, OBSERVED_CROPS)
+        frames = self.spec.video.frames
+        count = min(OBSERVED_CROPS, frames)
+        shown = np.linspace(0, frames - 1, count).round().astype(np.int64)
         # Where the face is missing a device runs no encoder.
         for sample in self.samples:
             if sample.face:
                 yield {"faces": np.ascontiguousarray(self._crops(sample)[shown])}
 
-    def _head(self, graphs: Graphs) -> Iterator[dict[str, NDArray[Any]]]:
-        session = open_session(graphs.encoder)
-        for sample in self.samples:
-            features = session.run(None, {"faces": self._crops(sample)})[0]
+    def head(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Inputs of the head, a sample after the other."""
+        for sample, features in zip(self.samples, self._features, strict=True):
             yield {"mfcc": self._mfcc(sample)[None], "features": features[None]}
 
-    def windows(self, crops: int) -> list[Window]:
-        """Every second one shows its face alone, where answers are the least certain."""
-        shown = _spread(self.spec.video.frames, crops)
-        silence = np.zeros(self.spec.audio.shape, np.float32)
+    def windows(self) -> list[Window]:
+        """The first clips, whole."""
         return [
             Window(
-                silence if i % 2 and sample.face else self._mfcc(sample),
-                np.ascontiguousarray(self._crops(sample)[shown]) if sample.face else None,
+                self._mfcc(sample) if sample.voice else None,
+                self._crops(sample) if sample.face else None,
             )
-            for i, sample in enumerate(self.samples[:TRIAL_WINDOWS])
+            for sample in self.samples[:COMPARED_WINDOWS]
         ]
 
-    def each_alone(self, crops: int) -> list[Window]:
-        """Each clip three times, or what it has of that: whole, its voice alone, its face alone."""
-        shown = _spread(self.spec.video.frames, crops)
-        silence = np.zeros(self.spec.audio.shape, np.float32)
-        windows = []
-        for sample in self.samples[:TRIAL_WINDOWS]:
-            mfcc = self._mfcc(sample)
-            faces = np.ascontiguousarray(self._crops(sample)[shown]) if sample.face else None
-            if sample.face and sample.voice:
-                windows.append(Window(mfcc, faces))
-            if sample.voice:
-                windows.append(Window(mfcc, None))
-            if sample.face:
-                windows.append(Window(silence, faces))
-        return windows
+    @cached_property
+    def _features(self) -> list[NDArray[np.float32]]:
+        """Of each sample (frames, F)."""
+        session = open_session(self.graphs.encoder)
+        return [session.run(None, {"faces": self._crops(one)})[0] for one in self.samples]
 
     def _crops(self, sample: Sample) -> NDArray[np.uint8]:
         if not sample.face:
@@ -160,7 +161,3 @@ class CalibrationInputs:
                 "from the cache and run mer-prepare again"
             )
         return mfcc
-
-
-def _spread(frames: int, count: int) -> NDArray[np.int64]:
-    return np.linspace(0, frames - 1, min(count, frames)).round().astype(np.int64)

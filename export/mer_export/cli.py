@@ -17,7 +17,7 @@ from mer_runtime.spec import Spec
 try:
     from mer.cli.stages import StageBars
     from mer_export.exporter import STAGES, export_bundle
-    from mer_export.gate import MAX_DROP
+    from mer_export.limits import MAX_DROP
     from mer_export.targets import CPUS, EXPORTS, Cpu, host_cpu
 except ModuleNotFoundError as error:  # the script is installed with the base package too
     exit_without(error.name or "torch", "export")

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,19 @@ from mer import load_checkpoint
 from mer.cache import Cache
 from mer.classifier import NetworkClassifier
 from mer.weights import find_checkpoint
-from mer_calibration.dialects import DIALECTS, DialectName
-from mer_calibration.equalisation import equalise
+from mer_calibration.dialects import DialectName
+from mer_calibration.noise import Noise
 from mer_calibration.placement import place
-from mer_calibration.quantisation import quantise_graph
-from mer_calibration.rounding import round_weights
-from mer_calibration.shift import shift_output
-from mer_export.calibration import Calibration, calibrate, measure_shifts
-from mer_export.calibration_set import CalibrationInputs, hash_preprocessing
+from mer_calibration.recipe import Recipe
+from mer_calibration.saturation import Certificate
+from mer_export.calibration import Calibration, calibrate, keep_float
+from mer_export.calibration_set import hash_preprocessing
 from mer_export.drafting import check_replaceable, replacing
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.fallback import choose_float_layers
-from mer_export.gate import MAX_DROP, TOLERANCES, golden_tolerance
 from mer_export.golden import golden_reference
 from mer_export.graphs import Graphs, export_graphs
+from mer_export.limits import MAX_DROP, find_limits
 from mer_export.manifest import DETECTOR_FILE, Source, describe_bundle
 from mer_export.proof import Evidence, Proof, opened, prove
 from mer_export.ranges import RANGES_FILE, find_ranges
@@ -37,16 +35,9 @@ from mer_export.timing import Timing, time_windows
 from mer_export.validation import ValidationSet, answer_float
 from mer_runtime import Recognizer
 from mer_runtime.backends import usable_cores
-from mer_runtime.bundle import (
-    Golden,
-    Precision,
-    Target,
-    graph_stem,
-    write_golden,
-    write_manifest,
-    write_no_face,
-)
+from mer_runtime.bundle import Precision, Target, graph_stem, write_manifest, write_no_face
 from mer_runtime.face import YuNetDetector, find_detector_file
+from mer_runtime.golden import Golden, write_golden
 from mer_runtime.spec import Spec
 
 #: Of an export, in order, and what a progress bar calls them.
@@ -130,7 +121,7 @@ def export_bundle(
     known = None
     dialect = find_dialect(target, cpu or host_cpu())
     if precision == "int8" and (ranges is not None or clips is None):
-        known = find_ranges(path, ranges, dialect)  # an error here saves the work of the graphs
+        known = find_ranges(path, ranges)  # an error here saves the work of the graphs
     with replacing(folder) as draft:
         show("graphs", 0, 1)
         floats = export_graphs(loaded)
@@ -138,6 +129,7 @@ def export_bundle(
         made: Calibration | None = None
         if known is not None:
             known.require(floats.hashes(), hash_preprocessing(loaded.spec))
+            known.of(dialect)
         elif precision == "int8" and clips is not None:
             made = calibrate(
                 loaded,
@@ -149,8 +141,7 @@ def export_bundle(
             )
             known = made.ranges
         evidence = Evidence(
-            golden=golden_reference(loaded, golden_tolerance(target, precision)),
-            tolerance=TOLERANCES[precision],
+            golden=golden_reference(loaded),
             clips=clips,
             reference=answer_float(loaded, clips, lambda done, n: show("reference", done, n))
             if clips is not None
@@ -160,8 +151,9 @@ def export_bundle(
         )
         if known is not None and float_head:
             head = [layer.name for layer in place(floats.head).layers]
-            kept = dict.fromkeys([*known.float_layers, *head])
-            known = dataclasses.replace(known, float_layers=tuple(kept))
+            found = known.of(dialect)
+            kept = tuple(dict.fromkeys([*found.float_layers, *head]))
+            known = known.replace(dialect, dataclasses.replace(found, float_layers=kept))
         no_face = NetworkClassifier(loaded).no_face
         source = Source(path, loaded, floats, known, detector, no_face)
         exporter = _Exporter(source, target, precision, dialect, evidence, made, show)
@@ -181,11 +173,20 @@ class _Exporter:
     ) -> None:
         self.source, self.target, self.precision, self.dialect = source, target, precision, dialect
         self.evidence, self.calibration, self.show = evidence, calibration, show
+        self.certificate: Certificate | None = None
 
     @property
     def keep_float(self) -> tuple[str, ...]:
         ranges = self.source.ranges
-        return ranges.float_layers if ranges is not None else ()
+        return ranges.of(self.dialect).float_layers if ranges is not None else ()
+
+    @property
+    def noise(self) -> Noise | None:
+        """What the calibration predicts of a graph on integers."""
+        ranges = self.source.ranges
+        if self.precision != "int8" or ranges is None:
+            return None
+        return ranges.of(self.dialect).noise
 
     def export(self, draft: Path, folder: Path, timing: bool) -> ExportReport:
         """Fill the draft of ``folder``; layers go back to float until the gate holds."""
@@ -201,7 +202,13 @@ class _Exporter:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         write_golden(draft, proof.golden)
         write_manifest(
-            draft, {**content, "temperature": proof.temperature, "gate": proof.report.to_dict()}
+            draft,
+            {
+                **content,
+                "temperature": proof.temperature,
+                "doubtful_margins": {k: round(v, 6) for k, v in proof.doubtful.items()},
+                "gate": proof.report.to_dict(),
+            },
         )
         files = [file for file in draft.iterdir() if file.is_file()]
         size = sum(file.stat().st_size for file in files)
@@ -238,7 +245,15 @@ class _Exporter:
         content = self._content(written)
         evidence = self.evidence
         with opened(draft, content, evidence.golden, written.stand_in) as (engine, name):
-            proof = prove(engine, name, evidence, lambda done, n: self.show("gate", done, n))
+            limits = find_limits(self.precision, self.target, self.noise)
+            proof = prove(
+                engine,
+                name,
+                evidence,
+                limits,
+                self.noise,
+                lambda done, n: self.show("gate", done, n),
+            )
             native = name == engine.backend.name
             timed = self._time(engine, evidence.golden) if timing and native else None
         return written, content, proof, timed
@@ -252,54 +267,38 @@ class _Exporter:
     def _quantise(self, dialect: DialectName) -> Graphs:
         ranges = self.source.ranges
         assert ranges is not None
-        encoder, head = (
-            quantise_graph(
-                round_weights(model, ranges.roundings[name], self.keep_float),
-                ranges.tensors[name],
-                DIALECTS[dialect],
-                self.keep_float,
-                ranges.pixel_means,
-            ).model
-            for name, model in self._equal.items()
-        )
-        return Graphs(shift_output(encoder, ranges.shifts[dialect]), head)
-
-    @cached_property
-    def _equal(self) -> Graphs:
-        """The float graphs with equal channels: the same whatever goes back to float."""
-        ranges = self.source.ranges
-        assert ranges is not None
-        floats = self.source.floats
-        return Graphs(*(equalise(one, ranges.exponents[name]) for name, one in floats.items()))
+        written = Recipe(dict(self.source.floats.items()), ranges).write(dialect)
+        self.certificate = written.certificate
+        return Graphs(written.encoder, written.head)
 
     def _keep_another(self, error: GateError) -> None:
-        """Return to float what costs most where the gate failed, a layer or the whole head, or say
-        that it doesn't help."""
+        """Return the head or another layer to float, or say that it doesn't help."""
         ranges, clips = self.source.ranges, self.evidence.clips
         if self.calibration is None or ranges is None or clips is None:
             raise error
-        chosen = choose_float_layers(self.calibration.layers, self.keep_float, error.shown)
+        chosen = choose_float_layers(self.calibration.layers, self.keep_float)
         if not chosen:
             raise GateError(
-                f"{error} (nor did it hold with {len(self.keep_float)} layers in float, those that "
-                "cost most: draw other clips with --seed, or fine-tune the checkpoint with "
-                "mer-train --qat)"
+                f"{error} (nor did it hold with {len(self.keep_float)} layers in float: draw other "
+                "clips with --seed, or take --precision fp16)"
             ) from error
-        ranges = dataclasses.replace(ranges, float_layers=(*self.keep_float, *chosen))
-        if not {layer.name for layer in place(self.source.floats.encoder).layers}.isdisjoint(
-            chosen
-        ):
-            shifts = measure_shifts(
-                self.source.floats.encoder,
-                ranges,
-                CalibrationInputs(clips.cache, clips.spec, self.calibration.samples),
-                lambda done, n: self.show("shift", done, n),
-            )
-            ranges = dataclasses.replace(ranges, shifts=shifts)
+        ranges = keep_float(
+            self.source.checkpoint,
+            self.source.floats,
+            clips.cache,
+            self.calibration,
+            self.dialect,
+            (*self.keep_float, *chosen),
+            lambda done, n: self.show("shift", done, n),
+        )
+        self.calibration = dataclasses.replace(self.calibration, ranges=ranges)
         self.source = dataclasses.replace(self.source, ranges=ranges)
 
     def _content(self, written: Written) -> dict[str, Any]:
-        return describe_bundle(self.source, self.target, self.precision, written, self.keep_float)
+        certificate = self.certificate if self.precision == "int8" else None
+        return describe_bundle(
+            self.source, self.target, self.precision, written, self.keep_float, certificate
+        )
 
     def _time(self, engine: Recognizer, golden: Golden) -> Timing:
         threads = usable_cores()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +15,20 @@ from mer.comparison import Comparison, compare_logits
 from mer.confidence import expected_calibration_error
 from mer.metrics import ClassificationMetrics
 from mer.protocols import Modality
-from mer_calibration.trial import Shown
+from mer_calibration.noise import Shown
+from mer_calibration.noise import compare_logits as measure_noise
 from mer_export.errors import GateError, NonFiniteError
-from mer_runtime.bundle import Golden, Precision, Target
-
-#: Largest |Δlogit| from the float reference on golden inputs. Rounding to 8 bits moves logits
-#: that reach 20 by some tenths; a graph that is wrong moves them by several.
-TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.1, "int8": 1.5}
-#: Largest |Δlogit| that a device may show from the bundle's own answers: other kernels sum in
-#: another order, which near a rounding border is a step of the grid.
-DEVICE_TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.1, "int8": 0.5}
-#: Engines that weren't run where the bundle was made, and compute in other types there.
-REMOTE_TARGETS: tuple[Target, ...] = ("tensorrt", "tensorrt-rtx")
-REMOTE_TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-2, "fp16": 0.2, "int8": 1.0}
-
-#: Points of prec1 that may be lost (or one clip, if that is more), and the agreement that is asked.
-MAX_DROP = 0.5
-LEAST_AGREEMENT = 98.0  # percent
-
-Infer = Callable[[NDArray[np.float32] | None, NDArray[np.uint8] | None], NDArray[np.float32]]
+from mer_export.limits import (
+    LEAST_AGREEMENT,
+    LEVEL,
+    MAX_DROP,
+    Limits,
+    agreement_p_value,
+    find_agreement_interval,
+    loss_p_value,
+    signal_to_noise,
+)
+from mer_runtime.golden import Golden
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,8 @@ class GoldenReport:
         cases: how many inputs.
         max_difference, mean_difference: |Δlogit| between engine and float reference.
         agreement: percent of inputs with the same most probable label.
-        tolerance: what ``max_difference`` had to stay within.
+        tolerance: what the difference had to stay within, the largest of all feeds.
+        sqnr: signal to noise of the crops' features, dB; None where there is no noise.
     """
 
     cases: int
@@ -51,23 +48,27 @@ class GoldenReport:
     mean_difference: float
     agreement: float
     tolerance: float
+    sqnr: float | None
 
 
 @dataclass(frozen=True)
 class ModalityReport:
     """Engine against float reference on the validation clips, fed with ``modality``.
 
-    Percentages, but for ``comparison``, whose A is the engine and B the float reference;
-    ``ece_float`` and ``ece`` are at the bundle's temperature.
+    Percentages, but for ``comparison``, whose A is the engine and B the float reference, and
+    ``noise``, the root mean square of what is added to the logits; ``agreement_interval`` is of
+    95 %; ``ece_float`` and ``ece`` are at the bundle's temperature.
     """
 
-    modality: str
+    modality: Modality
     prec1_float: float
     prec5_float: float
     prec1: float
     prec5: float
     ece_float: float
     ece: float
+    noise: float
+    agreement_interval: tuple[float, float]
     comparison: Comparison
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,45 +111,60 @@ class GateReport:
         return told
 
 
-def golden_tolerance(target: Target, precision: Precision) -> float:
-    """Largest |Δlogit| from a bundle's own golden answers that a device may show."""
-    tolerances = REMOTE_TOLERANCES if target in REMOTE_TARGETS else DEVICE_TOLERANCES
-    return tolerances[precision]
+def check_golden(
+    golden: Golden,
+    logits: NDArray[np.float32],
+    features: NDArray[np.float32],
+    limits: Limits,
+) -> tuple[Golden, GoldenReport]:
+    """Compare an engine's answers to the golden inputs with the reference's.
 
-
-def check_golden(golden: Golden, infer: Infer, tolerance: float) -> tuple[Golden, GoldenReport]:
-    """Replay the golden inputs on an engine and compare with the reference.
+    Args:
+        logits: (n, classes) of the cases.
+        features: (k, F) of the golden crops.
 
     Returns:
         The golden set with the engine's answers in it, and the report.
 
     Raises:
         NonFiniteError: an answer isn't finite.
-        GateError: one differs from the reference by more than ``tolerance``.
+        GateError: a logit is farther from the reference's, or the features are noisier, than the
+            limits say.
     """
-    answers = np.stack([infer(*golden.case(i)) for i in range(len(golden.cases))])
-    for name, row in zip(golden.cases, answers, strict=True):
+    for name, row in zip(golden.cases, logits, strict=True):
         if not np.isfinite(row).all():
             raise NonFiniteError(
                 f"the engine's answer to the golden input '{name}' is not finite: no bundle was "
                 "written"
             )
-    difference = np.abs(answers - golden.reference)
-    worst = int(difference.max(axis=1).argmax())
+    difference = np.abs(logits - golden.reference)
+    shown = [_name_shown(*golden.case(i)) for i in range(len(golden.cases))]
+    allowed = np.array([limits.golden[one] for one in shown])
+    sqnr = signal_to_noise(golden.features, features)
     report = GoldenReport(
         cases=len(golden.cases),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
-        agreement=100 * float((answers.argmax(1) == golden.reference.argmax(1)).mean()),
-        tolerance=tolerance,
+        agreement=100 * float((logits.argmax(1) == golden.reference.argmax(1)).mean()),
+        tolerance=float(allowed.max()),
+        sqnr=round(sqnr, 2) if math.isfinite(sqnr) else None,
     )
-    if report.max_difference > tolerance:
+    over = difference.max(axis=1) / allowed
+    worst = int(over.argmax())
+    if over[worst] > 1:
         raise GateError(
-            f"the engine differs from the float model by {report.max_difference:.2g} on the golden "
-            f"input '{golden.cases[worst]}', more than {tolerance:g}: no bundle was written",
-            shown=_name_shown(*golden.case(worst)),
+            f"the engine differs from the float model by {difference[worst].max():.2g} on the "
+            f"golden input '{golden.cases[worst]}', more than {allowed[worst]:.2g}: no bundle was "
+            "written",
+            shown=shown[worst],
         )
-    return dataclasses.replace(golden, answers=answers), report
+    if sqnr < limits.sqnr:
+        raise GateError(
+            f"the frame features of the golden crops have {sqnr:.1f} dB over their noise, less "
+            f"than {limits.sqnr:.1f}: no bundle was written",
+            shown="video",
+        )
+    return dataclasses.replace(golden, answers=logits, tolerance=limits.device), report
 
 
 def _name_shown(mfcc: NDArray[np.float32] | None, faces: NDArray[np.uint8] | None) -> Shown:
@@ -178,12 +194,17 @@ def check_validation(
     *,
     temperature: float,
     max_drop: float = MAX_DROP,
+    noise: float | None = None,
 ) -> ModalityReport:
     """Compare logits (n, classes) of an engine with the float reference's, clip by clip.
 
+    Args:
+        noise: largest root mean square of what may be added to the logits; None: any.
+
     Raises:
         NonFiniteError: an answer isn't finite.
-        GateError: too much prec1 is lost, or too few answers agree.
+        GateError: prec1 is lost, or too few answers agree, beyond chance; or there is more noise
+            than the calibration predicts.
     """
     check_finite(modality, answers)
     scores = {}
@@ -191,6 +212,7 @@ def check_validation(
         metrics = ClassificationMetrics(logits.shape[1])
         metrics.update(logits, targets)
         scores[name] = metrics.compute()
+    same = int((answers.argmax(axis=1) == reference.argmax(axis=1)).sum())
     report = ModalityReport(
         modality=modality,
         prec1_float=scores["float"].prec1,
@@ -199,25 +221,55 @@ def check_validation(
         prec5=scores["engine"].prec5,
         ece_float=expected_calibration_error(reference, targets, temperature=temperature),
         ece=expected_calibration_error(answers, targets, temperature=temperature),
+        noise=measure_noise(answers, reference).rms,
+        agreement_interval=find_agreement_interval(same, len(targets)),
         comparison=compare_logits(answers, reference, targets),
     )
-    lost = report.prec1_float - report.prec1
-    allowed = max(max_drop, 100 / len(targets))
-    if lost > allowed + 1e-9:
+    _check_loss([report], len(targets), max_drop, _describe(modality))
+    _check_agreement(len(targets) - same, len(targets), _describe(modality), modality)
+    if noise is not None and report.noise > noise:
         raise GateError(
-            f"fed with {_describe(modality)}, the engine loses {lost:.2f} points of prec1 on the "
-            f"validation actors ({report.prec1:.2f} against {report.prec1_float:.2f} %), more than "
-            f"{allowed:.2f}: no bundle was written",
-            modality,
-        )
-    if report.comparison.agreement < LEAST_AGREEMENT:
-        raise GateError(
-            f"fed with {_describe(modality)}, the engine answers like the float model in "
-            f"{report.comparison.agreement:.2f} % of the validation clips, less than "
-            f"{LEAST_AGREEMENT:g}: no bundle was written",
+            f"fed with {_describe(modality)}, the engine adds {report.noise:.2g} to the logits of "
+            f"validation clips (root mean square), more than {noise:.2g}, which is what its "
+            "calibration lets one expect: no bundle was written",
             modality,
         )
     return report
+
+
+def check_together(reports: Sequence[ModalityReport], max_drop: float) -> None:
+    """The same tests over all that was fed: what no feed alone shows, all may.
+
+    Raises:
+        GateError: prec1 is lost, or too few answers agree, beyond chance.
+    """
+    clips = sum(report.comparison.n for report in reports)
+    same = sum(round(one.comparison.agreement / 100 * one.comparison.n) for one in reports)
+    _check_loss(reports, clips, max_drop, "each modality and both")
+    _check_agreement(clips - same, clips, "each modality and both", None)
+
+
+def _check_loss(reports: Sequence[ModalityReport], clips: int, max_drop: float, fed: str) -> None:
+    gained = sum(report.comparison.only_a for report in reports)
+    lost = sum(report.comparison.only_b for report in reports)
+    points = 100 * (lost - gained) / clips
+    if points > max(max_drop, 100 / clips) + 1e-9 and loss_p_value(lost, gained) < LEVEL:
+        raise GateError(
+            f"fed with {fed}, the engine loses {points:.2f} points of prec1 on the validation "
+            f"actors (+{gained} -{lost} clips), more than {max_drop:g} and beyond chance: no "
+            "bundle was written",
+            reports[0].modality if len(reports) == 1 else None,
+        )
+
+
+def _check_agreement(differing: int, clips: int, fed: str, modality: Modality | None) -> None:
+    if agreement_p_value(differing, clips) < LEVEL:
+        raise GateError(
+            f"fed with {fed}, the engine answers like the float model in "
+            f"{100 - 100 * differing / clips:.2f} % of the validation clips, which is less than "
+            f"{LEAST_AGREEMENT:g} beyond chance: no bundle was written",
+            modality,
+        )
 
 
 def _describe(modality: str) -> str:

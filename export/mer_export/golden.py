@@ -8,16 +8,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mer import Checkpoint
-from mer_export.deploy import ReferenceNet
+from mer.classifier import NetworkClassifier
 from mer_export.errors import ExportError
-from mer_runtime.bundle import Golden
 from mer_runtime.face import HaarDetector, crop_faces
+from mer_runtime.golden import Golden
 from mer_runtime.media import read_window
 from mer_runtime.mfcc import compute_mfcc
+from mer_runtime.self_test import encode_crops, replay
+from mer_runtime.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
 
 #: Crops of the sample clip that the golden windows show.
@@ -26,6 +27,8 @@ DISTINCT_CROPS = 5
 TIGHTER = 0.1
 #: Level of the quieter golden voice, and of the noise added to it.
 QUIET, NOISE = 0.25, 0.02
+#: Gain of the loud golden voice, and how much faster the fast one is.
+LOUD, FASTER = 8.0, 1.25
 
 
 def sample_clip() -> Path:
@@ -34,8 +37,8 @@ def sample_clip() -> Path:
 
 
 def golden_inputs(spec: Spec) -> Golden:
-    """Cases without answers: the clip as it is; mirrored with a quieter, noisy voice; cropped
-    tighter; without a face; without a voice.
+    """Cases without answers: the sample clip as it is, mirrored, cropped tighter, in other orders
+    of its frames, with quieter, louder and faster voices, and without its face or its voice.
     """
     window = read_window(sample_clip(), spec)
     if window.frames is None or window.waveform is None:
@@ -44,26 +47,29 @@ def golden_inputs(spec: Spec) -> Golden:
     faces = crop_faces(window.frames, spec.video, HaarDetector())
     if faces is None:
         raise ExportError(f"no face is found in {sample_clip()}")
-    noise = np.random.default_rng(0).normal(0, NOISE, spec.audio.samples)
-    quiet = (QUIET * (window.waveform + noise)).astype(np.float32)
-    plain_voice = compute_mfcc(window.waveform, spec.audio)
-    no_voice = np.zeros_like(plain_voice)
     frames = spec.video.frames
     plain = faces.crops[np.linspace(0, frames - 1, DISTINCT_CROPS).round().astype(int)]
-    mirrored, tighter = plain[:2, :, ::-1], _tighter(plain[-2:])
-    crops = np.concatenate([plain, mirrored, tighter])
+    crops = np.concatenate([plain, plain[:2, :, ::-1], _tighter(plain[-2:])])
     steps = np.arange(frames)
-    shown = steps * DISTINCT_CROPS // frames
-    missing = np.full(frames, -1)
+    clip = steps * DISTINCT_CROPS // frames
+    mirrored = DISTINCT_CROPS + steps * 2 // frames
+    tighter = DISTINCT_CROPS + 2 + steps * 2 // frames
+    every, missing = steps * len(crops) // frames, np.full(frames, -1)
+    voices = _voices(window.waveform, spec)
+    silence = np.zeros(spec.audio.shape, np.float32)
     cases: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {
-        "clip": (plain_voice, shown),
-        "mirrored face, quiet voice": (
-            compute_mfcc(quiet, spec.audio),
-            DISTINCT_CROPS + steps * 2 // frames,
-        ),
-        "tighter crop": (plain_voice, DISTINCT_CROPS + 2 + steps * 2 // frames),
-        "face missing": (plain_voice, missing),
-        "voice missing": (no_voice, shown),
+        "clip": (voices["plain"], clip),
+        "mirrored face, quiet voice": (voices["quiet"], mirrored),
+        "tighter crop": (voices["plain"], tighter),
+        "backwards, loud voice": (voices["loud"], clip[::-1]),
+        "every crop, fast voice": (voices["fast"], every),
+        "face missing": (voices["plain"], missing),
+        "face missing, quiet voice": (voices["quiet"], missing),
+        "face missing, fast voice": (voices["fast"], missing),
+        "voice missing": (silence, clip),
+        "voice missing, mirrored face": (silence, mirrored),
+        "voice missing, tighter crop": (silence, tighter),
+        "voice missing, every crop": (silence, every),
     }
     unanswered = np.zeros((len(cases), len(spec.labels)), np.float32)
     return Golden(
@@ -71,38 +77,41 @@ def golden_inputs(spec: Spec) -> Golden:
         mfcc=np.stack([voice for voice, _ in cases.values()]),
         crops=crops,
         sequence=np.stack([sequence for _, sequence in cases.values()]),
+        features=np.zeros((len(crops), 0), np.float32),
         reference=unanswered,
         answers=unanswered,
         tolerance=0.0,
+        temperature=1.0,
+        signal_mfcc=signal_mfcc(spec.audio),
+        signal_crop=signal_crop(spec.video),
     )
 
 
-@torch.inference_mode()
-def answer(
-    checkpoint: Checkpoint, mfcc: NDArray[np.float32], faces: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """The float PyTorch reference's logits (classes,) for one window of raw inputs."""
-    net = ReferenceNet(checkpoint).eval()
-    logits = net(torch.from_numpy(mfcc)[None], torch.from_numpy(faces)[None])
-    return np.asarray(logits[0].numpy(), np.float32)
-
-
-def golden_reference(checkpoint: Checkpoint, tolerance: float) -> Golden:
-    """Golden inputs with the reference's logits; the engine's own are filled in by the gate."""
+def golden_reference(checkpoint: Checkpoint) -> Golden:
+    """Golden inputs with what the reference makes of them; the gate fills in the rest."""
     spec = checkpoint.spec
     golden = golden_inputs(spec)
-    no_voice, no_face = np.zeros(spec.audio.shape, np.float32), np.zeros(spec.video.shape, np.uint8)
-    logits = []
-    for i in range(len(golden.cases)):
-        mfcc, faces = golden.case(i)
-        logits.append(
-            answer(
-                checkpoint,
-                no_voice if mfcc is None else mfcc,
-                no_face if faces is None else faces,
-            )
-        )
-    return dataclasses.replace(golden, reference=np.stack(logits), tolerance=tolerance)
+    network = NetworkClassifier(checkpoint)
+    return dataclasses.replace(
+        golden,
+        features=encode_crops(network, spec, golden),
+        reference=replay(network, spec, network.no_face, golden),
+        temperature=checkpoint.temperature,
+    )
+
+
+def _voices(waveform: NDArray[np.float32], spec: Spec) -> dict[str, NDArray[np.float32]]:
+    """MFCCs of the voice as it is, quieter in noise, louder until it clips, and faster."""
+    samples = spec.audio.samples
+    noise = np.random.default_rng(0).normal(0, NOISE, samples)
+    places = np.arange(samples) * FASTER
+    waves = {
+        "plain": waveform,
+        "quiet": QUIET * (waveform + noise),
+        "loud": (LOUD * waveform).clip(-1, 1),
+        "fast": np.interp(places, np.arange(samples), waveform, right=0.0),
+    }
+    return {name: compute_mfcc(w.astype(np.float32), spec.audio) for name, w in waves.items()}
 
 
 def _tighter(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer import Checkpoint
-from mer_calibration import Ranges
+from mer_calibration import Certificate, Ranges
 from mer_export.deploy import OPSET
 from mer_export.graphs import Graphs
 from mer_export.targets import EXPORTS, Written
@@ -41,8 +42,13 @@ def describe_bundle(
     precision: Precision,
     written: Written,
     float_layers: Sequence[str],
+    certificate: Certificate | None,
 ) -> dict[str, Any]:
-    """A manifest's content but for hashes, with the checkpoint's temperature and no gate yet."""
+    """A manifest's content but for hashes, with the checkpoint's temperature and no gate yet.
+
+    Args:
+        certificate: that no sum of an int8 bundle can overflow; None for others.
+    """
     ranges = source.ranges if precision == "int8" else None
     packages = (*VERSIONED, *EXPORTS[target].packages)
     return {
@@ -69,6 +75,8 @@ def describe_bundle(
         }
         if ranges
         else None,
+        "saturation": dataclasses.asdict(certificate) if certificate else None,
+        "doubtful_margins": {},
         "gate": None,
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }

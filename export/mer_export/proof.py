@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,21 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from mer.confidence import fit_temperature
+from mer_calibration.noise import SHOWN, Noise, Shown, compare_logits
 from mer_export.gate import (
     GateReport,
     ModalityReport,
     check_finite,
     check_golden,
+    check_together,
     check_validation,
 )
 from mer_export.graphs import Graphs
+from mer_export.limits import Limits, find_doubtful_margins
 from mer_export.targets import save_graphs
 from mer_export.validation import Logits, ValidationSet, answer_engine
 from mer_runtime import Recognizer
-from mer_runtime.bundle import NO_FACE_FILE, Golden, Target, write_golden, write_manifest
+from mer_runtime.bundle import NO_FACE_FILE, Target, write_manifest
 from mer_runtime.cuda import Gpu
 from mer_runtime.engine_builder import EngineError, import_tensorrt
 from mer_runtime.errors import MissingExtraError
+from mer_runtime.golden import Golden, write_golden
+from mer_runtime.self_test import encode_crops, replay
 
 Progress = Callable[[int, int], None]
 
@@ -36,14 +42,12 @@ class Evidence:
 
     Attributes:
         golden: golden inputs with the reference's answers.
-        tolerance: largest |Δlogit| from those.
         clips, reference: validation clips and the reference's logits on them, or None.
         max_drop: points of prec1 that may be lost.
         temperature: the checkpoint's, which the bundle gets where there are no clips to fit on.
     """
 
     golden: Golden
-    tolerance: float
     clips: ValidationSet | None
     reference: Logits | None
     max_drop: float
@@ -52,11 +56,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Proof:
-    """What came out: the golden set with the engine's answers, the report, the temperature."""
+    """What came out.
+
+    Attributes:
+        golden: with the engine's answers.
+        temperature: what its logits are divided by.
+        doubtful: by what is shown, how close two classes must be for rounding to decide.
+    """
 
     golden: Golden
     report: GateReport
     temperature: float
+    doubtful: Mapping[Shown, float]
 
 
 @contextmanager
@@ -93,34 +104,57 @@ def opened(
 
 
 def prove(
-    engine: Recognizer, name: str, evidence: Evidence, progress: Progress | None = None
+    engine: Recognizer,
+    name: str,
+    evidence: Evidence,
+    limits: Limits,
+    predicted: Noise | None,
+    progress: Progress | None = None,
 ) -> Proof:
     """Compare an engine with the float reference.
+
+    Args:
+        predicted: what the calibration says that rounding adds.
 
     Raises:
         GateError: it differs by more than is allowed.
     """
-    golden, on_golden = check_golden(evidence.golden, engine.infer, evidence.tolerance)
+    spec = engine.spec
+    features = encode_crops(engine.backend, spec, evidence.golden)
+    logits = replay(engine.backend, spec, engine.bundle.no_face(), evidence.golden, features)
+    golden, on_golden = check_golden(evidence.golden, logits, features, limits)
+    if predicted is not None:
+        margins = {shown: one.margin for shown, one in predicted.logits.items()}
+    else:
+        margins = dict.fromkeys(SHOWN, compare_logits(logits, golden.reference).margin)
     if evidence.clips is None or evidence.reference is None:
-        return Proof(golden, GateReport("golden", name, on_golden), evidence.temperature)
+        report = GateReport("golden", name, on_golden)
+        return Proof(golden, report, evidence.temperature, find_doubtful_margins(margins))
     answers = answer_engine(engine, evidence.clips, progress)
-    for modality, logits in answers.items():
-        check_finite(modality, logits)
+    for modality, given in answers.items():
+        check_finite(modality, given)
     targets = evidence.clips.targets
     temperature = fit_temperature(answers["both"], targets)
     reports: list[ModalityReport] = [
         check_validation(
             modality,
             evidence.reference[modality],
-            logits,
+            given,
             targets,
             temperature=temperature,
             max_drop=evidence.max_drop,
+            noise=limits.noise.get(modality),
         )
-        for modality, logits in answers.items()
+        for modality, given in answers.items()
     ]
+    check_together(reports, evidence.max_drop)
+    # What was seen on other actors counts where it is more than what was predicted.
+    for modality, given in answers.items():
+        seen = compare_logits(given, evidence.reference[modality]).margin
+        margins[modality] = max(margins[modality], seen)
     report = GateReport("validation", name, on_golden, tuple(reports), evidence.max_drop)
-    return Proof(golden, report, temperature)
+    golden = dataclasses.replace(golden, temperature=temperature)
+    return Proof(golden, report, temperature, find_doubtful_margins(margins))
 
 
 def _has_engine(target: Target) -> bool:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from mer_calibration import CalibrationError, Ranges
-from mer_calibration.dialects import DialectName
 
 #: In a bundle: what it was quantised with.
 RANGES_FILE = "ranges.json"
 
 
-def find_ranges(
-    checkpoint: Path, given: str | Path | None = None, dialect: DialectName | None = None
-) -> Ranges:
+def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
     """Read the ranges ``given``, else those that ship with a checkpoint or lie beside it.
 
-    Beside ``best.safetensors`` that is ``best.DIALECT.ranges.json``, where a dialect has ranges of
-    its own, or ``best.ranges.json``, which serves all others.
+    Beside ``best.safetensors`` that is ``best.ranges.json``.
 
     Raises:
         CalibrationError: there are none, or they can't be read.
@@ -25,9 +21,9 @@ def find_ranges(
     if given is not None:
         path = Path(given)
         return Ranges.read(path / RANGES_FILE if path.is_dir() else path)
-    for beside in (ranges_file(checkpoint, dialect), ranges_file(checkpoint)):
-        if beside.is_file():
-            return Ranges.read(beside)
+    beside = ranges_file(checkpoint)
+    if beside.is_file():
+        return Ranges.read(beside)
     raise CalibrationError(
         f"int8 needs the ranges of {checkpoint}'s activations: give a corpus to calibrate on "
         "(--calibration CACHE, made with mer-prepare) or the ranges of an earlier export "
@@ -35,10 +31,6 @@ def find_ranges(
     )
 
 
-def ranges_file(checkpoint: Path, dialect: DialectName | None = None) -> Path:
-    """Where the ranges lie that belong to a checkpoint, whether they are there or not.
-
-    With ``dialect``, those that serve it alone.
-    """
-    own = f".{dialect}" if dialect else ""
-    return checkpoint.with_name(f"{checkpoint.stem}{own}.ranges.json")
+def ranges_file(checkpoint: Path) -> Path:
+    """Where the ranges lie that belong to a checkpoint, whether they are there or not."""
+    return checkpoint.with_name(f"{checkpoint.stem}.ranges.json")

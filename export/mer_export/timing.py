@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from mer import Checkpoint
-from mer_export.golden import answer
-from mer_runtime.bundle import Golden
+from mer.classifier import NetworkClassifier
+from mer_runtime.golden import Golden
 from mer_runtime.processor import read_instructions
 from mer_runtime.recognizer import Recognizer
 
@@ -67,9 +67,10 @@ def time_windows(
     mfcc, faces = golden.case(0)
     assert mfcc is not None
     assert faces is not None
+    network = NetworkClassifier(checkpoint)
     contenders: dict[str, Callable[[], object]] = {
         "engine": lambda: engine.infer(mfcc, faces),
-        "pytorch": lambda: answer(checkpoint, mfcc, faces),
+        "pytorch": lambda: network.classify(mfcc, network.encode(faces)),
     }
     if engine_fp32 is not None:
         contenders["engine_fp32"] = lambda: engine_fp32.infer(mfcc, faces)

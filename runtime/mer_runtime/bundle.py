@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import BundleError
+from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
 from mer_runtime.spec import Spec
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -27,9 +28,8 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST_FILE = "manifest.json"
-GOLDEN_FILE = "golden.npz"
 NO_FACE_FILE = "no_face.npy"
 #: The manifest's own hash, over everything else in it.
 DIGEST_FIELD = "digest"
@@ -41,38 +41,6 @@ FACES, FEATURES, MFCC, LOGITS = "faces", "features", "mfcc", "logits"
 
 
 @dataclass(frozen=True)
-class Golden:
-    """Inputs and answers that travel with a bundle.
-
-    Attributes:
-        cases: a name for each of the n cases.
-        mfcc: (n, n_mfcc, T) float32; zeros where the voice is missing.
-        crops: (k, S, S, 3) uint8, the distinct crops; a window of its own for each case would
-            weigh megabytes.
-        sequence: (n, frames) which crop a case shows when; -1 where the face is missing.
-        reference: (n, classes) logits of the float PyTorch model.
-        answers: (n, classes) logits of the bundle's engine where it was made.
-        tolerance: largest difference from ``answers`` that a device may show.
-    """
-
-    cases: tuple[str, ...]
-    mfcc: NDArray[np.float32]
-    crops: NDArray[np.uint8]
-    sequence: NDArray[np.int64]
-    reference: NDArray[np.float32]
-    answers: NDArray[np.float32]
-    tolerance: float
-
-    def case(self, i: int) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
-        """Inputs of case ``i`` for ``Recognizer.infer``; None for a missing modality."""
-        voice, face = bool(self.mfcc[i].any()), bool((self.sequence[i] >= 0).all())
-        return (
-            self.mfcc[i] if voice else None,
-            self.crops[self.sequence[i]] if face else None,
-        )
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A bundle whose files were checked against its manifest.
 
@@ -80,6 +48,8 @@ class Bundle:
         temperature: what logits are divided by before softmax; above 0.
         engine: the settings that its engine was proved with, such as
             ``{"inference_precision": "f32"}``.
+        doubtful_margins: by what is shown (``both``, ``audio``, ``video``), how close the logits
+            of two classes must be for rounding to decide between them.
     """
 
     path: Path
@@ -89,6 +59,7 @@ class Bundle:
     precision: Precision
     temperature: float
     engine: Mapping[str, Any]
+    doubtful_margins: Mapping[str, float]
 
     @property
     def encoder(self) -> Path:
@@ -113,16 +84,7 @@ class Bundle:
             BundleError: it can't be read.
         """
         try:
-            with np.load(self.path / GOLDEN_FILE, allow_pickle=False) as data:
-                return Golden(
-                    cases=tuple(str(name) for name in data["cases"]),
-                    mfcc=data["mfcc"],
-                    crops=data["crops"],
-                    sequence=data["sequence"],
-                    reference=data["reference"],
-                    answers=data["answers"],
-                    tolerance=float(data["tolerance"]),
-                )
+            return read_golden(self.path / GOLDEN_FILE)
         except (OSError, KeyError, ValueError) as error:
             raise BundleError(self.path, f"its golden answers can't be read: {error}") from error
 
@@ -182,6 +144,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
         if manifest["face_detector"]:
             needed.append(manifest["face_detector"])
         temperature, engine = _read_temperature(manifest["temperature"]), manifest["engine"]
+        margins = _read_margins(manifest["doubtful_margins"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(path, f"its manifest is incomplete or malformed: {error}") from error
     if target not in TARGETS or precision not in PRECISIONS:
@@ -200,7 +163,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
             raise BundleError(
                 path, f"{name} was changed or damaged (hash mismatch): copy or export it again"
             )
-    return Bundle(path, manifest, spec, target, precision, temperature, engine)
+    return Bundle(path, manifest, spec, target, precision, temperature, engine, margins)
 
 
 def _read_temperature(value: object) -> float:
@@ -215,6 +178,18 @@ def _read_temperature(value: object) -> float:
         if math.isfinite(temperature) and temperature > 0:
             return temperature
     raise ValueError(f"temperature must be a finite number above 0, not {value!r}")
+
+
+def _read_margins(value: Mapping[str, Any]) -> dict[str, float]:
+    """The doubtful margins as a manifest has them.
+
+    Raises:
+        ValueError: one isn't a finite number of at least 0.
+    """
+    margins = {str(shown): float(margin) for shown, margin in value.items()}
+    if not all(math.isfinite(margin) and margin >= 0 for margin in margins.values()):
+        raise ValueError(f"doubtful_margins must be finite and at least 0, not {value}")
+    return margins
 
 
 def shipped_bundle(name: str) -> Path | None:
@@ -259,20 +234,6 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     manifest[DIGEST_FIELD] = digest_manifest(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def write_golden(folder: Path, golden: Golden) -> None:
-    """Write ``golden.npz``, compressed."""
-    np.savez_compressed(
-        folder / GOLDEN_FILE,
-        cases=np.array(golden.cases),
-        mfcc=golden.mfcc,
-        crops=golden.crops,
-        sequence=golden.sequence,
-        reference=golden.reference,
-        answers=golden.answers,
-        tolerance=np.array(golden.tolerance),
-    )
 
 
 def write_no_face(folder: Path, features: NDArray[np.float32]) -> None:

@@ -40,6 +40,8 @@ class Prediction:
         label: the most probable emotion.
         probabilities: by label, in the spec's order; they sum to 1.
         face, voice: whether that modality was there; a missing one is fed as zeros.
+        settled: whether rounding can't have decided: False where the two best classes are so close
+            that the float model may answer otherwise (``Recognizer.is_settled``).
         faces_found: in how many of the window's frames a face was detected.
         seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
             while the clip is decoded; ``face`` is what it takes from then on.
@@ -50,6 +52,7 @@ class Prediction:
     probabilities: Mapping[str, float]
     face: bool
     voice: bool
+    settled: bool
     faces_found: int
     seconds: Mapping[str, float]
 
@@ -61,6 +64,7 @@ class Prediction:
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "face": self.face,
             "voice": self.voice,
+            "settled": self.settled,
             "faces_found": self.faces_found,
             "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
         }
@@ -210,6 +214,21 @@ class Recognizer:
         _check("features", features, window, np.float32)
         return self._classify(mfcc, features)
 
+    def is_settled(self, probabilities: NDArray[np.float64], *, face: bool, voice: bool) -> bool:
+        """Whether the two best classes are farther apart than the bundle's rounding reaches.
+
+        How far it reaches was measured when the bundle was proved, for both modalities and for
+        each alone; a bundle in float32 leaves hardly an answer unsettled.
+
+        Args:
+            probabilities: (classes,), at the bundle's temperature.
+            face, voice: what was there.
+        """
+        shown = "both" if face and voice else "video" if face else "audio"
+        best = np.log(np.maximum(np.sort(probabilities)[-2:], np.finfo(np.float64).tiny))
+        margin = self.bundle.temperature * float(best[-1] - best[0])
+        return margin > self.bundle.doubtful_margins.get(shown, 0.0)
+
     def _classify(
         self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
@@ -243,6 +262,9 @@ class Recognizer:
             probabilities=dict(zip(self.spec.labels, probabilities.tolist(), strict=True)),
             face=faces is not None,
             voice=clip.mfcc is not None,
+            settled=self.is_settled(
+                probabilities, face=faces is not None, voice=clip.mfcc is not None
+            ),
             faces_found=int(faces.found.sum()) if faces else 0,
             seconds=seconds,
         )

@@ -7,6 +7,7 @@ until bundle, engine or device is another, loading costs nothing more.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -17,15 +18,20 @@ from numpy.typing import NDArray
 
 from mer_runtime.backends import Backend, read_no_face
 from mer_runtime.bundle import DIGEST_FIELD, Bundle
-from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.engine_cache import EngineKey, cache_folders
 from mer_runtime.errors import BundleError
+from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.graph_cache import KeptFile, describe_cpu
 from mer_runtime.processor import name_cpu
+from mer_runtime.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
 
 #: 0 in it loads bundles without the replay.
 PROVE_VARIABLE = "MER_PROVE"
+#: Decibels by which MFCCs may differ: float32 sums in another order, 80 dB under the loudest.
+MFCC_TOLERANCE = 0.05
+#: Levels of 255 by which a pixel may differ: versions of OpenCV enlarge with other roundings.
+CROP_TOLERANCE = 3
 #: Inside the folder for engines.
 PASSES_FOLDER = "self-tests"
 
@@ -50,15 +56,17 @@ class SelfTest:
 
     Attributes:
         max_difference: largest |Δlogit|; infinite where a logit isn't a number.
+        fault: what else is not as it was proved, in words; empty where all is.
     """
 
     max_difference: float
     tolerance: float
     cases: int
+    fault: str = ""
 
     @property
     def passed(self) -> bool:
-        return self.max_difference <= self.tolerance
+        return not self.fault and self.max_difference <= self.tolerance
 
 
 def encode_crops(network: Network, spec: Spec, golden: Golden) -> NDArray[np.float32]:
@@ -103,6 +111,22 @@ def compare(golden: Golden, logits: NDArray[np.float32]) -> SelfTest:
     return SelfTest(worst, golden.tolerance, len(golden.cases))
 
 
+def find_fault(bundle: Bundle, golden: Golden) -> str:
+    """What of a bundle's inputs or outputs isn't as it was proved, in words; empty if nothing.
+
+    The test signals are prepared as the manifest says, and its temperature is compared.
+    """
+    mfcc = np.abs(signal_mfcc(bundle.spec.audio) - golden.signal_mfcc).max()
+    if not mfcc <= MFCC_TOLERANCE:
+        return f"MFCCs of the test signal are off by {mfcc:.2g}"
+    crop = signal_crop(bundle.spec.video).astype(np.int16) - golden.signal_crop
+    if np.abs(crop).max() > CROP_TOLERANCE:
+        return f"pixels of the test signal's crop are off by {np.abs(crop).max()}"
+    if bundle.temperature != golden.temperature:
+        return f"temperature {bundle.temperature:g} is not the one proved, {golden.temperature:g}"
+    return ""
+
+
 def run_self_test(bundle: Bundle, backend: Backend) -> SelfTest:
     """Replay a bundle's golden inputs.
 
@@ -112,7 +136,8 @@ def run_self_test(bundle: Bundle, backend: Backend) -> SelfTest:
     golden = bundle.golden()
     _require_fit(bundle, golden)
     no_face = read_no_face(bundle, backend.feature_width)
-    return compare(golden, replay(backend, bundle.spec, no_face, golden))
+    result = compare(golden, replay(backend, bundle.spec, no_face, golden))
+    return dataclasses.replace(result, fault=find_fault(bundle, golden))
 
 
 def prove_answers(bundle: Bundle, backend: Backend) -> None:
@@ -130,6 +155,8 @@ def prove_answers(bundle: Bundle, backend: Backend) -> None:
     if result.passed:
         place.keep(json.dumps(asdict(result)).encode())
         return
+    if result.fault:
+        raise BundleError(bundle.path, f"{result.fault}: export the bundle again")
     saturates = bundle.precision == "int8" and backend.gpu is None
     raise BundleError(
         bundle.path,
@@ -159,7 +186,8 @@ def _require_fit(bundle: Bundle, golden: Golden) -> None:
     fits = (
         cases > 0
         and golden.mfcc.shape == (cases, *spec.audio.shape)
-        and golden.crops.shape[1:] == tuple(crop)
+        and golden.crops.shape[1:] == golden.signal_crop.shape == tuple(crop)
+        and golden.signal_mfcc.shape == spec.audio.shape
         and golden.sequence.shape == (cases, frames)
         and golden.answers.shape == (cases, len(spec.labels))
         and golden.sequence.max() < len(golden.crops)

@@ -118,6 +118,8 @@ def _report(prediction: Prediction, recognizer: Recognizer | None, as_json: bool
     probability = prediction.probabilities[prediction.label]
     missing = [n for n, t in (("face", prediction.face), ("voice", prediction.voice)) if not t]
     note = f"  (no {' or '.join(missing)})" if missing else ""
+    if not prediction.settled:
+        note += "  (a close call: rounding may have decided it)"
     click.echo(f"{prediction.source}: {prediction.label} {probability:.1%}{note}")
     if recognizer is None:
         return
@@ -149,6 +151,7 @@ def report_self_test(recognizer: Recognizer, as_json: bool) -> None:
                     "cases": result.cases,
                     "max_difference": result.max_difference,
                     "tolerance": result.tolerance,
+                    "fault": result.fault,
                     "backend": recognizer.backend.name,
                 }
             )
@@ -158,7 +161,7 @@ def report_self_test(recognizer: Recognizer, as_json: bool) -> None:
         click.echo(
             f"Self-test {verdict}: {result.cases} golden inputs, max |Δlogit| "
             f"{result.max_difference:.2e}, tolerance {result.tolerance:.0e} "
-            f"({recognizer.backend.name})"
+            f"({recognizer.backend.name})" + (f"; {result.fault}" if result.fault else "")
         )
     if not result.passed:
         raise click.exceptions.Exit(1)

@@ -223,7 +223,8 @@ class StreamEngine:
         track: int | None,
         found: int,
     ) -> StreamEvent:
-        label, probabilities = None, {}
+        label, probabilities, settled = None, {}, False
+        face, voice = features is not None, mfcc is not None
         if mfcc is not None or features is not None:
             with self._statistics.timed("head"):
                 logits = self._recognizer.classify(mfcc, features)
@@ -231,14 +232,16 @@ class StreamEngine:
             shares = self._smoother.smooth(shares, track, window.time)
             labels = self._spec.labels
             label = labels[int(shares.argmax())]
+            settled = self._recognizer.is_settled(shares, face=face, voice=voice)
             probabilities = dict(zip(labels, shares.tolist(), strict=True))
         self._statistics.events += 1
         return StreamEvent(
             time=window.time,
             label=label,
             probabilities=probabilities,
-            face=features is not None,
-            voice=mfcc is not None,
+            face=face,
+            voice=voice,
+            settled=settled,
             filled=window.filled,
             faces_found=found,
             box=box,

@@ -21,6 +21,8 @@ class StreamEvent:
         face, voice: whether that modality was there; a missing one is fed as zeros. A face is
             missing where no used frame shows one (lost, or no camera), a voice where the
             window is silent (or there is no microphone).
+        settled: whether rounding can't have decided the label (``Recognizer.is_settled``); False
+            where it is None.
         filled: the share of the window, 0 to 1, that lies after the stream's beginning. Until
             it is 1 the waveform is padded with zeros and the first frame stands in, as in a
             short clip.
@@ -39,6 +41,7 @@ class StreamEvent:
     probabilities: Mapping[str, float]
     face: bool
     voice: bool
+    settled: bool
     filled: float
     faces_found: int
     box: Box | None
@@ -58,6 +61,7 @@ class StreamEvent:
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "face": self.face,
             "voice": self.voice,
+            "settled": self.settled,
             "filled": round(self.filled, 3),
             "faces_found": self.faces_found,
             "box": box and [round(v, 1) for v in (box.x, box.y, box.width, box.height)],
