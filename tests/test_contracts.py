@@ -123,10 +123,10 @@ def test_every_module_of_the_runtime_imports(lean_python: LeanPython) -> None:
     "module", ["mer_runtime.backends.onnx", "mer_calibration", "mer_export.exporter"]
 )
 @pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("0", "0")])
-def test_engine_reports_to_nobody_unless_asked_to(
+def test_onnx_runtime_reports_to_nobody_unless_asked_to(
     module: str, given: str | None, seen: str
 ) -> None:
-    """ONNX Runtime decides when it is imported, whichever of our packages does that."""
+    """It decides when it is imported, whichever of our packages does that."""
     code = (
         "import importlib, os, sys\n"
         "class Watch:\n"
@@ -147,6 +147,20 @@ def test_engine_reports_to_nobody_unless_asked_to(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [seen]
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    """Before it reports that it was imported, it leaves a number for the device in the home."""
+    variables = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import mer_runtime, openvino"],
+        env=variables | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_mer_run_teaches(lean_python: LeanPython) -> None:

@@ -1,11 +1,5 @@
 """The lean runtime of mer-edge: a bundle and a clip in, an emotion out."""
 
-import os
-
-# Before anything imports ONNX Runtime: from 1.29 on it reports to its maker otherwise, and leaves a
-# number for the device in the user's cache. Who wants that sets the variable to 0.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 from mer_runtime.errors import (
     BundleError,
     FaceDetectorError,
@@ -19,6 +13,7 @@ from mer_runtime.errors import (
 )
 from mer_runtime.recognizer import Prediction, Recognizer
 from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+from mer_runtime.telemetry import switch_off_telemetry
 
 __version__ = "0.1.0"
 
@@ -40,3 +35,6 @@ __all__ = [
     "VideoSpec",
     "__version__",
 ]
+
+# Here, because none of our packages imports an engine before this one is imported.
+switch_off_telemetry()
