@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint accuracy bench bench-rivals test-wheel test-versions test-aarch64 clean
+.PHONY: demo test lint accuracy bench bench-rivals test-wheel test-versions test-aarch64 test-cpus clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -18,15 +18,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
 
 import click
+from emulation import Emulation, emulate_arm, find_emulator
 from prove_wheel import CLIP, CONSTRAINTS, ROOT, ProofError, build_wheel, run_step
 from target_wheels import list_unmet, read_metadata, select_constraints
 
@@ -41,11 +41,8 @@ DEBIAN_PACKAGES = (f"python{EMULATED}-minimal", f"libpython{EMULATED}-stdlib", "
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 #: A Raspberry Pi 5's core; a Jetson Orin's (A78AE) has the same instructions.
 CPU = "cortex-a76"
-EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 #: Probabilities are of the same engine on other hardware; a decoder's rounding is all that differs.
 MAX_DIFFERENCE = 0.02
-#: The emulator takes a minute or two; a machine that others use too takes longer.
-TIMEOUT = 3600
 
 
 @dataclass(frozen=True)
@@ -82,15 +79,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         filled.rename(folder)
 
 
-def find_emulator() -> str:
-    """The path of QEMU's user-mode emulator."""
+def check_tools() -> None:
+    """See that this is a Debian machine with the emulator.
+
+    Raises:
+        ProofError: it isn't.
+    """
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             raise ProofError(f"this needs {tool}, so a Debian machine")
-    for name in EMULATORS:
-        if found := shutil.which(name):
-            return found
-    raise ProofError("this needs QEMU's emulator: sudo apt install qemu-user-static")
+    find_emulator("aarch64")
 
 
 def pip(*arguments: str | Path, python: str) -> None:
@@ -161,39 +159,24 @@ def unpack_debian() -> Path:
     return root
 
 
-class Emulation:
-    """An aarch64 machine's Python, with the wheel and its base requirements beside it.
+def install_base(folder: Path) -> tuple[Callable[[str], Emulation], list[Row]]:
+    """The base install for aarch64, and what was resolved.
 
     Args:
-        emulator: QEMU's program.
-        root: where Debian's packages are unpacked.
-        site: where the wheels are installed.
+        folder: where the wheel is built and installed; it must outlive the emulations.
+
+    Returns:
+        A function from QEMU's name of a processor to the install on it, and a row for each Python.
     """
-
-    def __init__(self, emulator: str, root: Path, site: Path) -> None:
-        python = root / "usr" / "bin" / f"python{EMULATED}"
-        self._python = [emulator, "-cpu", CPU, "-L", str(root), str(python), "-s", "-B", "-c"]
-        self._site = site
-
-    def python(self, code: str, *arguments: str | Path, cache: Path) -> str:
-        """Run ``code``; its standard output. ``cache`` is the runtime's cache."""
-        # Neither this machine's Python settings nor its face detector.
-        environment = {"PYTHONPATH": str(self._site), "MER_CACHE": str(cache), "LANG": "C.UTF-8"}
-        return run_step(
-            f"in the emulator: {' '.join(map(str, arguments)) or code}",
-            [*self._python, code, *arguments],
-            env=environment,
-            timeout=TIMEOUT,
-        )
-
-    def run(self, bundle: str | Path, *arguments: str | Path) -> dict[str, Any]:
-        """``mer-run BUNDLE … --json`` on one thread; the object that it printed."""
-        code = "from mer_runtime.cli import main; main()"
-        with tempfile.TemporaryDirectory() as cache:
-            said = self.python(
-                code, bundle, *arguments, "--threads", "1", "--json", cache=Path(cache)
-            )
-        return cast("dict[str, Any]", json.loads(said))
+    check_tools()
+    wheel = build_wheel(folder)
+    click.echo(f"{wheel.name}: resolving for aarch64", err=True)
+    found = {python: resolve(wheel, python) for python in PYTHONS}
+    site, (wheels, _) = folder / "site", found[EMULATED]
+    options = ("--no-index", "--find-links", wheels, "--no-compile", "--target", site)
+    pip("install", *options, wheel, python=EMULATED)
+    root = unpack_debian()
+    return lambda cpu: emulate_arm(cpu, root, EMULATED, site), [row for _, row in found.values()]
 
 
 def export_bundles(folder: Path) -> dict[str, str | Path]:
@@ -245,33 +228,15 @@ def main() -> None:
     Example:
         python scripts/prove_aarch64.py
     """
-    emulator = find_emulator()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        wheel = build_wheel(folder)
-        click.echo(f"{wheel.name}: resolving for aarch64", err=True)
-        found = {python: resolve(wheel, python) for python in PYTHONS}
-        rows = [row for _, row in found.values()]
-        site = folder / "site"
-        wheels = found[EMULATED][0]
-        pip(
-            "install",
-            "--no-index",
-            "--find-links",
-            wheels,
-            "--no-compile",
-            "--target",
-            site,
-            wheel,
-            python=EMULATED,
-        )
-        root = unpack_debian()
+        emulate, rows = install_base(folder)
+        emulation = emulate(CPU)
         click.echo("exporting the bundles", err=True)
         bundles = export_bundles(folder)
-        emulation = Emulation(emulator, root, site)
         code = "import platform, onnxruntime as o; print(platform.machine(), o.__version__)"
         start = perf_counter()
-        machine, version = emulation.python(code, cache=folder).split()
+        machine, version = emulation.python("-c", code).split()
         rows.append(Row(f"onnxruntime {version}", perf_counter() - start, f"imported on {machine}"))
         click.echo("running them in the emulator, which takes minutes", err=True)
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

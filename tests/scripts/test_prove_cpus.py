@@ -1,0 +1,210 @@
+"""The proof on other processors, as far as this one goes; the rest is ``make test-cpus``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from mer.cache import Cache
+from mer_export.validation import ValidationSet
+from mer_runtime import Recognizer
+
+Load = Callable[[str], ModuleType]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def exported(load_script: Load, proved: Any) -> Any:
+    return load_script("quantised_exports").Exported("ia", "x86", proved.bundle, {})
+
+
+def test_answers_are_compared_with_the_first_processors(load_script: Load, exported: Any) -> None:
+    checks, emulation = load_script("cpu_checks"), load_script("emulation")
+    here = emulation.run_here()
+    first = checks.read_answers(exported, here, "here")
+    recognizer = Recognizer.load(exported.bundle, threads=1)
+    golden = recognizer.bundle.golden()
+    mfcc, faces = golden.case(0)
+    assert np.array_equal(first.logits[0], recognizer.infer(mfcc, faces))
+    assert first.integers.dtype == np.uint8
+    # Features are averages over places of the last integers.
+    means = first.integers.astype(np.float64).mean(axis=(2, 3))
+    assert np.corrcoef(means.ravel(), first.features.ravel())[0, 1] > 0.999
+    again = checks.compare_answers(exported, first, here, "here")
+    assert again.right
+    assert again.result.startswith("integers equal; |Δfeature| 0.0e+00, |Δlogit| 0.0e+00")
+    first.integers[0, 0, 0, 0] ^= 3
+    other = checks.compare_answers(exported, first, here, "here")
+    assert not other.right
+    assert other.result.startswith("1 integers differ, by ")
+    assert checks.compare_answers(exported, first, here, "here", exact=False).right
+    first.logits[0, 0] += 0.1
+    assert not checks.compare_answers(exported, first, here, "here", exact=False).right
+
+
+def test_copy_puts_the_last_integers_out(load_script: Load, exported: Any) -> None:
+    encoder = onnx.load(exported.bundle / "encoder.onnx")
+    copy = load_script("quantised_exports").put_out_integers(encoder)
+    assert len(encoder.graph.output) == 1
+    features, integers = copy.graph.output
+    assert features.name == "features"
+    (made,) = (node for node in copy.graph.node if integers.name in node.output)
+    assert made.op_type == "QuantizeLinear"
+
+
+def test_layers_are_written_once(load_script: Load, exported: Any, tmp_path: Path) -> None:
+    """Every layer of the graphs; of those that differ in weights alone one, where that is asked."""
+    checks = load_script("cpu_checks")
+    graphs = {"head": _two_layers(seed=1), "encoder": _two_layers(seed=2)}
+    one = dataclasses.replace(exported, graphs=graphs)
+    every = checks.write_cases([one, one], tmp_path / "every")
+    assert len(list(every.glob("*.onnx"))) == 3 * 4
+    few = checks.write_cases([one, one], tmp_path / "few", every=False)
+    assert len(list(few.glob("*.onnx"))) == 3
+    plain = checks.write_cases([one], tmp_path / "plain", every=False, plain=True)
+    assert len(list(plain.glob("*.onnx"))) == 1
+
+
+def _two_layers(seed: int) -> onnx.ModelProto:
+    """Two matrix products on integers, one behind the other."""
+    generator = np.random.default_rng(seed)
+    weights = generator.integers(-40, 41, (2, 16, 16)).astype(np.int8)
+    constants = {
+        "first": weights[0],
+        "second": weights[1],
+        "scales": np.full(16, 0.01, np.float32),
+        "scale": np.array(0.05, np.float32),
+        "zero": np.array(128, np.uint8),
+    }
+    nodes, name = [], "data"
+    for weight in ("first", "second"):
+        nodes += [
+            onnx.helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"{name}_q"]),
+            onnx.helper.make_node(
+                "DequantizeLinear", [f"{name}_q", "scale", "zero"], [f"{name}_dq"]
+            ),
+            onnx.helper.make_node("DequantizeLinear", [weight, "scales"], [f"{weight}_dq"], axis=1),
+            onnx.helper.make_node("MatMul", [f"{name}_dq", f"{weight}_dq"], [f"{weight}_sums"]),
+        ]
+        name = f"{weight}_sums"
+    nodes.append(onnx.helper.make_node("QuantizeLinear", [name, "scale", "zero"], ["out"]))
+    shape = [None, 16]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "two",
+        [onnx.helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.UINT8, shape)],
+        [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+
+
+def test_planted_fault_must_be_found(load_script: Load) -> None:
+    row = load_script("cpu_checks").Row
+    expect_wrong = load_script("prove_cpus").expect_wrong
+    found = row("planted", "onnx", "Haswell", False, "21 cases, 12 of them wrong", 1.0)
+    assert expect_wrong(lambda: found).right
+    assert not expect_wrong(lambda: dataclasses.replace(found, right=True)).right
+
+
+def test_all_cases_must_be_run(load_script: Load, tmp_path: Path) -> None:
+    class Silent:
+        def python(self, *arguments: object) -> str:
+            return ""
+
+    (tmp_path / "0000.onnx").touch()
+    with pytest.raises(load_script("prove_wheel").ProofError, match="only 0 cases were run"):
+        load_script("cpu_checks").drive_layers("layers", "onnx", Silent(), "Haswell", tmp_path)
+
+
+def test_rows_are_told_with_what_is_wrong_marked(load_script: Load) -> None:
+    checks = load_script("cpu_checks")
+    rows = [
+        checks.Row("layers of x86", "onnx", "Haswell", False, "3 cases, 1 of them wrong", 12.4),
+        checks.Row("ia, golden inputs", "openvino", "max", True, "integers equal", 100.0),
+    ]
+    assert checks.format_rows(rows).splitlines() == [
+        "! layers of x86      onnx      Haswell     12 s  3 cases, 1 of them wrong",
+        "  ia, golden inputs  openvino  max        100 s  integers equal",
+    ]
+
+
+def test_clips_are_answered_by_what_is_fed(
+    load_script: Load, fitted: tuple[Path, Path], proved: Any, tmp_path: Path
+) -> None:
+    recognizer = Recognizer.load(proved.bundle)
+    clips = ValidationSet(Cache.open(fitted[1]), recognizer.spec)
+    chosen = load_script("measure_arm").choose_clips(clips, 3)
+    assert chosen.tolist() == [0, 4, 7]
+    voices = np.stack([clips.cache.mfcc(clips.rows[i], clips.spec.audio) for i in chosen])
+    crops = np.stack([clips.cache.crops(clips.rows[i]) for i in chosen])
+    np.savez(tmp_path / "clips.npz", mfcc=voices, crops=crops)
+    out = tmp_path / "out.npz"
+    load_script("drive_bundle").main(str(proved.bundle), str(out), str(tmp_path / "clips.npz"))
+    with np.load(out) as found:
+        for fed, inputs in (
+            ("both", (voices[1], crops[1])),
+            ("audio", (voices[1], None)),
+            ("video", (None, crops[1])),
+        ):
+            assert np.array_equal(found[fed][1], recognizer.infer(*inputs)), fed
+
+
+def test_tables_show_the_figures(load_script: Load) -> None:
+    tables = load_script("cpu_tables")
+    row = {"what": "layers of x86", "engine": "onnx", "cpu": "this machine", "right": True}
+    data = {
+        "machine": "a Xeon",
+        "rows": [
+            {**row, "result": "9 cases, 0 of them wrong"},
+            {**row, "cpu": "max", "right": False, "result": "|Δlogit| 0.3"},
+        ],
+    }
+    assert tables.format_cpus(data).splitlines()[2:] == [
+        "| layers of x86 | ONNX Runtime | a Xeon | 9 cases, 0 of them wrong |",
+        r"| layers of x86 | ONNX Runtime | max | **wrong**: \|Δlogit\| 0.3 |",
+    ]
+    arm = {
+        **{"fusion": "ia", "modality": "video", "n": 60, "agreement": 98.3333, "only_a": 1},
+        **{"only_b": 0, "max_logit_difference": 0.123, "mean_logit_difference": 0.0123},
+        "prec1": {"float": 55.0, "engine": 56.6667},
+    }
+    assert tables.format_arm({"rows": [arm]}).splitlines()[2:] == [
+        "| `ia` | face alone | 60 | 55.00 → 56.67 | 98.33 | +1 -0 | 0.12 / 0.012 |"
+    ]
+
+
+def test_without_the_emulator_it_says_what_to_install(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "prove_cpus.py", "--fast"],
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: this needs QEMU's emulator: sudo apt install qemu-user-static"
+    ]
+
+
+def test_emulation_has_settings_of_its_own(load_script: Load, monkeypatch: Any) -> None:
+    """Neither this environment's face detector nor its cache gets in."""
+    monkeypatch.setenv("MER_FACE_DETECTOR", "elsewhere")
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    seen = json.loads(load_script("emulation").run_here().python("-c", code))
+    assert "MER_FACE_DETECTOR" not in seen
+    assert seen["MER_CACHE"] != os.environ["MER_CACHE"]
+    assert not Path(seen["MER_CACHE"]).exists()  # it was for that run alone
