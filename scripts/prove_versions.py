@@ -48,7 +48,7 @@ from mer_runtime.processor import name_cpu, read_instructions
 RESULTS = Path("docs") / "versions.json"
 EXTRA = "openvino"
 ENGINES = ("onnxruntime", "openvino")
-TESTS = ("tests/runtime", "tests/cli/test_run.py", "tests/cli/test_run_live.py")
+TESTS = ("tests/runtime", "tests/cli/test_run.py")
 #: The same tests on every machine: without the corpus and without a browser.
 SELECTED = "not corpus and not browser"
 Json = dict[str, Any]
