@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from mer_calibration.errors import DialectError
 from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid
-from mer_calibration.placement import MOVES, WEIGHTED, Placement, place
+from mer_calibration.placement import JOINS, MOVES, WEIGHTED, Placement, place
 
 DialectName = Literal["portable", "x86", "arm", "openvino"]
 
@@ -43,6 +43,8 @@ class Dialect:
         float_products: products of two activations, as in attention, stay float (``place``).
             OpenVINO would multiply integers there, and without VNNI such sums overflow: neither
             side is constant, so that no rule can prevent it.
+        channel_scales: where floats read a tensor on integers, it may be dequantised with a scale
+            for each channel (``equalisation``). Needs ``integer_moves``.
         centred: zero-points other than 0 are used where they can be folded into what stands
             around the tensor (``fold_zero_points``).
     """
@@ -56,6 +58,7 @@ class Dialect:
     joined_pixels: int = 0
     float_outputs: bool = False
     float_products: bool = False
+    channel_scales: bool = False
     centred: bool = False
 
     def place(self, model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
@@ -113,11 +116,18 @@ X86 = Dialect(
     integer_moves=True,
     half_constants=False,
     joined_pixels=4,
+    channel_scales=True,
 )
 #: ONNX Runtime on ARM: int8 times int8 (SDOT). A zero-point 0 would keep rectifiers, and with
 #: them most convolutions in float.
 ARM = Dialect(
-    "arm", "int8", symmetric=False, integer_bias=True, integer_moves=True, half_constants=False
+    "arm",
+    "int8",
+    symmetric=False,
+    integer_bias=True,
+    integer_moves=True,
+    half_constants=False,
+    channel_scales=True,
 )
 #: OpenVINO on the CPU: zero-points cost its kernels time, so they are folded. Where that can't be,
 #: in products without a bias, int8 remains; in a convolution it would be rounded otherwise on
@@ -167,6 +177,8 @@ def check_dialect(model: ModelProto, dialect: Dialect) -> None:
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     weights, biases = _weights_and_biases(model)
+    onward = ("QuantizeLinear", *WEIGHTED, *MOVES, *JOINS)
+    read = {name for node in model.graph.node if node.op_type in onward for name in node.input}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -177,7 +189,8 @@ def check_dialect(model: ModelProto, dialect: Dialect) -> None:
         elif node.op_type == "DequantizeLinear" and tensor in constants:
             _check_weight(tensor, grid, node.output[0] in weights)
         else:
-            _check_activation(tensor, grid, dialect)
+            floats = node.op_type == "DequantizeLinear" and read.isdisjoint(node.output)
+            _check_activation(tensor, grid, dialect, by_channel=dialect.channel_scales and floats)
     if dialect.float_products:
         _check_products(model)
 
@@ -222,13 +235,15 @@ def _read_grid(node: NodeProto, constants: dict[str, TensorProto]) -> _WrittenGr
     return _WrittenGrid(scale, np.zeros((), np.int32), constants[tensor].data_type)
 
 
-def _check_activation(tensor: str, grid: _WrittenGrid, dialect: Dialect) -> None:
+def _check_activation(
+    tensor: str, grid: _WrittenGrid, dialect: Dialect, *, by_channel: bool
+) -> None:
     wanted = {
         "uint8": (TensorProto.UINT8,),
         "int8": (TensorProto.INT8,),
         "either": (TensorProto.UINT8, TensorProto.INT8),
     }[dialect.activations]
-    if grid.scale.size != 1:
+    if grid.scale.size != 1 and not by_channel:
         raise DialectError(tensor, "is an activation with a scale for each channel")
     if grid.dtype not in wanted:
         raise DialectError(

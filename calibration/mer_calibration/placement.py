@@ -44,6 +44,7 @@ class WeightedLayer:
         node, op_type: of the weighted operation.
         data, weight, bias: names of its inputs; ``bias`` may be empty.
         axis: of the weight's output channels.
+        groups: of a convolution; 1 of anything else.
         output: the tensor that leaves the layer, after the rectifier.
     """
 
@@ -54,6 +55,7 @@ class WeightedLayer:
     weight: str
     bias: str
     axis: int
+    groups: int
     output: str
 
 
@@ -103,6 +105,7 @@ def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
                 weight=node.input[1],
                 bias=node.input[2] if len(node.input) > 2 else "",
                 axis=output_axis(node),
+                groups=count_groups(node),
                 output=following[0].output[0] if rectified else node.output[0],
             )
         )
@@ -235,6 +238,11 @@ def output_axis(node: NodeProto) -> int:
         return 0
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else 1
+
+
+def count_groups(node: NodeProto) -> int:
+    """Of a weighted operation: in how many groups its channels are taken apart."""
+    return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
 
 
 class _Ties:

@@ -119,11 +119,37 @@ class _Writer:
         ):
             self.integers[node.output[0]] = node.input[0]  # the cast is the dequantiser's now
             return
+        elif self._restores_channels(node):
+            self._restore_channels(node)
+            return
         else:
             new.input.extend(self._rounded(name) for name in node.input)
         self.nodes.append(new)
         for name in node.output:
             self._after(name)
+
+    def _restores_channels(self, node: NodeProto) -> bool:
+        """Whether a node multiplies what is on integers with a constant for each channel."""
+        if not self.dialect.channel_scales or node.op_type != "Mul":
+            return False
+        data, factors = node.input
+        if data not in self.group_of or node.output[0] in self.group_of:
+            return False
+        shape = list(self.constants[factors].shape) if factors in self.constants else []
+        return len(shape) > 1 and max(shape) == np.prod(shape) == shape[1]
+
+    def _restore_channels(self, node: NodeProto) -> None:
+        data, factors = node.input
+        grid = self._grid(self.group_of[data])
+        scales = np.float32(grid.scale) * self.constants[factors].reshape(-1)
+        zero_points = np.full(len(scales), grid.zero_point, grid.dtype)
+        output = node.output[0]
+        inputs = [
+            self.integers[data],
+            self._constant(f"{output}_scale", scales),
+            self._constant(f"{output}_zero_point", zero_points),
+        ]
+        self._dequantize(data, inputs, axis=1, output=output)
 
     def _is_move(self, node: NodeProto) -> bool:
         return node.output[0] not in self.group_of[node.output[0]].sources
@@ -205,20 +231,23 @@ class _Writer:
         """Steps in the weight's shape, and a scale for each output channel."""
         rounded = self.weights.get(layer.name)
         if rounded is None:
-            scales = widen_scales(weight_scales(weight, layer.axis), weight, layer.axis)
+            finest = weight_scales(weight, layer.axis)
+            scales = widen_scales(finest, weight, layer.axis, layer.groups)
         else:
             scales = rounded.scales
         if self.dialect.half_constants:
             scales = round_to_half(scales)
-        finest = scales
+        chosen = scales
         if layer.bias and self.dialect.integer_bias:
             # A dead channel's scale would be too fine for its bias in int32.
             largest = np.abs(self.constants[layer.bias].astype(np.float64))
             step = self._grid(self.group_of[layer.data]).scale * MOST_BIAS_STEPS
-            scales = np.maximum(scales, (largest / step).astype(np.float32))
+            wanted = (largest / step).astype(np.float32)
+            safe = widen_scales(wanted, weight, layer.axis, layer.groups)
+            scales = np.where(wanted > scales, safe, scales)
         steps = weight_steps(weight, scales, layer.axis)
         if rounded is not None:
-            same = spread_scales(scales == finest, weight, layer.axis)
+            same = spread_scales(scales == chosen, weight, layer.axis)
             steps = np.where(same, rounded.steps, steps)
         return steps, scales
 
@@ -252,7 +281,7 @@ class _Writer:
         self, name: str, inputs: list[str], axis: int | None = None, output: str = ""
     ) -> str:
         output = output or f"{name}_dq"
-        node = helper.make_node("DequantizeLinear", inputs, [output], f"{name}_dequantize")
+        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantize")
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)

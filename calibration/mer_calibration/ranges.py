@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +14,18 @@ from typing import Any, TypeVar
 import onnx
 
 from mer_calibration.errors import CalibrationError
+from mer_calibration.fields import (
+    read_fields,
+    read_mapping,
+    read_number,
+    read_number_fields,
+    read_numbers,
+    require,
+)
 from mer_calibration.noise import SHOWN, LogitNoise, Noise
 from mer_calibration.rounding import Rounding
 from mer_runtime.errors import OutputError
 
-Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
 
 #: What this version writes, and the only one it reads.
@@ -142,22 +148,22 @@ class Ranges:
                 f"ranges of format {version} can't be read (this version reads {FORMAT_VERSION}): "
                 "calibrate again"
             )
-        fields = _fields(
+        fields = read_fields(
             {name: value for name, value in data.items() if name != "format"}, cls, "the ranges"
         )
-        graphs = _mapping(fields["graphs"], "graphs")
+        graphs = read_mapping(fields["graphs"], "graphs")
         for name, digest in graphs.items():
-            _require(isinstance(digest, str), f"graphs.{name}", "a digest")
+            require(isinstance(digest, str), f"graphs.{name}", "a digest")
         for name in ("spec", "clips_sha256", "corpus"):
-            _require(isinstance(fields[name], str), name, "a text")
+            require(isinstance(fields[name], str), name, "a text")
         clips, means = fields["clips"], fields["pixel_means"]
-        _require(type(clips) is int and clips > 0, "clips", "a whole number above 0")
-        _require(isinstance(means, list), "pixel_means", "a list")
+        require(type(clips) is int and clips > 0, "clips", "a whole number above 0")
+        require(isinstance(means, list), "pixel_means", "a list")
         for mean in means:
-            _require(0 <= _number(mean, "pixel_means") <= 255, "pixel_means", "from 0 to 255")
+            require(0 <= read_number(mean, "pixel_means") <= 255, "pixel_means", "from 0 to 255")
         dialects = {
             name: _read_dialect(value, f"dialects.{name}", graphs)
-            for name, value in _mapping(fields["dialects"], "dialects").items()
+            for name, value in read_mapping(fields["dialects"], "dialects").items()
         }
         read = {
             "graphs": dict(graphs),
@@ -165,7 +171,7 @@ class Ranges:
                 fields["exponents"],
                 "exponents",
                 graphs,
-                lambda value, name: _read_numbers(value, name, int, "whole numbers"),
+                lambda value, name: read_numbers(value, name, int, "whole numbers"),
             ),
             "roundings": _read_layers(fields["roundings"], "roundings", graphs, _read_rounding),
             "pixel_means": tuple(map(float, means)),
@@ -261,23 +267,23 @@ def _join(numbers: tuple[int, ...] | tuple[float, ...]) -> str:
 
 
 def _read_dialect(value: Any, name: str, graphs: Mapping[str, Any]) -> DialectRanges:
-    fields = _fields(value, DialectRanges, name)
+    fields = read_fields(value, DialectRanges, name)
     left = fields["float_layers"]
-    _require(isinstance(left, list), f"{name}.float_layers", "a list")
+    require(isinstance(left, list), f"{name}.float_layers", "a list")
     for layer in left:
-        _require(isinstance(layer, str), f"{name}.float_layers", "names of layers")
-    noise = _fields(fields["noise"], Noise, f"{name}.noise")
-    logits = _mapping(noise["logits"], f"{name}.noise.logits")
-    _require(set(logits) <= set(SHOWN), f"{name}.noise.logits", f"of {', '.join(SHOWN)}")
+        require(isinstance(layer, str), f"{name}.float_layers", "names of layers")
+    noise = read_fields(fields["noise"], Noise, f"{name}.noise")
+    logits = read_mapping(noise["logits"], f"{name}.noise.logits")
+    require(set(logits) <= set(SHOWN), f"{name}.noise.logits", f"of {', '.join(SHOWN)}")
     return DialectRanges(
         tensors=_read_layers(fields["tensors"], f"{name}.tensors", graphs, _read_range),
-        shift=_read_numbers(fields["shift"], f"{name}.shift", float, "finite numbers"),
+        shift=read_numbers(fields["shift"], f"{name}.shift", float, "finite numbers"),
         float_layers=tuple(left),
         noise=Noise(
-            _number(noise["sqnr"], f"{name}.noise.sqnr"),
+            read_number(noise["sqnr"], f"{name}.noise.sqnr"),
             {
                 shown: LogitNoise(
-                    **_numbers(logits[shown], LogitNoise, f"{name}.noise.logits.{shown}")
+                    **read_number_fields(logits[shown], LogitNoise, f"{name}.noise.logits.{shown}")
                 )
                 for shown in SHOWN
                 if shown in logits
@@ -296,71 +302,25 @@ def _read_layers(
     found = {
         graph: {
             one: read(content, f"{name}.{graph}.{one}")
-            for one, content in _mapping(group, f"{name}.{graph}").items()
+            for one, content in read_mapping(group, f"{name}.{graph}").items()
         }
-        for graph, group in _mapping(value, name).items()
+        for graph, group in read_mapping(value, name).items()
     }
-    _require(found.keys() == graphs.keys(), name, "those of the graphs listed")
+    require(found.keys() == graphs.keys(), name, "those of the graphs listed")
     return found
 
 
 def _read_rounding(value: Any, name: str) -> Rounding:
-    given = _mapping(value, name)
-    _require(given.keys() == {"scales", "steps"}, name, "scales and steps")
-    _require(isinstance(given["steps"], str), f"{name}.steps", "a text")
-    stretches = _read_numbers(given["scales"], f"{name}.scales", int, "whole numbers")
+    given = read_mapping(value, name)
+    require(given.keys() == {"scales", "steps"}, name, "scales and steps")
+    require(isinstance(given["steps"], str), f"{name}.steps", "a text")
+    stretches = read_numbers(given["scales"], f"{name}.scales", int, "whole numbers")
     return Rounding(stretches, given["steps"])
 
 
 def _read_range(value: Any, name: str) -> Range:
-    found = Range(**_numbers(value, Range, name))
-    _require(found.low <= 0 <= found.high, f"{name}.low", "at most 0, and high at least 0")
-    _require(found.seen_low <= found.seen_high, f"{name}.seen_low", "at most seen_high")
-    _require(0 <= found.clipped <= 1, f"{name}.clipped", "0 to 1")
+    found = Range(**read_number_fields(value, Range, name))
+    require(found.low <= 0 <= found.high, f"{name}.low", "at most 0, and high at least 0")
+    require(found.seen_low <= found.seen_high, f"{name}.seen_low", "at most seen_high")
+    require(0 <= found.clipped <= 1, f"{name}.clipped", "0 to 1")
     return found
-
-
-def _read_numbers(
-    value: Any, name: str, kind: Callable[[str], Number], allowed: str
-) -> tuple[Number, ...]:
-    _require(isinstance(value, str), name, "a text")
-    try:
-        numbers = tuple(kind(part) for part in value.split())
-    except ValueError:
-        raise CalibrationError(f"{name} must be {allowed}: calibrate again") from None
-    _require(all(map(math.isfinite, numbers)), name, allowed)
-    return numbers
-
-
-def _numbers(value: Any, cls: type[Any], name: str) -> dict[str, Any]:
-    """The fields of a dataclass of numbers."""
-    fields = _fields(value, cls, name)
-    return {key: _number(number, f"{name}.{key}") for key, number in fields.items()}
-
-
-def _number(value: Any, name: str) -> Any:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    _require(real and math.isfinite(value), name, "a finite number")
-    return value
-
-
-def _fields(data: Any, cls: type[Any], what: str) -> dict[str, Any]:
-    """``data`` as an object with just the fields of the dataclass ``cls``."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    given = _mapping(data, what)
-    for name in sorted(known - given.keys()):
-        raise CalibrationError(f"{what}: {name} is missing: calibrate again")
-    for name in sorted(given.keys() - known):
-        raise CalibrationError(f"{what}: {name} is unknown: calibrate again")
-    return dict(given)
-
-
-def _mapping(value: Any, name: str) -> Mapping[str, Any]:
-    _require(isinstance(value, Mapping), name, "an object")
-    checked: Mapping[str, Any] = value
-    return checked
-
-
-def _require(holds: bool, name: str, allowed: str) -> None:
-    if not holds:
-        raise CalibrationError(f"{name} must be {allowed}: calibrate again")

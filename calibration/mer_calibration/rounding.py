@@ -214,7 +214,7 @@ class _Reader:
         """The weight's steps whose errors cancel best, on scales that were chosen for that."""
         axis = self.layer.axis
         finest = weight_scales(self.weight, axis)
-        safe = widen_scales(finest, self.weight, axis) / finest
+        safe = widen_scales(finest, self.weight, axis, self.groups) / finest
         needed = np.ceil((safe - 1) * STRETCH - 1e-4).astype(np.int64)
         count = int(np.clip(TRIED_WEIGHTS // self.weight.size, LEAST_TRIED, MOST_TRIED))
         parts = np.arange(count if needed.any() else 1)[:, None]
@@ -239,7 +239,7 @@ class _Reader:
             [self._to_matrices(self.weight.astype(np.float64) / one) for one in spread], axis=1
         )
         pairs: NDArray[np.int64] = np.zeros((0, 2), np.int64)
-        if not is_depthwise(self.weight.shape, axis):
+        if not is_depthwise(self.weight.shape, self.groups):
             pairs = find_pairs(self.weight.shape, axis)
         best = np.stack([_cancel(*one, pairs) for one in zip(matrices, moments, strict=True)])
         left = best - matrices

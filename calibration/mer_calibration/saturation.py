@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from mer_calibration.errors import SaturationError
-from mer_calibration.placement import WEIGHTED, output_axis
+from mer_calibration.placement import WEIGHTED, count_groups, output_axis
 
 #: Steps that a pair of weights of one sign may sum to.
 LIMIT = 128
@@ -57,9 +57,13 @@ class Certificate:
         )
 
 
-def is_depthwise(shape: tuple[int, ...], axis: int) -> bool:
-    """Whether a weight's output channels read one input channel each: nothing is paired then."""
-    return axis == 0 and len(shape) > 2 and shape[1] == 1
+def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
+    """Whether a weight's output channels read one input channel each, and none that of another.
+
+    Nothing is paired then. With several outputs for an input, engines multiply as in any other
+    convolution: neighbours are places of the kernel.
+    """
+    return 1 < groups == shape[0] and shape[1] == 1
 
 
 def find_pairs(shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
@@ -95,14 +99,16 @@ def sum_pairs(weights: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def widen_scales(
-    scales: NDArray[np.float32], weights: NDArray[np.float32], axis: int
+    scales: NDArray[np.float32], weights: NDArray[np.float32], axis: int, groups: int = 1
 ) -> NDArray[np.float32]:
     """Scales (channels,) on which ``weights``, each at its nearest step, keep the rule.
 
     Args:
         scales: the finest that are wanted.
+        axis: of the output channels of ``weights``.
+        groups: of a convolution.
     """
-    if is_depthwise(weights.shape, axis):
+    if is_depthwise(weights.shape, groups):
         return scales
     sums = sum_pairs(weights.astype(np.float64), axis)
     if not sums.size:
@@ -137,7 +143,7 @@ def certify(model: ModelProto) -> Certificate:
 
 def _certify_layer(node: NodeProto, name: str, steps: NDArray[Any]) -> Certificate:
     axis = output_axis(node)
-    if is_depthwise(steps.shape, axis):
+    if is_depthwise(steps.shape, count_groups(node)):
         return Certificate(0, 0, 0)
     sums = sum_pairs(steps, axis)
     largest = int(sums.max(initial=0))
