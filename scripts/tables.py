@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cpu_tables import format_arm, format_cpus
+from gate_tables import format_seeds, format_simulated
 from table_rows import head as _head
 from table_rows import row as _row
 
@@ -352,4 +353,6 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "cpus": ("cpus.json", format_cpus),
     "arm": ("arm.json", format_arm),
     "versions": ("versions.json", format_versions),
+    "gate": ("gate.json", format_simulated),
+    "seeds": ("gate.json", format_seeds),
 }

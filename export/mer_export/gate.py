@@ -26,6 +26,7 @@ from mer_export.limits import (
     agreement_p_value,
     find_agreement_interval,
     loss_p_value,
+    measure_bias,
     signal_to_noise,
 )
 from mer_runtime.golden import Golden
@@ -41,6 +42,7 @@ class GoldenReport:
         agreement: percent of inputs with the same most probable label.
         tolerance: what the difference had to stay within, the largest of all feeds.
         sqnr: signal to noise of the crops' features, dB; None where there is no noise.
+        bias: share of that noise that the crops have in common, 0 to 1.
     """
 
     cases: int
@@ -49,6 +51,7 @@ class GoldenReport:
     agreement: float
     tolerance: float
     sqnr: float | None
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def check_golden(
     shown = [_name_shown(*golden.case(i)) for i in range(len(golden.cases))]
     allowed = np.array([limits.golden[one] for one in shown])
     sqnr = signal_to_noise(golden.features, features)
+    bias = measure_bias(golden.features, features)
     report = GoldenReport(
         cases=len(golden.cases),
         max_difference=float(difference.max()),
@@ -148,6 +152,7 @@ def check_golden(
         agreement=100 * float((logits.argmax(1) == golden.reference.argmax(1)).mean()),
         tolerance=float(allowed.max()),
         sqnr=round(sqnr, 2) if math.isfinite(sqnr) else None,
+        bias=round(bias, 3),
     )
     over = difference.max(axis=1) / allowed
     worst = int(over.argmax())
@@ -162,6 +167,12 @@ def check_golden(
         raise GateError(
             f"the frame features of the golden crops have {sqnr:.1f} dB over their noise, less "
             f"than {limits.sqnr:.1f}: no bundle was written",
+            shown="video",
+        )
+    if bias > limits.bias:
+        raise GateError(
+            f"{bias:.0%} of what is added to the frame features of the golden crops is the same in "
+            f"all of them, more than {limits.bias:.0%}: that isn't rounding: no bundle was written",
             shown="video",
         )
     return dataclasses.replace(golden, answers=logits, tolerance=limits.device), report

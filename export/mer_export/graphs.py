@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mer import Checkpoint
 from mer_calibration import hash_graph
 from mer_calibration.dialects import to_halves
+from mer_calibration.observation import open_session
 from mer_export.deploy import export_encoder, export_head
 from mer_runtime.bundle import ENCODER, HEAD
+from mer_runtime.spec import Spec
 
 #: From this opset on, Q and DQ take 16-bit floats; TensorRT 10.3 (JetPack 6) reads it.
 HALF_OPSET = 19
@@ -35,6 +39,35 @@ class Graphs:
     def hashes(self) -> dict[str, str]:
         """By name, what ranges made on these graphs carry (``mer_calibration.hash_graph``)."""
         return {name: hash_graph(model) for name, model in self.items()}
+
+
+class GraphNetwork:
+    """Two graphs that ONNX Runtime answers from, without a bundle around them.
+
+    Args:
+        no_face: (F,) features of a black crop, which stands for a missing face.
+
+    Raises:
+        CalibrationError: it can't load a graph.
+    """
+
+    def __init__(self, graphs: Graphs, spec: Spec, no_face: NDArray[np.float32]) -> None:
+        self.spec, self.no_face = spec, no_face
+        self._encoder, self._head = open_session(graphs.encoder), open_session(graphs.head)
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, S, S, 3) to features (n, F)."""
+        return np.asarray(self._encoder.run(None, {"faces": faces})[0])
+
+    def classify(
+        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """MFCCs (n_mfcc, T) and features (frames, F) to logits (classes,); None where missing."""
+        heard = np.zeros(self.spec.audio.shape, np.float32) if mfcc is None else mfcc
+        if features is None:
+            features = np.tile(self.no_face, (self.spec.video.frames, 1))
+        feed = {"mfcc": heard[None], "features": features[None]}
+        return np.asarray(self._head.run(None, feed)[0][0])
 
 
 def export_graphs(checkpoint: Checkpoint) -> Graphs:

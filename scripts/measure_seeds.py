@@ -1,0 +1,144 @@
+"""Ten draws of calibration clips, each put to the gate: is shipping a lottery?
+
+    python scripts/measure_seeds.py cache/ravdess
+
+Calibrates every shipped checkpoint with each seed, on training actors' clips, writes its graphs in
+every dialect, and asks the gate about the validation actors' clips, in ONNX Runtime. (An engine
+that sums exactly gives the same integers.) Hours on two cores. Writes docs/gate.json and the table
+made of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from make_tables import ROOT, write_all_tables
+from numpy.typing import NDArray
+
+from mer import Checkpoint, load_checkpoint
+from mer.cache import Cache
+from mer.classifier import NetworkClassifier
+from mer.weights import shipped_checkpoint
+from mer_calibration import DIALECTS, Ranges, Recipe
+from mer_calibration.dialects import DialectName
+from mer_export.calibration import calibrate
+from mer_export.errors import GateError
+from mer_export.gate import check_golden, check_together, check_validation
+from mer_export.golden import golden_reference
+from mer_export.graphs import GraphNetwork, Graphs, export_graphs
+from mer_export.limits import MAX_DROP, find_limits
+from mer_export.validation import Logits, ValidationSet, answer_engine, answer_float
+from mer_runtime.console import progress
+from mer_runtime.golden import Golden
+from mer_runtime.self_test import encode_crops, replay
+from mer_runtime.spec import FUSIONS, Fusion
+
+DATA = ROOT / "docs" / "gate.json"
+SEEDS = 10
+
+
+def judge(
+    ranges: Ranges,
+    dialect: DialectName,
+    golden: Golden,
+    given: tuple[NDArray[np.float32], NDArray[np.float32]],
+    exact: Logits,
+    answers: Logits,
+    targets: NDArray[np.int64],
+) -> dict[str, Any]:
+    """What the gate says, and the figures that it goes by.
+
+    Args:
+        given: logits (n, classes) and features (k, F) of the golden inputs.
+        exact, answers: the float model's and the graphs' logits on the validation clips.
+    """
+    limits = find_limits("int8", "onnx", ranges.of(dialect).noise)
+    row: dict[str, Any] = {
+        "agreement": {
+            shown: round(100 * float((logits.argmax(1) == exact[shown].argmax(1)).mean()), 2)
+            for shown, logits in answers.items()
+        },
+        "refused": "",
+    }
+    try:
+        check_golden(golden, *given, limits)
+        reports = [
+            check_validation(
+                shown, exact[shown], logits, targets, temperature=1, noise=limits.noise[shown]
+            )
+            for shown, logits in answers.items()
+        ]
+        check_together(reports, MAX_DROP)
+    except GateError as error:
+        row["refused"] = str(error)
+    return row
+
+
+def measure_seed(
+    checkpoint: Checkpoint,
+    floats: Graphs,
+    cache: Cache,
+    golden: Golden,
+    exact: Logits,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """A row for each dialect."""
+    ranges = calibrate(checkpoint, floats, cache, seed=seed).ranges
+    clips = ValidationSet(cache, checkpoint.spec)
+    no_face = NetworkClassifier(checkpoint).no_face
+    rows = []
+    for dialect in DIALECTS:
+        written = Recipe(dict(floats.items()), ranges).write(dialect)
+        network = GraphNetwork(Graphs(written.encoder, written.head), checkpoint.spec, no_face)
+        features = encode_crops(network, checkpoint.spec, golden)
+        logits = replay(network, checkpoint.spec, no_face, golden, features)
+        answers = answer_engine(network, clips)
+        row = judge(ranges, dialect, golden, (logits, features), exact, answers, clips.targets)
+        rows.append({"dialect": dialect, "seed": seed, **row})
+    return rows
+
+
+def measure_fusion(
+    fusion: Fusion, cache: Cache, seeds: Sequence[int], step: Callable[[], Any]
+) -> list[dict[str, Any]]:
+    """The rows of one fusion."""
+    checkpoint = load_checkpoint(shipped_checkpoint(fusion))
+    floats, golden = export_graphs(checkpoint), golden_reference(checkpoint)
+    exact = answer_float(checkpoint, ValidationSet(cache, checkpoint.spec))
+    rows = []
+    for seed in seeds:
+        found = measure_seed(checkpoint, floats, cache, golden, exact, seed)
+        rows += [{"fusion": fusion, **row} for row in found]
+        step()
+    return rows
+
+
+def keep(name: str, rows: Sequence[dict[str, Any]], corpus: str) -> None:
+    """Write rows into docs/gate.json, and the tables."""
+    kept = json.loads(DATA.read_text()) if DATA.is_file() else {}
+    DATA.write_text(json.dumps({**kept, "corpus": corpus, name: list(rows)}, indent=1) + "\n")
+    write_all_tables()
+
+
+@click.command()
+@click.argument("cache", type=click.Path(path_type=Path, exists=True))
+@click.option("--seeds", default=SEEDS, show_default=True, help="How many draws.")
+def main(cache: Path, seeds: int) -> None:
+    """Calibrate and prove on CACHE (see mer-prepare); rewrite docs/gate.json and its table."""
+    opened = Cache.open(cache)
+    with progress(length=len(FUSIONS) * seeds, label="Calibrating") as bar:
+        rows = [
+            row
+            for fusion in FUSIONS
+            for row in measure_fusion(fusion, opened, range(seeds), lambda: bar.update(1))
+        ]
+    keep("seeds", rows, opened.digest)
+
+
+if __name__ == "__main__":
+    main()
