@@ -87,7 +87,8 @@ class _Flow:
                 self.carried[output] = [c for name in node.input for c in self.carried[name]]
             else:
                 self._join(node)
-        elif node.op_type == "Add" and node.name not in self.layers:
+        elif node.op_type == "Add" and sum(name in self.carried for name in node.input) == 1:
+            # Of two, ONNX Runtime would make a sum on integers, which takes one scale for each.
             for name in node.input:
                 self._restore(name, node)
         else:

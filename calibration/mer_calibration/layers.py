@@ -67,7 +67,11 @@ def measure_layers(
     """
     # Every layer's output rounded, and there dequantised.
     plain = dataclasses.replace(
-        dialect, integer_moves=False, float_outputs=False, float_products=False
+        dialect,
+        integer_moves=False,
+        float_outputs=False,
+        float_products=False,
+        channel_scales=False,
     )
     quantised = quantise_graph(model, ranges, plain, (), (), weights, fold=False)
     noise = compare_tensors(model, quantised.model, quantised.rounded, feeds)
