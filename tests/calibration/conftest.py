@@ -17,17 +17,17 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from mer_calibration import (
     DIALECTS,
-    Method,
+    FloatAnswers,
     Quantised,
-    Trial,
+    Range,
     Window,
-    find_range,
     observe,
     place,
     quantise_graph,
 )
 
 Feed = Mapping[str, NDArray[Any]]
+RangesOf = Callable[[ModelProto, Sequence[Feed]], dict[str, Range]]
 
 
 def make_graph(
@@ -141,8 +141,24 @@ def feeds() -> list[dict[str, NDArray[Any]]]:
 
 
 @pytest.fixture(scope="session")
-def quantise() -> Callable[..., Quantised]:
-    """``quantise(model, feeds, dialect="x86", method="minmax", keep_float=(), plain=False)``.
+def ranges_of() -> RangesOf:
+    """``ranges_of(model, feeds)``: ranges of all that is rounded in any dialect.
+
+    They cover all that was seen, so that a bound on errors need not count what is cut off.
+    """
+
+    def give(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, Range]:
+        return {
+            name: Range(min(found.low, 0.0), max(found.high, 0.0), found.low, found.high, 0.0)
+            for name, found in observe(model, feeds, place(model).sources(), threads=1).items()
+        }
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def quantise(ranges_of: RangesOf) -> Callable[..., Quantised]:
+    """``quantise(model, feeds, dialect="x86", keep_float=(), plain=False)``.
 
     ``plain``: the dialect without what it adds to Q/DQ pairs (outputs that stay float, zero-points
     that are folded), which has tests of its own.
@@ -152,18 +168,13 @@ def quantise() -> Callable[..., Quantised]:
         model: ModelProto,
         feeds: Sequence[Feed],
         dialect: str = "x86",
-        method: Method = "minmax",
         keep_float: Collection[str] = (),
         plain: bool = False,
     ) -> Quantised:
-        histograms = observe(model, feeds, place(model).sources(), threads=1)
-        ranges = {
-            name: find_range(found, method, symmetric=False) for name, found in histograms.items()
-        }
         chosen = DIALECTS[dialect]  # type: ignore[index]
         if plain:
             chosen = dataclasses.replace(chosen, float_outputs=False, centred=False)
-        return quantise_graph(model, ranges, chosen, keep_float)
+        return quantise_graph(model, ranges_of(model, feeds), chosen, keep_float)
 
     return run
 
@@ -299,14 +310,19 @@ def head(graph_of: Callable[..., ModelProto]) -> ModelProto:
 
 
 @pytest.fixture(scope="session")
-def trial(net: ModelProto, head: ModelProto) -> Trial:
-    """``net`` and ``head`` on four windows of 1 to 4 crops."""
+def windows() -> list[Window]:
+    """Four clips for ``net`` and ``head``, of 4 crops each, from dark to bright."""
     generator = np.random.default_rng(7)
-    windows = [
+    return [
         Window(
             generator.normal(0, 1, (10, 12)).astype(np.float32),
-            np.clip(generator.normal(60 * k, 50, (k, 8, 8, 3)), 0, 255).astype(np.uint8),
+            np.clip(generator.normal(60 * k, 50, (4, 8, 8, 3)), 0, 255).astype(np.uint8),
         )
         for k in (1, 2, 3, 4)
     ]
-    return Trial(net, head, windows, threads=1)
+
+
+@pytest.fixture(scope="session")
+def answers(net: ModelProto, head: ModelProto, windows: list[Window]) -> FloatAnswers:
+    """What ``net`` and ``head`` say to ``windows``."""
+    return FloatAnswers(net, head, windows, threads=1)

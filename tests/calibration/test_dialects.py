@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from mer_calibration import (
     DIALECTS,
@@ -94,6 +94,32 @@ def test_scales_of_each_channel(graph: Callable[[Name], Planted], dialect: Name)
     check_refused(planted, "join_relu", "a scale for each channel")
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("reader", ["node_gated", "node_gate"])
+def test_scales_of_each_channel_behind_integers(
+    graph: Callable[[Name], Planted], dialect: Name, reader: str
+) -> None:
+    """What floats alone read may be dequantised so, where the dialect has that."""
+    model, chosen = graph(dialect)
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    (pair,) = (n for n in model.graph.node if n.output[0] == "join_relu_dq")
+    own = [
+        numpy_helper.from_array(np.full(32, constants[pair.input[1]]), "own_scale"),
+        numpy_helper.from_array(np.full(32, constants[pair.input[2]]), "own_zero"),
+    ]
+    model.graph.initializer.extend(own)
+    inputs = [pair.input[0], "own_scale", "own_zero"]
+    node = helper.make_node("DequantizeLinear", inputs, ["own"], "own", axis=1)
+    (reading,) = (n for n in model.graph.node if n.name == reader)
+    model.graph.node.insert(list(model.graph.node).index(reading), node)
+    reading.input[0] = "own"
+    # A convolution might be on integers, whose kernels have one scale for all that they read.
+    if chosen.channel_scales and reader == "node_gated":
+        check_dialect(model, chosen)
+    else:
+        check_refused((model, chosen), "join_relu_q", "a scale for each channel")
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
 @pytest.mark.parametrize(
     ("scale", "tensor"), [("mean_scale", "mean"), ("fc.weight_scale", "fc.weight_q")]
@@ -129,7 +155,7 @@ def test_integer_bias(graph: Callable[[Name], Planted]) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_weights(graph: Callable[[Name], Planted], dialect: Name) -> None:
     planted = graph(dialect)
-    (node,) = (n for n in planted[0].graph.node if n.name == "join.weight_dequantize")
+    (node,) = (n for n in planted[0].graph.node if n.name == "join.weight_dq_dequantize")
     planted[0].graph.initializer.append(numpy_helper.from_array(np.ones(32, np.int8), "one"))
     node.input.append("one")
     check_refused(planted, "join.weight_q", "weight whose zero-point isn't 0")
@@ -146,6 +172,31 @@ def test_weights(graph: Callable[[Name], Planted], dialect: Name) -> None:
     (node,) = (n for n in planted[0].graph.node if n.name == "node_join")
     node.input[1] = "join.weight_q"
     check_refused(planted, "join.weight_q", "no weighted layer takes")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_product_of_two_activations(
+    graph_of: Callable[..., ModelProto], quantise: Callable[..., Quantised], turned: bool
+) -> None:
+    """OpenVINO would multiply bytes there, and no rule for weights prevents that sums overflow."""
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(0, 1, (16, 16)).astype(np.float32) for name in "qk"}
+    nodes = [
+        *(helper.make_node("MatMul", ["x", name], [f"to_{name}"], name) for name in "qk"),
+        helper.make_node("Transpose", ["to_k"], ["turned"], "turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["to_q", "turned" if turned else "to_k"], ["y"], "scores"),
+    ]
+    if not turned:
+        del nodes[2]
+    inputs = {"x": (TensorProto.FLOAT, [1, 16, 16])}
+    model = graph_of(nodes, weights, inputs, {"y": [1, 16, 16]})
+    feed = {"x": generator.normal(0, 1, (1, 16, 16)).astype(np.float32)}
+    right = quantise(model, [feed], "openvino").model
+    assert "to_q_q" not in {name for node in right.graph.node for name in node.output}
+    check_dialect(right, DIALECTS["openvino"])
+    # Symmetric and int8 throughout, so that nothing else is wrong with it.
+    portable = quantise(model, [feed], "portable", plain=True).model
+    check_refused((portable, DIALECTS["openvino"]), "y", "a product of two activations on integers")
 
 
 def test_each_dialect_refuses_the_others(graph: Callable[[Name], Planted]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from mer_calibration import DIALECTS, compare_tensors, find_range, observe, place, quantise_graph
+from mer_calibration import DIALECTS, compare_tensors, quantise_graph
 from mer_calibration.pixels import join_pixels
 
 Run = Callable[..., NDArray[np.float32]]
@@ -72,12 +72,15 @@ def pictures() -> dict[str, NDArray[Any]]:
     return {"faces": generator.integers(0, 256, (3, SIDE, SIDE, 3)).astype(np.uint8)}
 
 
-def integers(net: ModelProto, pictures: dict[str, NDArray[Any]], dialect: str) -> ModelProto:
-    """``net`` in a dialect, its pixels one by one."""
-    histograms = observe(net, [pictures], place(net).sources(), threads=1)
-    ranges = {name: find_range(h, "minmax", symmetric=False) for name, h in histograms.items()}
-    apart = dataclasses.replace(DIALECTS[dialect], joined_pixels=0)  # type: ignore[index]
-    return quantise_graph(net, ranges, apart).model
+@pytest.fixture(scope="module")
+def integers(ranges_of: Callable[..., Any]) -> Callable[..., ModelProto]:
+    """``integers(net, pictures, dialect)``: ``net`` in a dialect, its pixels one by one."""
+
+    def give(net: ModelProto, pictures: dict[str, NDArray[Any]], dialect: str) -> ModelProto:
+        apart = dataclasses.replace(DIALECTS[dialect], joined_pixels=0)  # type: ignore[index]
+        return quantise_graph(net, ranges_of(net, [pictures]), apart).model
+
+    return give
 
 
 def first_kernel(model: ModelProto) -> list[int]:
@@ -90,6 +93,7 @@ def first_kernel(model: ModelProto) -> list[int]:
 def test_same_answers(
     stem_of: Callable[..., ModelProto],
     pictures: dict[str, NDArray[Any]],
+    integers: Callable[..., ModelProto],
     run_onnx: Run,
     dialect: str,
     pixels: int,
@@ -112,14 +116,14 @@ def test_same_answers(
 
 
 def test_rounded_tensors_keep_their_shapes(
-    stem_of: Callable[..., ModelProto], pictures: dict[str, NDArray[Any]]
+    stem_of: Callable[..., ModelProto],
+    pictures: dict[str, NDArray[Any]],
+    ranges_of: Callable[..., Any],
 ) -> None:
     """A report on layers compares them with the float graph's, name by name."""
     net = stem_of()
-    histograms = observe(net, [pictures], place(net).sources(), threads=1)
-    ranges = {name: find_range(h, "minmax", symmetric=False) for name, h in histograms.items()}
     dialect = dataclasses.replace(DIALECTS["x86"], integer_moves=False)
-    quantised = quantise_graph(net, ranges, dialect)
+    quantised = quantise_graph(net, ranges_of(net, [pictures]), dialect)
     assert first_kernel(quantised.model) == [3, 2]
     noise = compare_tensors(net, quantised.model, quantised.rounded, [pictures], threads=1)
     assert noise["stem_relu"] > 30  # dB; 8 bits of a rectified normal give about 40
@@ -128,6 +132,7 @@ def test_rounded_tensors_keep_their_shapes(
 def test_no_data_is_moved_on_integers(
     stem_of: Callable[..., ModelProto],
     pictures: dict[str, NDArray[Any]],
+    integers: Callable[..., ModelProto],
     run_onnx: Run,
     count_nodes: Callable[..., Any],
     tmp_path: Any,
@@ -142,7 +147,10 @@ def test_no_data_is_moved_on_integers(
 
 
 def test_other_first_layers_stay(
-    stem_of: Callable[..., ModelProto], pictures: dict[str, NDArray[Any]], net: ModelProto
+    stem_of: Callable[..., ModelProto],
+    pictures: dict[str, NDArray[Any]],
+    integers: Callable[..., ModelProto],
+    net: ModelProto,
 ) -> None:
     uneven = {"faces": np.ascontiguousarray(pictures["faces"][:, :14, :14])}
     small = {"faces": np.ascontiguousarray(pictures["faces"][:, :8, :8])}
@@ -155,10 +163,11 @@ def test_other_first_layers_stay(
 
 
 def test_which_dialects_join(
-    stem_of: Callable[..., ModelProto], pictures: dict[str, NDArray[Any]]
+    stem_of: Callable[..., ModelProto],
+    pictures: dict[str, NDArray[Any]],
+    ranges_of: Callable[..., Any],
 ) -> None:
-    histograms = observe(stem_of(), [pictures], place(stem_of()).sources(), threads=1)
-    ranges = {name: find_range(h, "minmax", symmetric=False) for name, h in histograms.items()}
+    ranges = ranges_of(stem_of(), [pictures])
     kernels = {
         name: first_kernel(quantise_graph(stem_of(), ranges, dialect).model)
         for name, dialect in DIALECTS.items()

@@ -88,6 +88,23 @@ def test_weights_of_matrix_products(graph_of: Callable[..., ModelProto]) -> None
     assert groups[2].members == {"b", "t"}
 
 
+def test_products_that_may_be_float(graph_of: Callable[..., ModelProto]) -> None:
+    """What a layer on integers reads is rounded all the same; what only a product reads isn't."""
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(0, 1, (16, 16)).astype(np.float32) for name in "qkv"}
+    nodes = [
+        *(helper.make_node("MatMul", ["x", name], [f"to_{name}"], name) for name in "qkv"),
+        helper.make_node("Transpose", ["to_k"], ["turned"], "turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["to_q", "turned"], ["scores"], "scores"),
+        helper.make_node("MatMul", ["scores", "to_v"], ["y"], "attention"),
+    ]
+    inputs = {"x": (TensorProto.FLOAT, [1, 4, 16])}
+    model = graph_of(nodes, weights, inputs, {"y": [1, 4, 16]})
+    assert place(model).sources() == ("x", "to_q", "to_k", "to_v")
+    assert place(model, float_products=True).sources() == ("x",)
+    assert place(model, float_products=True).layers == place(model).layers
+
+
 @pytest.fixture(scope="module")
 def placed(encoder: ModelProto) -> Any:
     return place(encoder)

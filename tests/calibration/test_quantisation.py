@@ -24,11 +24,11 @@ from mer_calibration import (
 from mer_calibration.quantisation import choose_grids
 
 RANGES = {
-    "stem_relu": Range(0, 4, "minmax", 0, 5, 0.01),
-    "left_relu": Range(0, 2, "mse", 0, 2, 0),
-    "right_relu": Range(-1, 3, "percentile", -1, 9, 0.001),
-    "join_relu": Range(0, 6, "entropy", 0, 6, 0),
-    "mean": Range(-2, 5, "minmax", -2, 5, 0),
+    "stem_relu": Range(0, 4, 0, 5, 0.01),
+    "left_relu": Range(0, 2, 0, 2, 0),
+    "right_relu": Range(-1, 3, -1, 9, 0.001),
+    "join_relu": Range(0, 6, 0, 6, 0),
+    "mean": Range(-2, 5, -2, 5, 0),
 }
 
 

@@ -16,27 +16,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from mer_calibration import CalibrationError, Range, Ranges, hash_graph
+from mer_calibration import (
+    CalibrationError,
+    DialectRanges,
+    LogitNoise,
+    Noise,
+    Range,
+    Ranges,
+    hash_graph,
+)
+from mer_calibration.rounding import Rounding
 from mer_runtime.errors import OutputError
 
+X86 = DialectRanges(
+    tensors={
+        "encoder": {
+            "relu_1": Range(0.0, 6.1, 0.0, 9.5, 1 / 3e5),
+            "conv": Range(-0.1, 1 / 3, -7.25, 4.0, 0.25),
+        },
+        "head": {"gate": Range(0.0, 1.0, 0.0, 1.0, 0.0)},
+    },
+    shift=(0.000125, -1e-06, 0.0),
+    float_layers=("stem",),
+    noise=Noise(
+        33.25,
+        {
+            "both": LogitNoise(0.125, 1 / 3, 0.25, 64),
+            "audio": LogitNoise(0.0, 0.0, 0.0, 64),
+            "video": LogitNoise(0.5, 2.5, 0.75, 60),
+        },
+    ),
+)
+#: Nothing that isn't needed.
+ARM = DialectRanges({"encoder": {}, "head": {}}, (), (), Noise(-3.5, {}))
 RANGES = Ranges(
     graphs={"encoder": "e" * 64, "head": "d" * 64},
     spec="5" * 64,
-    tensors={
-        "encoder": {
-            "relu_1": Range(0.0, 6.1, "mse", 0.0, 9.5, 1 / 3e5),
-            "conv": Range(-0.1, 1 / 3, "percentile", -7.25, 4.0, 0.25),
-        },
-        "head": {"gate": Range(0.0, 1.0, "minmax", 0.0, 1.0, 0.0)},
-    },
     exponents={"encoder": {"conv.weight": (0, -12, 3), "other.weight": ()}, "head": {}},
+    roundings={"encoder": {"conv.weight": Rounding((0, 7), "AAAA")}, "head": {}},
     pixel_means=(121.25, 0.0, 255.0),
-    shifts={"x86": (0.000125, -1e-06, 0.0), "arm": (), "portable": (1.0,), "openvino": (0.25,)},
+    dialects={"x86": X86, "arm": ARM},
     clips=48,
     clips_sha256="c" * 64,
     corpus="prüfkorpus",
-    roundings={"encoder": {"conv.weight": "AAAA"}, "head": {}},
-    float_layers=("stem",),
 )
 
 
@@ -55,13 +77,14 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
 
 @given(numbers=st.lists(st.floats(0, 1e300), min_size=2, max_size=2).map(sorted))
 def test_floats_come_back_exactly(numbers: list[float]) -> None:
-    found = Range(-numbers[0], numbers[1], "entropy", numbers[0], numbers[1], 0.125)
+    found = Range(-numbers[0], numbers[1], numbers[0], numbers[1], 0.125)
+    noise = Noise(numbers[1], {"video": LogitNoise(*numbers, numbers[0], 9)})
     ranges = dataclasses.replace(
         RANGES,
         graphs={"head": "d"},
-        tensors={"head": {"t": found}},
         exponents={"head": {}},
         roundings={"head": {}},
+        dialects={"arm": DialectRanges({"head": {"t": found}}, tuple(numbers), (), noise)},
     )
     assert Ranges.from_dict(json.loads(json.dumps(ranges.to_dict()))) == ranges
 
@@ -69,10 +92,10 @@ def test_floats_come_back_exactly(numbers: list[float]) -> None:
 def test_file_is_the_same_whatever_the_order(tmp_path: Path) -> None:
     RANGES.write(tmp_path / "a.json")
     turned = {
-        graph: dict(reversed(tensors.items()))
-        for graph, tensors in reversed(RANGES.tensors.items())
+        graph: dict(reversed(tensors.items())) for graph, tensors in reversed(X86.tensors.items())
     }
-    dataclasses.replace(RANGES, tensors=turned).write(tmp_path / "b.json")
+    other = dataclasses.replace(X86, tensors=turned)
+    dataclasses.replace(RANGES, dialects={"arm": ARM, "x86": other}).write(tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
@@ -83,7 +106,9 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["ranges.json"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"format": 3}', "\udcff"])
+@pytest.mark.parametrize(
+    "content", [None, "", "{", "[]", "3", '{"format": 4}', '{"format": 3}', "\udcff"]
+)
 def test_unreadable_file_is_named(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     if content is not None:
@@ -101,46 +126,68 @@ def edit(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-CONV = ("tensors", "encoder", "conv")
+CONV = ("dialects", "x86", "tensors", "encoder", "conv")
 EXPONENTS = ("exponents", "encoder", "conv.weight")
+ROUNDING = ("roundings", "encoder", "conv.weight")
+NOISE = ("dialects", "x86", "noise")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("format", value=1), "format 1"),
+        (edit("format", value=1), "format 1 can't be read (this version reads 4)"),
         (edit("extra", value=1), "extra is unknown"),
         (lambda data: data.pop("spec"), "spec is missing"),
         (edit("spec", value=5), "spec must be a text"),
-        (edit("roundings", value={"head": {}}), "roundings must be those of the graphs listed"),
-        (edit("roundings", "head", value=[]), "roundings.head must be an object"),
-        (edit("roundings", "head", value={"a": 1}), "roundings.head.a must be a text"),
-        (edit("float_layers", value="conv"), "float_layers must be a list"),
-        (edit("float_layers", value=[1]), "float_layers must be names of layers"),
         (edit("clips", value=0), "clips must be"),
         (edit("clips", value=True), "clips must be"),
         (edit("clips", value=4.0), "clips must be"),
         (edit("graphs", value=[]), "graphs must be an object"),
         (edit("graphs", "encoder", value=7), "graphs.encoder must be a digest"),
+        (edit("graphs", "third", value="a"), "must be those of the graphs listed"),
         (edit("exponents", value={"head": {}}), "exponents must be those of the graphs listed"),
         (edit("exponents", "head", value=[]), "exponents.head must be an object"),
         (edit(*EXPONENTS, value=[1, 2]), "exponents.encoder.conv.weight must be a text"),
         (edit(*EXPONENTS, value="1 2.5"), "conv.weight must be whole numbers"),
-        (edit("shifts", value=[]), "shifts must be an object"),
-        (lambda data: data["shifts"].pop("arm"), "shifts must be those of portable, x86, arm, "),
-        (edit("shifts", "x86", value=[0.5]), "shifts.x86 must be a text"),
-        (edit("shifts", "x86", value="0.5 x"), "shifts.x86 must be finite numbers"),
-        (edit("shifts", "x86", value="0.5 inf"), "shifts.x86 must be finite numbers"),
+        (edit("roundings", value={"head": {}}), "roundings must be those of the graphs listed"),
+        (edit("roundings", "head", value=[]), "roundings.head must be an object"),
+        (edit("roundings", "head", value={"a": 1}), "roundings.head.a must be an object"),
+        (edit(*ROUNDING, "more", value=""), "conv.weight must be scales and steps"),
+        (lambda data: data["roundings"]["encoder"]["conv.weight"].pop("steps"), "scales and steps"),
+        (edit(*ROUNDING, "steps", value=0), "conv.weight.steps must be a text"),
+        (edit(*ROUNDING, "scales", value=[0]), "conv.weight.scales must be a text"),
+        (edit(*ROUNDING, "scales", value="0.5 1"), "conv.weight.scales must be whole numbers"),
         (edit("pixel_means", value=128), "pixel_means must be a list"),
-        (edit("pixel_means", value=[128, 256, 0]), "pixel_means must be numbers from 0 to 255"),
-        (edit("pixel_means", value=[True] * 3), "pixel_means must be numbers"),
-        (edit("pixel_means", value=[float("nan")]), "pixel_means must be numbers"),
-        (edit("graphs", "third", value="a"), "tensors must be those of the graphs listed"),
-        (edit("tensors", "encoder", value=[1]), "tensors.encoder must be an object"),
-        (edit(*CONV, value=3), "the range of encoder.conv must be an object"),
-        (edit(*CONV, "more", value=3), "range of encoder.conv: more is unknown"),
-        (lambda data: data["tensors"]["encoder"]["conv"].pop("low"), "low is missing"),
-        (edit(*CONV, "method", value="max"), "encoder.conv.method must be one of minmax, "),
+        (edit("pixel_means", value=[128, 256, 0]), "pixel_means must be from 0 to 255"),
+        (edit("pixel_means", value=[True] * 3), "pixel_means must be a finite number"),
+        (edit("pixel_means", value=[float("nan")]), "pixel_means must be a finite number"),
+        (edit("dialects", value=[]), "dialects must be an object"),
+        (edit("dialects", "x86", value=3), "dialects.x86 must be an object"),
+        (edit("dialects", "x86", "more", value=3), "dialects.x86: more is unknown"),
+        (lambda data: data["dialects"]["arm"].pop("noise"), "dialects.arm: noise is missing"),
+        (edit("dialects", "x86", "float_layers", value="a"), "x86.float_layers must be a list"),
+        (edit("dialects", "x86", "float_layers", value=[1]), "must be names of layers"),
+        (edit("dialects", "x86", "shift", value=[0.5]), "x86.shift must be a text"),
+        (edit("dialects", "x86", "shift", value="0.5 x"), "x86.shift must be finite numbers"),
+        (edit("dialects", "x86", "shift", value="0.5 inf"), "x86.shift must be finite numbers"),
+        (edit(*NOISE, value=33.0), "dialects.x86.noise must be an object"),
+        (edit(*NOISE, "sqnr", value=None), "x86.noise.sqnr must be a finite number"),
+        (edit(*NOISE, "logits", value=[]), "x86.noise.logits must be an object"),
+        (edit(*NOISE, "logits", "smell", value={}), "noise.logits must be of both, audio, video"),
+        (edit(*NOISE, "logits", "both", value=1), "noise.logits.both must be an object"),
+        (edit(*NOISE, "logits", "both", value={}), "noise.logits.both: largest is missing"),
+        (edit(*NOISE, "logits", "both", "rms", value="1"), "both.rms must be a finite number"),
+        (
+            edit("dialects", "x86", "tensors", value={"head": {}}),
+            "dialects.x86.tensors must be those of the graphs listed",
+        ),
+        (edit(*CONV[:-1], value=[1]), "dialects.x86.tensors.encoder must be an object"),
+        (edit(*CONV, value=3), "x86.tensors.encoder.conv must be an object"),
+        (edit(*CONV, "more", value=3), "x86.tensors.encoder.conv: more is unknown"),
+        (
+            lambda data: data["dialects"]["x86"]["tensors"]["encoder"]["conv"].pop("low"),
+            "low is missing",
+        ),
         (edit(*CONV, "high", value="1"), "encoder.conv.high must be a finite number"),
         (edit(*CONV, "high", value=True), "encoder.conv.high must be a finite number"),
         (edit(*CONV, "high", value=float("nan")), "encoder.conv.high must be a finite number"),
@@ -157,6 +204,18 @@ def test_malformed_ranges_are_refused(
     change(data)
     with pytest.raises(CalibrationError, match=re.escape(message)):
         Ranges.from_dict(data)
+
+
+def test_dialects() -> None:
+    assert RANGES.of("x86") is X86
+    again = re.escape("mer-export CHECKPOINT --calibration CACHE")
+    with pytest.raises(
+        CalibrationError, match=f"no ranges for openvino, only for arm, x86: .*{again}"
+    ):
+        RANGES.of("openvino")
+    replaced = RANGES.replace("arm", X86).replace("openvino", ARM)
+    assert replaced.dialects == {"x86": X86, "arm": X86, "openvino": ARM}
+    assert RANGES.dialects == {"x86": X86, "arm": ARM}, "the one replaced in is left alone"
 
 
 def test_require() -> None:
