@@ -66,6 +66,7 @@ class Contender:
         self.name = name
         assert process.stdin
         assert process.stdout
+        self._process = process
         self._orders: IO[str] = process.stdin
         self._answers: IO[str] = process.stdout
         self.facts: dict[str, Any] = self._read()
@@ -81,7 +82,10 @@ class Contender:
     def _read(self) -> Any:
         line = self._answers.readline()
         if not line:
-            raise click.ClickException(f"{self.name} ended early; its message is above")
+            code = self._process.wait()
+            raise click.ClickException(
+                f"{self.name} ended early with exit code {code}; its message is above"
+            )
         return json.loads(line)
 
 
