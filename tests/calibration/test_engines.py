@@ -60,21 +60,18 @@ def test_forms_integer_convolutions(
     assert found["QGemm"] == 1
 
 
-def test_portable_graph_is_the_same_everywhere(
-    net: ModelProto, feeds: list[Any], quantise: Quantise, run_onnx: Run, run_openvino: Run
+@pytest.mark.parametrize("dialect", ["openvino", "x86"])
+def test_same_graph_in_openvino(
+    net: ModelProto,
+    feeds: list[Any],
+    quantise: Quantise,
+    run_onnx: Run,
+    run_openvino: Run,
+    dialect: str,
 ) -> None:
-    model = quantise(net, feeds, "portable").model
-    step = last_step(model)
-    for feed in feeds:
-        # See test_optimised_or_not.
-        difference = np.abs(run_onnx(model, feed) - run_openvino(model, feed))
-        assert difference.max() <= step
-
-
-def test_x86_graph_in_openvino(
-    net: ModelProto, feeds: list[Any], quantise: Quantise, run_onnx: Run, run_openvino: Run
-) -> None:
-    model = quantise(net, feeds, "x86").model
+    """On every processor. Graphs with int8 activations are not for it: with AVX2 alone it rounds
+    those otherwise than they say."""
+    model = quantise(net, feeds, dialect).model
     step = last_step(model)
     for feed in feeds:
         difference = np.abs(run_onnx(model, feed) - run_openvino(model, feed))
