@@ -357,13 +357,18 @@ def write_learnable_cache(
     actors: Sequence[int] = (1, 2, 5, 11),
     without_face: Sequence[str] = (),
     without_voice: Sequence[str] = (),
-    texture: NDArray[np.float64] | None = None,
+    faces: NDArray[np.uint8] | None = None,
+    voices: Sequence[NDArray[np.floating[Any]]] = (),
 ) -> Path:
     """Write a cache of clips that were never recorded: one of each emotion for each actor.
 
-    Crops are 3 noisy pictures of 32 x 32 in a colour of the emotion, with ``texture`` (32, 32)
-    added to them; the voice is a tone of its own pitch in noise. Ids are RAVDESS's, repetition 1,
-    statement 1. Of the default actors 1 and 2 train, 5 tests, 11 validates.
+    Crops are 3 noisy pictures of 32 x 32 in a colour of the emotion, the voice is a tone of its own
+    pitch in noise. Ids are RAVDESS's, repetition 1, statement 1. Of the default actors 1 and 2
+    train, 5 tests, 11 validates.
+
+    Args:
+        faces: (k, 32, 32, 3), shown in turns instead, whatever the emotion.
+        voices: waveforms of a window; one is drawn and heard beside the tone, which ends early.
     """
     from mer.cache import CLIPS_FOLDER, CacheRow, clip_dtype, clip_path, write_index
     from mer_runtime.spec import RAVDESS_LABELS, Spec, VideoSpec
@@ -381,13 +386,23 @@ def write_learnable_cache(
             if face:
                 plain = np.where(colours[emotion], 200.0, 60.0)
                 noise = generator.normal(0, 25, spec.video.shape)
-                grain = 0.0 if texture is None else texture[..., None]
-                record["crops"][0] = np.clip(plain + grain + noise, 0, 255)
+                record["crops"][0] = np.clip(plain + noise, 0, 255)
+                if faces is not None:
+                    shown = spec.video.frames * len(rows) + np.arange(spec.video.frames)
+                    record["crops"][0] = faces[shown % len(faces)]
             if voice:
                 ticks = np.arange(spec.audio.samples) / spec.audio.sample_rate
                 tone = np.sin(2 * np.pi * 250 * (emotion + 1) * (ticks + generator.random()))
                 noise = generator.normal(0, 0.1, len(tone))
-                record["waveform"][0] = 20_000 * np.clip(tone + noise, -1.5, 1.5)
+                wave = np.clip(tone + noise, -1.5, 1.5)
+                if voices:
+                    heard = np.roll(
+                        voices[generator.integers(len(voices))], generator.integers(999)
+                    )
+                    wave = np.where(
+                        heard, heard / np.abs(heard).max() + 0.3 * tone * (ticks < 2), 0.0
+                    )
+                record["waveform"][0] = 20_000 * wave
             record["level"] = 1.0
             record["found"] = face
             record["has_face"], record["has_voice"] = face, voice
@@ -520,19 +535,31 @@ def bundle(
     return report.bundle
 
 
+Resign = Callable[..., None]
 EditGolden = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
-def edit_golden() -> EditGolden:
-    """A function that sets arrays of a bundle's ``golden.npz`` and signs the bundle anew."""
+def resign() -> Resign:
+    """A function that changes a bundle's manifest, where asked to, and signs the bundle anew."""
     from mer_runtime.bundle import write_manifest
+
+    def sign(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda manifest: None) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        change(manifest)
+        write_manifest(folder, manifest)
+
+    return sign
+
+
+@pytest.fixture(scope="session")
+def edit_golden(resign: Resign) -> EditGolden:
+    """A function that sets arrays of a bundle's ``golden.npz`` and signs the bundle anew."""
 
     def edit(folder: Path, **arrays: Any) -> None:
         with np.load(folder / "golden.npz") as data:
             np.savez_compressed(folder / "golden.npz", **(dict(data) | arrays))
-        manifest = json.loads((folder / "manifest.json").read_text())
-        write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("files", "digest")})
+        resign(folder)
 
     return edit
 
@@ -551,13 +578,12 @@ def wrong_bundle(
 
 @pytest.fixture(scope="session")
 def fitted(
-    tmp_path_factory: pytest.TempPathFactory,
-    write_cache: Callable[..., Path],
-    portrait: NDArray[np.uint8],
+    tmp_path_factory: pytest.TempPathFactory, write_cache: Callable[..., Path]
 ) -> tuple[Path, Path]:
     """(checkpoint, cache): the shipped network on 3 crops of 32 x 32, and clips to prove it on.
 
-    The cache's crops show a face, as the golden inputs do: ranges of plain colours would clip it.
+    The cache's crops and voices are like the golden inputs: the noise that a calibration predicts
+    on plain colours and tones isn't theirs.
 
     Its classifier is fitted (ridge regression) to the cache's validation clips and the golden
     inputs, so that answers are clear, as a trained model's are: what quantisation adds to a
@@ -570,26 +596,31 @@ def fitted(
     from mer.cache import Cache
     from mer.models import Standardiser, build_model
     from mer.weights import shipped_checkpoint
-    from mer_export.golden import golden_inputs
+    from mer_export.golden import golden_inputs, sample_clip
     from mer_export.validation import ValidationSet
+    from mer_runtime.media import read_window
 
     folder = tmp_path_factory.mktemp("fitted")
-    grey = cv2.cvtColor(portrait[20:220, 120:320], cv2.COLOR_RGB2GRAY)
-    face = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA) - grey.mean()
     shipped = load_checkpoint(shipped_checkpoint())
     video = dataclasses.replace(shipped.spec.video, frames=3, size=32)
     spec = dataclasses.replace(shipped.spec, video=video)
     model: Any = build_model(spec)
     model.load_state_dict(shipped.model.state_dict())
     model.eval()
-    clips = ValidationSet(Cache.open(write_cache(folder / "cache", texture=face)), spec)
+    golden = golden_inputs(spec)
+    spoken = read_window(sample_clip(), spec).waveform
+    assert spoken is not None
+    fast = np.interp(1.25 * np.arange(len(spoken)), np.arange(len(spoken)), spoken, right=0.0)
+    noise = np.random.default_rng(0).normal(0, 0.02, len(spoken))
+    voices = [spoken, spoken + noise, (8 * spoken).clip(-1, 1), fast]
+    cache = write_cache(folder / "cache", faces=golden.crops, voices=voices)
+    clips = ValidationSet(Cache.open(cache), spec)
     silence, black = np.zeros(spec.audio.shape, np.float32), np.zeros(video.shape, np.uint8)
     windows = [
         (voice, black if crops is None else crops)
         for clip in clips
         for voice, crops in ((clip.mfcc, clip.crops), (silence, clip.crops), (clip.mfcc, None))
     ]
-    golden = golden_inputs(spec)
     for i in range(len(golden.cases)):
         mfcc, crops = golden.case(i)
         windows.append((silence if mfcc is None else mfcc, black if crops is None else crops))
@@ -605,8 +636,8 @@ def fitted(
         hook.remove()
         x = torch.cat((read[0], torch.ones(len(windows), 1)), dim=1).double()
         wanted = 4 * torch.nn.functional.one_hot(torch.tensor(labels), len(spec.labels)).double()
-        wanted[-len(golden.cases) :] /= 4  # speech, for which a cache of tones has no ranges
-        ridge = 0.3 * torch.eye(x.shape[1]).double()
+        wanted[-len(golden.cases) :] /= 4  # speech without a tone, which is none of the classes
+        ridge = 1.0 * torch.eye(x.shape[1]).double()
         weights = torch.linalg.solve(x.T @ x + ridge, x.T @ wanted).float()
         model.classifier_1[0].weight.copy_(weights[:-1].T)
         model.classifier_1[0].bias.copy_(weights[-1])

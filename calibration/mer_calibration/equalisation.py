@@ -239,11 +239,16 @@ def equalise(model: ModelProto, exponents: Exponents) -> ModelProto:
     return equal
 
 
+def factors_of(name: str) -> str:
+    """The constant that gives the channels of a tensor back what they were divided by."""
+    return f"{name}_factors"
+
+
 def _multiply(
     model: ModelProto, name: str, reader: NodeProto, factors: NDArray[np.float32]
 ) -> None:
     """Let ``reader`` have the tensor (N, C, ...) times ``factors`` (1, C, 1, ...)."""
-    product, constant = f"{name}_restored", f"{name}_factors"
+    product, constant = f"{name}_restored", factors_of(name)
     model.graph.initializer.append(numpy_helper.from_array(factors, constant))
     at = find_index(model.graph, reader)
     inputs = model.graph.node[at].input

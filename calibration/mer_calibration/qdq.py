@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mer_calibration.dialects import Dialect, check_dialect, round_to_half
+from mer_calibration.equalisation import factors_of
 from mer_calibration.grid import Grid, spread_scales, weight_scales, weight_steps
 from mer_calibration.placement import Group, Placement, WeightedLayer
 from mer_calibration.rounding import RoundedWeights
@@ -129,14 +130,11 @@ class _Writer:
             self._after(name)
 
     def _restores_channels(self, node: NodeProto) -> bool:
-        """Whether a node multiplies what is on integers with a constant for each channel."""
+        """Whether a node gives channels on integers back what equalisation divided them by."""
         if not self.dialect.channel_scales or node.op_type != "Mul":
             return False
         data, factors = node.input
-        if data not in self.group_of or node.output[0] in self.group_of:
-            return False
-        shape = list(self.constants[factors].shape) if factors in self.constants else []
-        return len(shape) > 1 and max(shape) == np.prod(shape) == shape[1]
+        return factors == factors_of(data) and data in self.group_of
 
     def _restore_channels(self, node: NodeProto) -> None:
         data, factors = node.input

@@ -140,6 +140,10 @@ def apply_roundings(
         scales = _stretch(finest, np.array(found.stretches))
         nearest = weight_steps(weight, scales, layer.axis).astype(np.int64)
         steps = nearest + unpack_steps(found.steps, weight.shape)
+        if np.abs(steps).max(initial=0) > MOST_STEPS:
+            raise CalibrationError(
+                f"the rounding of layer '{layer.name}' is of another graph: calibrate again"
+            )
         rounded[layer.name] = RoundedWeight(steps.astype(np.int8), scales, layer.axis)
     return rounded
 

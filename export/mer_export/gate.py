@@ -79,7 +79,8 @@ class ModalityReport:
         told = dataclasses.asdict(self)
         del told["comparison"]
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()}
-        return {**rounded, **self.comparison.to_dict()}
+        interval = [round(bound, 4) for bound in self.agreement_interval]
+        return {**rounded, "agreement_interval": interval, **self.comparison.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def check_golden(
         The golden set with the engine's answers in it, and the report.
 
     Raises:
-        NonFiniteError: an answer isn't finite.
+        NonFiniteError: an answer or a feature isn't finite.
         GateError: a logit is farther from the reference's, or the features are noisier, than the
             limits say.
     """
@@ -140,6 +141,10 @@ def check_golden(
                 f"the engine's answer to the golden input '{name}' is not finite: no bundle was "
                 "written"
             )
+    if not np.isfinite(features).all():
+        raise NonFiniteError(
+            "the engine's features of the golden crops are not finite: no bundle was written"
+        )
     difference = np.abs(logits - golden.reference)
     shown = [_name_shown(*golden.case(i)) for i in range(len(golden.cases))]
     allowed = np.array([limits.golden[one] for one in shown])

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from mer_calibration.noise import SHOWN, Noise, Shown
 from mer_runtime.bundle import Precision, Target
 
-#: Largest |Δlogit| of float graphs from the float model: roundings of float32, and of float16.
-FLOAT_LIMITS: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.1, "int8": 2e-3}
+#: Largest |Δlogit| of float graphs from the float model: roundings of float32, and of float16. That
+#: of int8 is for layers that stay float, whose weights are stored as float16.
+FLOAT_LIMITS: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.1, "int8": 1e-2}
 #: The same where the engine wasn't run at export, and computes in other types.
-REMOTE_FLOAT_LIMITS: Mapping[Precision, float] = {"fp32": 1e-2, "fp16": 0.2, "int8": 2e-2}
+REMOTE_FLOAT_LIMITS: Mapping[Precision, float] = {"fp32": 1e-2, "fp16": 0.2, "int8": 5e-2}
 #: Engines that weren't run where the bundle was made.
 REMOTE_TARGETS: tuple[Target, ...] = ("tensorrt", "tensorrt-rtx")
 
@@ -29,8 +30,8 @@ REMOTE_TARGETS: tuple[Target, ...] = ("tensorrt", "tensorrt-rtx")
 #: clips of the corpus; those of the twelve shipped bundles stay under 4.5.
 GOLDEN_SPREAD = 6.0
 #: Decibels that the features of the golden crops may have less than those of the clips; those of
-#: the shipped bundles have 3 more.
-GOLDEN_DECIBELS = 1.0
+#: the shipped bundles have 3 more, those of a small model in the tests 1 less.
+GOLDEN_DECIBELS = 3.0
 #: Share of the features' noise, in root mean squares, that the golden crops have in common.
 #: Rounding differs from crop to crop (0.3 to 0.4 in the shipped bundles); a fault is in all.
 GOLDEN_BIAS = 0.6

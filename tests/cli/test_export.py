@@ -28,7 +28,7 @@ def run(*arguments: Any) -> Any:
 def test_report_as_text(fitted: tuple[Path, Path], tmp_path: Path) -> None:
     result = run(fitted[0], *FLOAT, "--target", "onnx", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    assert "gate: 5 golden inputs" in result.stdout
+    assert "gate: 12 golden inputs" in result.stdout
     assert f"mer-run {tmp_path / 'out'} CLIP" in result.stdout
 
 

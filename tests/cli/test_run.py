@@ -38,6 +38,18 @@ def test_clip_as_json(bundle: Path, sample_clip: Path) -> None:
     assert answer["label"] in answer["probabilities"]
     assert answer["face"] is True
     assert answer["voice"] is True
+    assert answer["settled"] is True
+    assert "close call" not in run(bundle, sample_clip).stdout
+
+
+def test_close_call_is_told(
+    bundle: Path, sample_clip: Path, tmp_path: Path, resign: Callable[..., None]
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    resign(copy, lambda manifest: manifest["doubtful_margins"].update(both=1e3))
+    assert json.loads(run(copy, sample_clip, "--json").stdout)["settled"] is False
+    first = run(copy, sample_clip).stdout.splitlines()[0]
+    assert first.endswith("  (a close call: rounding may have decided it)")
 
 
 def test_folder_goes_on_after_a_bad_clip(bundle: Path, make_clip: MakeClip, tmp_path: Path) -> None:
@@ -73,7 +85,8 @@ def test_self_test(bundle: Path) -> None:
     result = run(bundle, "--self-test")
     assert result.exit_code == 0
     assert "passed" in result.stdout
-    assert json.loads(run(bundle, "--self-test", "--json").stdout)["passed"] is True
+    report = json.loads(run(bundle, "--self-test", "--json").stdout)
+    assert (report["passed"], report["fault"]) == (True, "")
 
 
 def test_self_test_reports_wrong_answers(wrong_bundle: Path) -> None:
@@ -83,7 +96,22 @@ def test_self_test_reports_wrong_answers(wrong_bundle: Path) -> None:
     assert result.stdout.startswith("Self-test FAILED: ")
     assert "max |Δlogit| 1.00e+00" in result.stdout
     report = json.loads(run(wrong_bundle, "--self-test", "--json").stdout)
-    assert report["passed"] is False
+    assert (report["passed"], report["fault"]) == (False, "")
+
+
+def test_self_test_reports_what_else_is_wrong(
+    bundle: Path, tmp_path: Path, resign: Callable[..., None]
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    resign(copy, lambda manifest: manifest.update(temperature=4.0))
+    result = run(copy, "--self-test")
+    assert result.exit_code == 1
+    (line,) = result.stdout.splitlines()
+    assert line.startswith("Self-test FAILED: 12 golden inputs")
+    assert line.endswith("; temperature 4 is not the one proved, 1")
+    report = json.loads(run(copy, "--self-test", "--json").stdout)
+    assert report["fault"] == "temperature 4 is not the one proved, 1"
+    assert report["max_difference"] <= report["tolerance"]
 
 
 class TestBadInput:

@@ -32,6 +32,7 @@ FIELDS = {
     "probabilities",
     "face",
     "voice",
+    "settled",
     "filled",
     "faces_found",
     "box",

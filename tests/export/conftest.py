@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mer import Checkpoint
 from mer.models import build_model
+from mer_export.deploy import ReferenceNet
 from mer_export.graphs import Graphs, export_graphs
 
 
@@ -17,6 +21,23 @@ from mer_export.graphs import Graphs, export_graphs
 def _one_thread() -> None:
     """Networks this small are slowed down by threads."""
     torch.set_num_threads(1)
+
+
+Answer = Callable[[Checkpoint, NDArray[np.float32], NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@pytest.fixture(scope="session")
+def answer() -> Answer:
+    """A function from a checkpoint and a window's raw inputs to PyTorch's logits (classes,)."""
+
+    @torch.inference_mode()
+    def ask(
+        checkpoint: Checkpoint, mfcc: NDArray[np.float32], faces: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        net = ReferenceNet(checkpoint).eval()
+        return net(torch.from_numpy(mfcc)[None], torch.from_numpy(faces)[None])[0].numpy()
+
+    return ask
 
 
 @pytest.fixture(scope="session", params=["ia", "it", "lt"])

@@ -15,9 +15,9 @@ from mer import Checkpoint, load_checkpoint
 from mer.cache import Cache, clip_path
 from mer.errors import CacheError
 from mer_calibration import DIALECTS, CalibrationError, Ranges
-from mer_calibration.trial import SHOWN
+from mer_calibration.noise import SHOWN
 from mer_export import ExportReport, export_bundle
-from mer_export.calibration import calibrate
+from mer_export.calibration import calibrate, keep_float
 from mer_export.calibration_set import hash_preprocessing, hash_samples
 from mer_export.graphs import Graphs, export_graphs
 from mer_export.ranges import find_ranges
@@ -42,38 +42,65 @@ def test_ranges_carry_what_they_come_from(
     assert ranges.corpus == Cache.open(fitted[1]).digest
     ranges.require(graphs.hashes(), hash_preprocessing(model.spec))
     assert any(any(one) for one in ranges.exponents["encoder"].values())
-    # The cache's pictures are 60 or 200 in each colour.
-    assert all(60 < mean < 200 for mean in ranges.pixel_means)
+    cache = Cache.open(fitted[1])
+    shown = [cache.crops(one.row).mean(axis=(0, 1, 2)) for one in calibration.samples if one.face]
+    assert ranges.pixel_means == pytest.approx(np.mean(shown, axis=0), abs=2e-3)
     assert {layer.graph for layer in proved.layers} == {"encoder", "head"}
-    assert sum(layer.error_share for layer in proved.layers) == pytest.approx(100, abs=1e-3)
-    for shown in SHOWN:
-        total = sum(layer.shares[shown] for layer in proved.layers)
-        assert total == pytest.approx(100, abs=1e-3), shown
-    # Without a face a device runs no encoder.
-    assert {layer.graph for layer in proved.layers if layer.shares["audio"]} == {"head"}
     assert all(np.isfinite(layer.sqnr) for layer in proved.layers)
+    assert min(layer.sqnr for layer in proved.layers) > 10
+    # One clip of ten lacks its face and one its voice; every clip's modalities are shown alone.
+    lacking = {"audio": [not s.voice for s in calibration.samples]}
+    lacking["video"] = [not s.face for s in calibration.samples]
+    for dialect in DIALECTS:
+        noise = ranges.of(dialect).noise
+        assert set(noise.logits) == set(SHOWN), dialect
+        for one, missing in lacking.items():
+            assert noise.logits[one].windows == 16 - sum(missing)  # type: ignore[index]
+        assert 20 < noise.sqnr < 60
 
 
-def test_ranges_for_one_dialect(
-    model: Checkpoint, graphs: Graphs, fitted: tuple[Path, Path]
+def test_one_calibration_serves_every_dialect(
+    model: Checkpoint, graphs: Graphs, fitted: tuple[Path, Path], calibration: Any
 ) -> None:
-    """By one method, without trials; its report is of that dialect's integers."""
+    """The report is of the dialect that was asked for; the ranges are those of any other."""
     steps: list[tuple[int, int]] = []
     found = calibrate(
         model,
         graphs,
         Cache.open(fitted[1]),
         dialect="portable",
-        clips=16,
         progress=lambda *step: steps.append(step),
     )
-    tensors = [one for graph in found.ranges.tensors.values() for one in graph.values()]
-    assert {one.method for one in tensors} == {"wide"}
+    assert found.ranges == calibration.ranges
+    assert set(found.ranges.dialects) == set(DIALECTS)
     assert steps[-1][0] == steps[-1][1]
-    assert sum(layer.error_share for layer in found.layers) == pytest.approx(100, abs=1e-3)
-    # Tensors are compared as they are, not as they lie in the graph, less a constant.
-    assert min(layer.sqnr for layer in found.layers) > 10
-    assert set(found.ranges.shifts) == set(DIALECTS), "they serve every dialect"
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    names = [[layer.name for layer in one.layers] for one in (found, calibration)]
+    assert names[0] == names[1]
+    assert [layer.sqnr for layer in found.layers] != [layer.sqnr for layer in calibration.layers]
+
+
+def test_layers_left_in_float_are_measured_again(
+    model: Checkpoint, graphs: Graphs, fitted: tuple[Path, Path], calibration: Any
+) -> None:
+    """For their dialect alone."""
+    head = tuple(layer.name for layer in calibration.layers if layer.graph == "head")
+    steps: list[tuple[int, int]] = []
+    cache = Cache.open(fitted[1])
+    kept = keep_float(
+        model, graphs, cache, calibration, "arm", head, lambda *step: steps.append(step)
+    )
+    found, before = kept.of("arm"), calibration.ranges.of("arm")
+    assert found.float_layers == head
+    assert found.shift == before.shift, "of the encoder"
+    assert found.noise.sqnr == before.noise.sqnr
+    # Without a face there is no encoder, so all that is left are the roundings of float32.
+    assert found.noise.logits["audio"].rms < 1e-3 * before.noise.logits["audio"].rms
+    assert 0.1 < found.noise.logits["video"].rms / before.noise.logits["video"].rms < 1.5
+    for other in DIALECTS:
+        if other != "arm":
+            assert kept.of(other) == calibration.ranges.of(other)
+    assert steps[-1][0] == steps[-1][1]
 
 
 class TestRefused:
@@ -164,16 +191,25 @@ class TestRangesOfAnother:
         report = export_bundle(tmp_path / "own.safetensors", tmp_path / "out", timing=False)
         assert report.precision == "int8"
 
-    def test_ranges_of_the_dialect_go_first(
-        self, calibration: Any, fitted: tuple[Path, Path], tmp_path: Path
-    ) -> None:
+    def test_ranges_given_go_before_those_beside(self, calibration: Any, tmp_path: Path) -> None:
         checkpoint = tmp_path / "own.safetensors"
         dataclasses.replace(calibration.ranges, clips=1).write(tmp_path / "own.ranges.json")
-        own = tmp_path / "own.openvino.ranges.json"
-        dataclasses.replace(calibration.ranges, clips=2).write(own)
-        found = {one: find_ranges(checkpoint, None, one).clips for one in DIALECTS}
-        assert found == {"portable": 1, "x86": 1, "arm": 1, "openvino": 2}
-        assert find_ranges(checkpoint, own, "x86").clips == 2, "what is given goes before both"
+        (tmp_path / "bundle").mkdir()
+        given = tmp_path / "bundle" / "ranges.json"
+        dataclasses.replace(calibration.ranges, clips=2).write(given)
+        assert find_ranges(checkpoint).clips == 1
+        assert find_ranges(checkpoint, given).clips == 2
+        assert find_ranges(checkpoint, given.parent).clips == 2
+
+    def test_dialect_that_was_not_calibrated(
+        self, fitted: tuple[Path, Path], calibration: Any, graphs_once: None, tmp_path: Path
+    ) -> None:
+        dialects = {name: calibration.ranges.of(name) for name in ("x86", "portable")}
+        few = dataclasses.replace(calibration.ranges, dialects=dialects)
+        few.write(tmp_path / "few.json")
+        with pytest.raises(CalibrationError, match="no ranges for arm, only for portable, x86"):
+            export_bundle(fitted[0], tmp_path / "out", ranges=tmp_path / "few.json", cpu="arm")
+        assert not (tmp_path / "out").exists()
 
     def test_file_that_is_none(self, fitted: tuple[Path, Path], tmp_path: Path) -> None:
         (tmp_path / "ranges.json").write_text("{}")

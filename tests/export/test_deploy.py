@@ -18,7 +18,6 @@ from mer import Checkpoint, load_checkpoint
 from mer.models import Standardiser, build_model
 from mer_export.deploy import ReferenceNet, export_encoder, export_head
 from mer_export.encoder import DeploymentEncoder
-from mer_export.golden import answer
 from mer_export.graphs import Graphs, export_graphs
 from mer_export.head import DeploymentHead
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
@@ -46,7 +45,7 @@ def random_window(spec: Any, seed: int) -> tuple[NDArray[np.float32], NDArray[np
     return mfcc, faces
 
 
-def test_graphs_answer_as_pytorch_does(exported: tuple[Checkpoint, Graphs]) -> None:
+def test_graphs_answer_as_pytorch_does(exported: tuple[Checkpoint, Graphs], answer: Any) -> None:
     checkpoint, graphs = exported
     answers = []
     for seed in range(2):
@@ -58,7 +57,9 @@ def test_graphs_answer_as_pytorch_does(exported: tuple[Checkpoint, Graphs]) -> N
 
 
 @pytest.mark.parametrize("missing", ["voice", "face"])
-def test_missing_modality_is_raw_zeros(exported: tuple[Checkpoint, Graphs], missing: str) -> None:
+def test_missing_modality_is_raw_zeros(
+    exported: tuple[Checkpoint, Graphs], answer: Any, missing: str
+) -> None:
     checkpoint, graphs = exported
     mfcc, faces = random_window(checkpoint.spec, 2)
     whole = infer(graphs, mfcc, faces)

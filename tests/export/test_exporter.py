@@ -15,8 +15,7 @@ from mer import load_checkpoint
 from mer_export import ExportReport, export_bundle
 from mer_export.drafting import replacing
 from mer_export.errors import GateError
-from mer_export.gate import TOLERANCES
-from mer_export.golden import answer
+from mer_export.limits import FLOAT_LIMITS, SETTLED_SPREAD, find_limits
 from mer_runtime import Recognizer
 from mer_runtime.bundle import hash_file, load_bundle
 from mer_runtime.errors import FaceDetectorError, OutputError
@@ -29,9 +28,14 @@ def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) ->
     assert manifest["spec"] == small_model[1].to_dict()
     assert manifest["face_detector"] is None
     assert manifest["gate"]["kind"] == "golden"
-    assert manifest["gate"]["golden"]["max_difference"] <= 1e-3
+    golden = manifest["gate"]["golden"]
+    assert golden["cases"] == 12
+    assert golden["max_difference"] <= golden["tolerance"] == 1e-3
     assert "validation" not in manifest["gate"]
     assert manifest["calibration"] is None
+    assert manifest["saturation"] is None
+    assert set(manifest["doubtful_margins"]) == {"both", "audio", "video"}
+    assert all(0 <= margin < 1e-3 for margin in manifest["doubtful_margins"].values())
     assert manifest["engine"] == {}
     assert manifest["temperature"] == 1
     assert manifest["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
@@ -43,7 +47,37 @@ def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) ->
     assert set(manifest["files"]) == graphs | {"golden.npz", "no_face.npy"}
 
 
-def test_bundle_answers_as_its_checkpoint(bundle: Path, small_model: Any) -> None:
+def test_int8_manifest_carries_what_was_proved(proved: ExportReport, calibration: Any) -> None:
+    manifest = json.loads((proved.bundle / "manifest.json").read_text())
+    found = calibration.ranges.of("x86")
+    certificate = manifest["saturation"]
+    assert certificate["limit"] == 128
+    assert 64 < certificate["largest"] <= 128
+    # Two weights to a pair, and the model has 1.85 million weights; the depthwise have none. Layers
+    # are widened to whole blocks, and the first one to pairs of outputs.
+    assert 800_000 < certificate["pairs"] < 1_100_000
+    assert certificate["layers"] > 50
+    assert "2 i + 1" in certificate["rule"]
+    gate = manifest["gate"]
+    assert gate["kind"] == "validation"
+    limits = find_limits("int8", "onnx", found.noise)
+    assert gate["golden"]["tolerance"] == max(limits.golden.values())
+    assert gate["golden"]["sqnr"] >= limits.sqnr
+    assert 0 < gate["golden"]["bias"] <= limits.bias
+    golden = load_bundle(proved.bundle).golden()
+    assert golden.tolerance == limits.device
+    assert golden.temperature == manifest["temperature"] == proved.temperature
+    for one in gate["validation"]:
+        shown = one["modality"]
+        assert 0 < one["noise"] <= limits.noise[shown]
+        low, high = one["agreement_interval"]
+        assert low <= one["agreement"] <= high
+        # The larger of what was predicted and what was seen.
+        least = SETTLED_SPREAD * found.noise.logits[shown].margin
+        assert least - 1e-6 <= manifest["doubtful_margins"][shown] < 3 * least
+
+
+def test_bundle_answers_as_its_checkpoint(bundle: Path, answer: Any) -> None:
     recognizer = Recognizer.load(bundle)
     spec = recognizer.spec
     generator = np.random.default_rng(5)
@@ -145,7 +179,7 @@ class TestNothingIsLeftBehind:
         graphs_once: None,
     ) -> None:
         checkpoint = write_checkpoint()
-        monkeypatch.setitem(TOLERANCES, "fp32", 1e-12)  # below float32's own noise
+        monkeypatch.setitem(FLOAT_LIMITS, "fp32", 1e-12)  # type: ignore[attr-defined]
         with pytest.raises(GateError, match="no bundle was written"):
             export_bundle(checkpoint, tmp_path / "out", precision="fp32")
         assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]

@@ -18,10 +18,9 @@ from onnx import TensorProto, numpy_helper
 from mer import Checkpoint, load_checkpoint
 from mer_calibration import DIALECTS, Range, Ranges, place, quantise_graph
 from mer_export import ExportReport, export_bundle
-from mer_export.gate import TOLERANCES, golden_tolerance
-from mer_export.golden import answer
 from mer_export.graphs import Graphs
-from mer_export.targets import EXPORTS, Job, write_onnx, write_openvino
+from mer_export.limits import find_limits
+from mer_export.targets import EXPORTS, Job, find_dialect, host_cpu, write_onnx, write_openvino
 from mer_runtime import BundleError, MissingExtraError, Recognizer
 from mer_runtime.backends import open_backend
 from mer_runtime.backends.choice import choose_backend
@@ -72,14 +71,27 @@ def export(
 
 
 @pytest.mark.parametrize(("target", "precision"), PAIRS, ids=map(" ".join, PAIRS))
-def test_every_pair(export: Export, target: Any, precision: Any, fitted: tuple[Path, Path]) -> None:
+def test_every_pair(
+    export: Export,
+    target: Any,
+    precision: Any,
+    fitted: tuple[Path, Path],
+    calibration: Any,
+    answer: Any,
+) -> None:
     report = export(target, precision)
     bundle = load_bundle(report.bundle)
     assert (bundle.target, bundle.precision) == (target, precision)
     assert report.gate.kind == "golden"
-    assert report.gate.golden.max_difference <= TOLERANCES[precision]
+    dialect = find_dialect(target, host_cpu())
+    noise = calibration.ranges.of(dialect).noise if precision == "int8" else None
+    limits = find_limits(precision, target, noise)
+    assert report.gate.golden.max_difference <= report.gate.golden.tolerance
+    assert report.gate.golden.tolerance == max(limits.golden.values())
     golden = bundle.golden()
-    assert golden.tolerance == golden_tolerance(target, precision)
+    assert golden.tolerance == limits.device
+    assert golden.temperature == bundle.temperature
+    assert (bundle.manifest["saturation"] is not None) == (precision == "int8")
     checkpoint = load_checkpoint(fitted[0])
     mfcc, faces = golden.case(0)
     assert mfcc is not None
@@ -238,8 +250,9 @@ class TestFloatLayers:
         if target == "openvino":
             pytest.importorskip("openvino")
         ranges = Ranges.read(proved.bundle / "ranges.json")
-        kept = dataclasses.replace(ranges, float_layers=(self.LAYER,))
-        kept.write(tmp_path / "ranges.json")
+        dialect = find_dialect(target, host_cpu())
+        kept = dataclasses.replace(ranges.of(dialect), float_layers=(self.LAYER,))
+        ranges.replace(dialect, kept).write(tmp_path / "ranges.json")
         report = export_bundle(
             fitted[0],
             tmp_path / "out",
@@ -349,7 +362,7 @@ class TestInt8Onnx:
         def quantise(dialect: Any) -> Graphs:
             graphs = []
             for _, model in floats.items():
-                one = Range(-1.0, 1.0, "minmax", -1.0, 1.0, 0.0)
+                one = Range(-1.0, 1.0, -1.0, 1.0, 0.0)
                 ranges = dict.fromkeys(place(model).sources(), one)
                 graphs.append(quantise_graph(model, ranges, DIALECTS[dialect]).model)
             return Graphs(*graphs)

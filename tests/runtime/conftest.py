@@ -19,8 +19,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mer_runtime.bundle import Golden, write_golden, write_manifest, write_no_face
+from mer_runtime.bundle import write_manifest, write_no_face
+from mer_runtime.golden import Golden, write_golden
 from mer_runtime.graph_file import pack_graph
+from mer_runtime.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec, VideoSpec
 
 OPSET = 18
@@ -185,7 +187,8 @@ def write_tiny_bundle(
                     pack_graph(folder / f"{stem}.onnx")
         spec = tiny_model.spec
         suffix = {"onnx": "onnx", "openvino": "xml.gz"}.get(target, "onnx.gz")
-        write_golden(folder, _golden(spec, tiny_model))
+        temperature = manifest.get("temperature", 2.0)
+        write_golden(folder, _golden(spec, tiny_model, temperature))
         black = np.zeros((1, *spec.video.shape[1:]), np.uint8)
         write_no_face(folder, tiny_model.encode(black)[0].astype(np.float32))
         content: dict[str, Any] = {
@@ -194,7 +197,8 @@ def write_tiny_bundle(
             "graphs": {stem: f"{stem}.{suffix}" for stem in graphs},
             "spec": spec.to_dict(),
             "face_detector": None,
-            "temperature": 2.0,
+            "temperature": temperature,
+            "doubtful_margins": {"both": 1e-3, "audio": 1e-3, "video": 1e-3},
             "engine": {"inference_precision": "f32"} if target == "openvino" else {},
         }
         write_manifest(folder, content | manifest)
@@ -203,7 +207,7 @@ def write_tiny_bundle(
     return write
 
 
-def _golden(spec: Spec, model: TinyModel) -> Golden:
+def _golden(spec: Spec, model: TinyModel, temperature: float) -> Golden:
     """A face without a voice, and a voice without a face."""
     generator = np.random.default_rng(0)
     crops = generator.integers(0, 256, (2, *spec.video.shape[1:]), np.uint8)
@@ -221,9 +225,13 @@ def _golden(spec: Spec, model: TinyModel) -> Golden:
         mfcc=np.stack([np.zeros_like(mfcc), mfcc]),
         crops=crops,
         sequence=np.stack([steps % 2, np.full_like(steps, -1)]),
+        features=model.encode(crops).astype(np.float32),
         reference=answers,
         answers=answers,
         tolerance=1e-3,
+        temperature=temperature,
+        signal_mfcc=signal_mfcc(spec.audio),
+        signal_crop=signal_crop(spec.video),
     )
 
 

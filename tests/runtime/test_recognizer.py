@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mer_runtime import (
@@ -20,7 +23,7 @@ from mer_runtime import (
     Recognizer,
     SpecError,
 )
-from mer_runtime.bundle import load_bundle, write_manifest, write_no_face
+from mer_runtime.bundle import Bundle, load_bundle, write_no_face
 from mer_runtime.face import DETECTOR_VARIABLE
 from mer_runtime.media import read_window
 from mer_runtime.mfcc import compute_mfcc
@@ -49,6 +52,7 @@ def test_predict_tells_everything(recognizer: Recognizer, sample_clip: Path) -> 
     assert prediction.probabilities[prediction.label] == max(prediction.probabilities.values())
     assert prediction.face
     assert prediction.voice
+    assert prediction.settled
     assert prediction.faces_found >= 12
     assert set(prediction.seconds) == {"decode", "face", "mfcc", "inference", "total"}
     assert all(s > 0 for s in prediction.seconds.values())
@@ -105,14 +109,15 @@ def test_missing_modality_is_raw_zeros(recognizer: Recognizer) -> None:
     np.testing.assert_array_equal(recognizer.infer(None, faces), recognizer.infer(silent, faces))
 
 
-def test_missing_face_runs_no_encoder(write_tiny_bundle: Callable[..., Path]) -> None:
+def test_missing_face_runs_no_encoder(
+    write_tiny_bundle: Callable[..., Path], resign: Callable[..., None]
+) -> None:
     """Its features are the bundle's, of the float model, whatever the engine makes of black."""
     folder = write_tiny_bundle()
-    content = json.loads((folder / "manifest.json").read_text())
     width = len(load_bundle(folder).no_face())
     features = np.random.default_rng(0).normal(0, 1, width).astype(np.float32)
     write_no_face(folder, features)
-    write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    resign(folder)
     recognizer = Recognizer.load(folder, prove=False)
     spec = recognizer.spec
     mfcc = np.random.default_rng(0).normal(0, 60, spec.audio.shape).astype(np.float32)
@@ -122,11 +127,12 @@ def test_missing_face_runs_no_encoder(write_tiny_bundle: Callable[..., Path]) ->
     assert np.abs(expected - black).max() > 1e-3
 
 
-def test_features_of_no_face_of_another_width(write_tiny_bundle: Callable[..., Path]) -> None:
+def test_features_of_no_face_of_another_width(
+    write_tiny_bundle: Callable[..., Path], resign: Callable[..., None]
+) -> None:
     folder = write_tiny_bundle()
-    content = json.loads((folder / "manifest.json").read_text())
     write_no_face(folder, np.zeros(3, np.float32))
-    write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
+    resign(folder)
     with pytest.raises(BundleError, match=r"no_face\.npy has 3 numbers, but its head reads"):
         Recognizer.load(folder)
 
@@ -194,6 +200,113 @@ def test_classify_refuses_wrong_inputs(recognizer: Recognizer) -> None:
         recognizer.classify(None, np.full((15, width), np.inf, np.float32))
     with pytest.raises(SpecError, match="mfcc must be"):
         recognizer.classify(np.zeros((1, 1), np.float32), np.zeros((15, width), np.float32))
+
+
+#: What is shown, as a face and a voice, and margins by it.
+FEEDS = {"both": (True, True), "audio": (False, True), "video": (True, False)}
+MARGINS = {"both": 0.3, "audio": 0.2, "video": 0.1}
+
+Change = Callable[..., Recognizer]
+
+
+@pytest.fixture(scope="module")
+def change(recognizer: Recognizer) -> Change:
+    """A function that gives the recogniser of a bundle with other fields."""
+
+    def replace(**fields: Any) -> Recognizer:
+        changed: Bundle = dataclasses.replace(recognizer.bundle, **fields)
+        return Recognizer(changed, recognizer.backend)
+
+    return replace
+
+
+class TestSettled:
+    """Whether rounding may have decided between the two best classes."""
+
+    def ask(self, recognizer: Recognizer, logits: Any, shown: str = "both") -> bool:
+        face, voice = FEEDS[shown]
+        probabilities = softmax(
+            np.asarray(logits, np.float32) / np.float32(recognizer.bundle.temperature)
+        )
+        return recognizer.is_settled(probabilities, face=face, voice=voice)
+
+    @pytest.mark.parametrize("shown", FEEDS)
+    @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+    @pytest.mark.parametrize("gap", [0.0, 0.05, 0.15, 0.25, 0.35, 20.0])
+    def test_by_the_margin_of_what_is_shown(
+        self, change: Change, gap: float, temperature: float, shown: str
+    ) -> None:
+        """In logits: the temperature spreads probabilities, and moves no answer."""
+        recognizer = change(doubtful_margins=MARGINS, temperature=temperature)
+        logits = [1.0, 2.0 + gap, -1.0, 2.0, 0.0, 0.0, 1.9, -30.0]
+        assert self.ask(recognizer, logits, shown) == (gap > MARGINS[shown])
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        logits=st.lists(st.floats(-8, 8, width=32), min_size=8, max_size=8),
+        added=st.lists(st.floats(-0.999, 0.999), min_size=8, max_size=8),
+        margin=st.floats(0.01, 4),
+        temperature=st.floats(0.3, 4),
+        shown=st.sampled_from(["both", "audio", "video"]),
+    )
+    def test_what_noise_within_the_margin_flips_was_not(
+        self,
+        change: Change,
+        logits: list[float],
+        added: list[float],
+        margin: float,
+        temperature: float,
+        shown: str,
+    ) -> None:
+        """Noise of less than half the margin for each logit; and all that is not settled can be
+        flipped so."""
+        margins = dict.fromkeys(FEEDS, 0.0) | {shown: margin}
+        recognizer = change(doubtful_margins=margins, temperature=temperature)
+        exact = np.array(logits)
+        settled = self.ask(recognizer, exact, shown)
+        noisy = exact + margin / 2 * np.array(added)
+        if noisy.argmax() != exact.argmax():
+            assert not settled
+        if not settled:
+            second, first = np.argsort(exact)[-2:]
+            # A little more than half the margin: probabilities come of float32 logits.
+            exact[first] -= 0.5001 * margin + 1e-5
+            exact[second] += 0.5001 * margin + 1e-5
+            assert exact.argmax() == second
+
+    def test_certain_answers(self, change: Change) -> None:
+        """Where the second best has no probability left that a float64 can hold."""
+        recognizer = change(doubtful_margins=MARGINS, temperature=0.01)
+        assert self.ask(recognizer, [1000.0, *[0.0] * 7])
+        assert not self.ask(recognizer, [0.0] * 8)
+
+    def test_in_answers_to_clips(
+        self,
+        write_tiny_bundle: Callable[..., Path],
+        make_clip: MakeClip,
+        portrait: NDArray[np.uint8],
+    ) -> None:
+        """A clip with both, one without a face, one without a voice: each by its own margin."""
+        face = {"size": (320, 320), "picture": portrait}
+        clips = {
+            "both": make_clip("both.mkv", **face),
+            "audio": make_clip("audio.wav"),
+            "video": make_clip("video.mkv", audio=False, **face),
+        }
+        plain = Recognizer.load(write_tiny_bundle(), threads=1)
+        for shown, clip in clips.items():
+            found = plain.predict(clip)
+            assert (found.face, found.voice) == FEEDS[shown]
+            second, first = sorted(found.probabilities.values())[-2:]
+            gap = float(plain.bundle.temperature * np.log(first / second))
+            for factor in (0.99, 1.01):
+                # Any other margin would say the opposite.
+                others = dict.fromkeys(FEEDS, 1e3 if factor < 1 else 0.0)
+                margins = others | {shown: factor * gap}
+                changed = dataclasses.replace(plain.bundle, doubtful_margins=margins)
+                told = Recognizer(changed, plain.backend).predict(clip)
+                assert told.settled is (factor < 1)
+                assert told.to_dict()["settled"] is told.settled
 
 
 @pytest.mark.parametrize("temperature", [0.25, 1, 4.0])
@@ -275,7 +388,7 @@ def test_clip_that_is_none(recognizer: Recognizer, tmp_path: Path) -> None:
 def test_bundle_of_another_format(write_tiny_bundle: Callable[..., Path]) -> None:
     """One graph, as mer-edge 0.1's first bundles had it."""
     folder = write_tiny_bundle(format=1, graphs={"clip": "encoder.onnx"})
-    with pytest.raises(BundleError, match=r"bundle format 1 needs another version .*reads 3"):
+    with pytest.raises(BundleError, match=r"bundle format 1 needs another version .*reads 4"):
         Recognizer.load(folder)
 
 

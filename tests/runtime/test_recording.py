@@ -34,7 +34,7 @@ def answer(time: float, box: Box | None = None) -> StreamEvent:
     probabilities = {"calm": 0.25, "happy": 0.75}
     found = 15 if box else 0
     return StreamEvent(
-        time, "happy", probabilities, box is not None, True, 1.0, found, box, 1, 0.05, 0
+        time, "happy", probabilities, box is not None, True, True, 1.0, found, box, 1, 0.05, 0
     )
 
 

@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 
 from mer_runtime import BundleError, Recognizer, self_test
 from mer_runtime.backends import Backend, open_backend
-from mer_runtime.bundle import Bundle, Golden, load_bundle
+from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engine_cache import CACHE_VARIABLE
 from mer_runtime.graph_cache import GRAPHS_FOLDER, KEPT, name_cpu
 from mer_runtime.self_test import (
+    CROP_TOLERANCE,
+    MFCC_TOLERANCE,
     PASSES_FOLDER,
     PROVE_VARIABLE,
     compare,
+    encode_crops,
+    find_fault,
     prove_answers,
     replay,
     run_self_test,
@@ -30,6 +34,7 @@ from mer_runtime.self_test import (
 
 WriteBundle = Callable[..., Path]
 EditGolden = Callable[..., None]
+Resign = Callable[..., None]
 
 
 class Counting:
@@ -87,7 +92,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
     return found
 
 
-@pytest.mark.parametrize("count", [0, 1, 12, 30])
+@pytest.mark.parametrize("count", [1, 5, 12, 30])
 def test_replay_encodes_each_crop_once_a_window_at_a_time(
     count: int, tiny: Bundle, backend: Counting, tiny_model: Any
 ) -> None:
@@ -96,20 +101,31 @@ def test_replay_encodes_each_crop_once_a_window_at_a_time(
     crops = generator.integers(0, 256, (count, *crop), np.uint8)
     mfcc = generator.normal(0, 60, (4, *tiny.spec.audio.shape)).astype(np.float32)
     mfcc[1] = 0
-    sequence = generator.integers(0, max(count, 1), (4, frames))
+    sequence = generator.integers(0, count, (4, frames))
     sequence[2:] = -1
-    if count == 0:
-        sequence[:] = -1
-    answers = np.zeros((4, 8), np.float32)
-    golden = Golden(("a", "b", "c", "d"), mfcc, crops, sequence, answers, answers, 0.0)
+    names = ("a", "b", "c", "d")
+    golden = dataclasses.replace(
+        tiny.golden(), cases=names, mfcc=mfcc, crops=crops, sequence=sequence
+    )
     no_face = generator.normal(0, 1, 6).astype(np.float32)
 
     logits = replay(backend, tiny.spec, no_face, golden)
     assert backend.encoded == [frames] * -(-count // frames)
     assert logits.dtype == np.float32
-    features = np.concatenate([tiny_model.encode(crops), no_face[None]])
-    expected = [tiny_model.classify(mfcc[i], features[sequence[i]]) for i in range(4)]
+    features = encode_crops(backend, tiny.spec, golden)
+    assert features.shape == (count, 6)
+    np.testing.assert_allclose(features, tiny_model.encode(crops), atol=1e-4)
+    rows = np.concatenate([features, no_face[None]])
+    expected = [tiny_model.classify(mfcc[i], rows[sequence[i]]) for i in range(4)]
     np.testing.assert_allclose(logits, expected, atol=1e-3)
+
+    # Features that are there already are taken as they are.
+    backend.encoded.clear()
+    given = replay(backend, tiny.spec, no_face, golden, features)
+    assert backend.encoded == []
+    np.testing.assert_array_equal(given, logits)
+    others = replay(backend, tiny.spec, no_face, golden, features + 1)
+    assert (np.abs(others - logits).max(axis=1) > 0.1).tolist() == [True, True, False, False]
 
 
 def test_replay_answers_as_the_recognizer(bundle: Path) -> None:
@@ -272,7 +288,12 @@ def test_nowhere_to_keep_it(
     assert not list(Path.cwd().glob("~*"))
 
 
-@pytest.mark.parametrize("name", ["mfcc", "crops", "sequence", "answers", "cases", "order"])
+SIGNALS = ("signal_mfcc", "signal_crop")
+
+
+@pytest.mark.parametrize(
+    "name", ["mfcc", "crops", "sequence", "answers", "no case", "no crop", "order", *SIGNALS]
+)
 def test_golden_of_another_spec(
     name: str, tiny: Bundle, edit_golden: EditGolden, backend: Counting
 ) -> None:
@@ -280,14 +301,87 @@ def test_golden_of_another_spec(
         arrays = dict(data)
     if name == "order":  # a crop that isn't there
         edit_golden(tiny.path, sequence=arrays["sequence"] + 1)
-    elif name == "cases":
-        empty = {key: array[:0] for key, array in arrays.items() if array.ndim}
-        edit_golden(tiny.path, **empty)
+    elif name == "no case":
+        of_cases = ("cases", "mfcc", "sequence", "reference", "answers")
+        edit_golden(tiny.path, **{key: arrays[key][:0] for key in of_cases})
+    elif name == "no crop":
+        missing = np.full_like(arrays["sequence"], -1)
+        edit_golden(tiny.path, crops=arrays["crops"][:0], sequence=missing)
     else:
         edit_golden(tiny.path, **{name: arrays[name][:, 1:]})
     with pytest.raises(BundleError, match=r"its golden\.npz isn't of its spec"):
         run_self_test(load_bundle(tiny.path), backend)  # type: ignore[arg-type]
     assert backend.encoded == []
+
+
+class TestInputsAndOutputsAsProved:
+    """What no logit of the golden inputs shows: how inputs are prepared, outputs turned into
+    probabilities. Each is refused in one line, though every hash is right."""
+
+    @pytest.mark.parametrize(
+        ("change", "fault"),
+        [
+            (lambda m: m["spec"]["audio"].update(sample_rate=16_050), "MFCCs of the test signal"),
+            (lambda m: m["spec"]["audio"].update(n_fft=1024), "MFCCs of the test signal"),
+            (lambda m: m["spec"]["audio"].update(amplitude="none"), "MFCCs of the test signal"),
+            (lambda m: m["spec"]["video"].update(colour="bgr"), "pixels of the test signal's crop"),
+            (lambda m: m["spec"]["video"].update(margin=0.1), "pixels of the test signal's crop"),
+            (lambda m: m.update(temperature=1.0), "temperature 1 is not the one proved, 2:"),
+        ],
+        ids=["rate", "window", "amplitude", "colour", "margin", "temperature"],
+    )
+    def test_manifest_that_says_otherwise(
+        self,
+        change: Callable[[dict[str, Any]], None],
+        fault: str,
+        tiny: Bundle,
+        resign: Resign,
+        folder: Path,
+    ) -> None:
+        assert Recognizer.load(tiny.path).self_test().passed
+        resign(tiny.path, change)
+        with pytest.raises(BundleError) as refused:
+            Recognizer.load(tiny.path)
+        (line,) = str(refused.value).splitlines()
+        assert line.startswith(f"{tiny.path}: {fault}")
+        assert line.endswith("export the bundle again")
+        result = Recognizer.load(tiny.path, prove=False).self_test()
+        assert not result.passed
+        assert result.max_difference <= result.tolerance, "its graphs are right"
+        assert result.fault.startswith(fault.rstrip(":"))
+        assert len(list(folder.iterdir())) == 1, "the first one's pass"
+
+    def test_rate_of_another_shape(self, tiny: Bundle, resign: Resign, folder: Path) -> None:
+        resign(tiny.path, lambda m: m["spec"]["audio"].update(sample_rate=22_050))
+        with pytest.raises(BundleError) as refused:
+            Recognizer.load(tiny.path)
+        (line,) = str(refused.value).splitlines()
+        assert "spec" in line
+        assert not folder.exists()
+
+    def test_roundings_are_none(self, tiny: Bundle) -> None:
+        """Other versions of numpy and OpenCV sum and enlarge with other roundings."""
+        golden = tiny.golden()
+        assert find_fault(tiny, golden) == ""
+
+        def shift(mfcc: float, crop: int) -> str:
+            moved = golden.signal_mfcc.copy(), golden.signal_crop.copy()
+            moved[0][4, 7] += mfcc
+            row, column, colour = np.argwhere(moved[1] < 200)[5]
+            moved[1][row, column, colour] += crop
+            signals = dict(zip(SIGNALS, moved, strict=True))
+            return find_fault(tiny, dataclasses.replace(golden, **signals))
+
+        assert shift(0.9 * MFCC_TOLERANCE, CROP_TOLERANCE) == ""
+        assert shift(1.1 * MFCC_TOLERANCE, 0) == "MFCCs of the test signal are off by 0.055"
+        assert shift(0, CROP_TOLERANCE + 1) == "pixels of the test signal's crop are off by 4"
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_no_number(self, bad: float, tiny: Bundle) -> None:
+        golden = tiny.golden()
+        broken = golden.signal_mfcc.copy()
+        broken[2, 50] = bad
+        assert "MFCCs" in find_fault(tiny, dataclasses.replace(golden, signal_mfcc=broken))
 
 
 SCRIPT = """

@@ -30,14 +30,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mer_runtime import cuda
 from mer_runtime.backends import open_backend
-from mer_runtime.bundle import (
-    Bundle,
-    Golden,
-    load_bundle,
-    write_golden,
-    write_manifest,
-    write_no_face,
-)
+from mer_runtime.bundle import Bundle, load_bundle, write_manifest, write_no_face
 from mer_runtime.engine_builder import (
     EngineError,
     build_engine,
@@ -47,6 +40,7 @@ from mer_runtime.engine_builder import (
     message_log,
 )
 from mer_runtime.errors import BundleError, MissingExtraError
+from mer_runtime.golden import Golden, write_golden
 from mer_runtime.graph_file import pack_graph, read_graph
 from mer_runtime.spec import Spec, VideoSpec
 
@@ -382,9 +376,9 @@ def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
             graphs = {name: pack_graph(file) for name, file in graphs.items()}
         none = np.zeros((1, 1), np.float32)
         crops = np.zeros((1, 32, 32, 3), np.uint8)
-        write_golden(
-            folder, Golden(("a",), none, crops, np.zeros((1, 5), np.int64), none, none, 1e-3)
-        )
+        shown = np.zeros((1, 5), np.int64)
+        golden = Golden(("a",), none, crops, shown, none, none, none, 1e-3, 1.0, none, crops[0])
+        write_golden(folder, golden)
         write_no_face(folder, np.zeros(WIDTH, np.float32))
         content = {
             "target": target,
@@ -393,6 +387,7 @@ def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
             "spec": SPEC.to_dict(),
             "face_detector": None,
             "temperature": 1.0,
+            "doubtful_margins": {},
             "engine": engine or {},
         }
         write_manifest(folder, content)

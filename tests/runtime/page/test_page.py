@@ -39,6 +39,7 @@ def answer(time: float, label: str | None = "happy", **changes: Any) -> dict[str
         "probabilities": probabilities,
         "face": True,
         "voice": True,
+        "settled": True,
         "filled": 1.0,
         "faces_found": 15,
         "box": Box(10, 10, 20, 20),

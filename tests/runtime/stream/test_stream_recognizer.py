@@ -132,6 +132,7 @@ def assert_same(event: StreamEvent, prediction: Any) -> None:
     assert event.label == prediction.label
     assert (event.face, event.voice) == (prediction.face, prediction.voice)
     assert event.faces_found == prediction.faces_found
+    assert event.settled == prediction.settled
     assert list(event.probabilities.values()) == pytest.approx(
         list(prediction.probabilities.values()), abs=ROUNDING
     )
@@ -284,10 +285,20 @@ def test_a_lost_face_is_missing_after_a_window(tiny: Recognizer, head: Picture) 
 
 def test_neither_is_said(tiny: Recognizer) -> None:
     events = run(tiny, together(show(BLANK, 0, 2), speech(2, level=0)), detector=HaarDetector())
-    assert {(e.label, e.face, e.voice, len(e.probabilities)) for e in events} == {
-        (None, False, False, 0)
+    assert {(e.label, e.face, e.voice, e.settled, len(e.probabilities)) for e in events} == {
+        (None, False, False, False, 0)
     }
     assert json.loads(json.dumps(events[0].to_dict()))["label"] is None
+
+
+def test_close_calls_are_told(write_tiny_bundle: Callable[..., Path], head: Picture) -> None:
+    """By how far apart the classes must be where that is shown: here the voice alone never is."""
+    margins = {"both": 0.0, "audio": 1e3, "video": 0.0}
+    recognizer = Recognizer.load(write_tiny_bundle(doubtful_margins=margins), threads=1)
+    clip = together(show(place(head, 100), 0, 4), show(BLANK, 4, 12), speech(12))
+    events = run(recognizer, clip, detector=HaarDetector())
+    assert {(e.face, e.settled) for e in events} == {(True, True), (False, False)}
+    assert [e.to_dict()["settled"] for e in events] == [e.settled for e in events]
 
 
 def test_a_camera_that_vanishes_shows_nothing(tiny: Recognizer, head: Picture) -> None:
@@ -475,6 +486,29 @@ def test_smoothing_averages_over_time(tiny: Recognizer) -> None:
         average = kept * average + (1 - kept) * np.array(list(one.probabilities.values()))
         assert list(other.probabilities.values()) == pytest.approx(average.tolist())
         assert other.label == tiny.spec.labels[int(average.argmax())]
+
+
+def test_smoothed_answers_are_as_close_as_they_are_shown(
+    write_tiny_bundle: Callable[..., Path],
+) -> None:
+    """Some smoothed answers are close calls where the window's own isn't, and the other way."""
+    loud = [
+        ("sound", (content[0] * (1 + i % 13), content[1]), at)
+        for i, (_, content, at) in enumerate(speech(10.0))
+    ]
+    plain = Recognizer.load(write_tiny_bundle(), threads=1)
+
+    def gap(event: StreamEvent) -> float:
+        second, first = sorted(event.probabilities.values())[-2:]
+        return float(plain.bundle.temperature * np.log(first / second))
+
+    middle = float(np.median([gap(event) for event in run(plain, loud, video=False)]))
+    margins = dict.fromkeys(("both", "audio", "video"), middle * (1 + 1e-6))
+    recognizer = Recognizer.load(write_tiny_bundle("close", doubtful_margins=margins), threads=1)
+    for smoothing in (0.0, 1.5):
+        events = run(recognizer, loud, video=False, smoothing=smoothing)
+        assert [e.settled for e in events] == [gap(e) > margins["audio"] for e in events]
+        assert len({e.settled for e in events}) == 2, "the margin decides nothing"
 
 
 def test_smoothing_begins_anew_after_a_jump(tiny: Recognizer) -> None:

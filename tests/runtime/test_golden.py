@@ -1,0 +1,60 @@
+"""Golden inputs and answers as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer_runtime.bundle import load_bundle
+from mer_runtime.errors import BundleError
+from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden, write_golden
+
+FIELDS = [field.name for field in dataclasses.fields(Golden)]
+
+
+@pytest.fixture
+def golden(write_tiny_bundle: Callable[..., Path]) -> Golden:
+    return load_bundle(write_tiny_bundle(temperature=0.1 + 0.2)).golden()
+
+
+def test_what_is_written_is_read(golden: Golden, tmp_path: Path) -> None:
+    golden = dataclasses.replace(golden, cases=("ä", "b, c"), tolerance=1 / 3)
+    write_golden(tmp_path, golden)
+    read = read_golden(tmp_path / GOLDEN_FILE)
+    assert read.cases == ("ä", "b, c")
+    assert (read.tolerance, read.temperature) == (1 / 3, 0.1 + 0.2)
+    for name in FIELDS:
+        kept, given = getattr(read, name), getattr(golden, name)
+        np.testing.assert_array_equal(kept, given)
+        if isinstance(given, np.ndarray):
+            assert kept.dtype == given.dtype, name
+
+
+def test_cases_without_a_modality(golden: Golden) -> None:
+    (no_voice, faces), (mfcc, no_face) = golden.case(0), golden.case(1)
+    assert no_voice is None
+    assert no_face is None
+    assert faces is not None
+    np.testing.assert_array_equal(faces, golden.crops[golden.sequence[0]])
+    assert mfcc is not None
+    np.testing.assert_array_equal(mfcc, golden.mfcc[1])
+    both = dataclasses.replace(golden, sequence=golden.sequence[[0, 0]]).case(1)
+    assert both[0] is not None
+    assert both[1] is not None
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_file_that_lacks_something(
+    name: str, write_tiny_bundle: Callable[..., Path], resign: Callable[..., None]
+) -> None:
+    folder = write_tiny_bundle()
+    with np.load(folder / GOLDEN_FILE) as data:
+        left = {key: array for key, array in data.items() if key != name}
+    np.savez_compressed(folder / GOLDEN_FILE, **left)
+    resign(folder)
+    with pytest.raises(BundleError, match=f"its golden answers can't be read: .*{name}"):
+        load_bundle(folder).golden()
