@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,19 @@ from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
 from mer_export.validation import MODALITIES, ValidationSet, answer_engine, answer_float
 from mer_runtime import Recognizer
-from mer_runtime.bundle import PRECISIONS, Target
+from mer_runtime.bundle import PRECISIONS, Precision, Target
 from mer_runtime.console import progress
 from mer_runtime.spec import FUSIONS, Fusion, Spec
 
 DATA = ROOT / "docs" / "accuracy.json"
 TARGETS: tuple[Target, ...] = ("onnx", "openvino")
-PAIRS = [(target, precision) for target in TARGETS for precision in PRECISIONS]
+Pair = tuple[Target, Precision]
+PAIRS: list[Pair] = [(target, precision) for target in TARGETS for precision in PRECISIONS]
+#: What tells rows apart.
+KEYS = {
+    "rows": ("fusion", "target", "precision", "modality"),
+    "pixels": ("fusion", "draw", "modality"),
+}
 #: How often the float model is asked with other pixels: each time others are off.
 DRAWS = 5
 
@@ -50,31 +56,54 @@ DRAWS = 5
     default=FUSIONS,
     help="Measure this one alone and keep the rows of the others.",
 )
-def main(cache: Path, fusions: tuple[Fusion, ...]) -> None:
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    default=PRECISIONS,
+    help="Measure this one alone and keep the rows of the others.",
+)
+def main(cache: Path, fusions: tuple[Fusion, ...], precisions: tuple[Precision, ...]) -> None:
     """Measure on CACHE (see mer-prepare) and rewrite docs/accuracy.json and its tables."""
     opened = Cache.open(cache)
     made: dict[str, list[dict[str, Any]]] = {"rows": [], "pixels": []}
-    with progress(length=len(fusions) * (len(PAIRS) + DRAWS), label="Measuring") as bar:
+    pairs = [pair for pair in PAIRS if pair[1] in precisions]
+    draws = DRAWS if "fp32" in precisions else 0
+    with progress(length=len(fusions) * (len(pairs) + draws), label="Measuring") as bar:
         for fusion in fusions:
-            made["rows"] += measure_fusion(fusion, opened, lambda: bar.update(1))
+            made["rows"] += measure_fusion(fusion, pairs, opened, lambda: bar.update(1))
+            if not draws:
+                continue
             made["pixels"] += measure_pixels(fusion, opened, lambda: bar.update(1))
     kept = json.loads(DATA.read_text()) if DATA.is_file() else {}
     if kept.get("corpus") == opened.digest:
         for name, rows in made.items():
-            rows += [row for row in kept.get(name, []) if row["fusion"] not in fusions]
+            again = {tuple(row[key] for key in KEYS[name]) for row in rows}
+            rows += [
+                row for row in kept.get(name, []) if tuple(row[k] for k in KEYS[name]) not in again
+            ]
     for rows in made.values():
-        rows.sort(key=lambda row: FUSIONS.index(row["fusion"]))
+        rows.sort(key=order_row)
     DATA.write_text(json.dumps({"corpus": opened.digest, **made}, indent=1) + "\n")
     write_all_tables()
 
 
-def measure_fusion(fusion: Fusion, cache: Cache, step: Callable[[], Any]) -> list[dict[str, Any]]:
-    """One row for each target and precision."""
+def order_row(row: dict[str, Any]) -> tuple[int, int]:
+    """By fusion, then engine and precision; rows of these stay as they were."""
+    pair = (row.get("target"), row.get("precision"))
+    return FUSIONS.index(row["fusion"]), PAIRS.index(pair) if pair in PAIRS else 0
+
+
+def measure_fusion(
+    fusion: Fusion, pairs: Sequence[Pair], cache: Cache, step: Callable[[], Any]
+) -> list[dict[str, Any]]:
+    """One row for each target and precision, and what was fed."""
     checkpoint = load_checkpoint(shipped_checkpoint(fusion))
     clips = ValidationSet(cache, checkpoint.spec, "test")
     reference = answer_float(checkpoint, clips)
     rows = []
-    for target, precision in PAIRS:
+    for target, precision in pairs:
         with tempfile.TemporaryDirectory() as folder:
             report = export_bundle(
                 shipped_checkpoint(fusion),
@@ -86,6 +115,7 @@ def measure_fusion(fusion: Fusion, cache: Cache, step: Callable[[], Any]) -> lis
             recognizer = Recognizer.load(report.bundle)
             answers = answer_engine(recognizer, clips)
             temperature = recognizer.bundle.temperature
+            margins = recognizer.bundle.doubtful_margins
         for modality in MODALITIES:
             logits, floats = answers[modality], reference[modality]
             scores = {}
@@ -105,12 +135,28 @@ def measure_fusion(fusion: Fusion, cache: Cache, step: Callable[[], Any]) -> lis
                     "modality": modality,
                     "n": len(clips),
                     "graph_size": report.graph_size,
+                    **count_unsettled(logits, floats, margins[modality]),
                     **scores,
                     **compare_logits(logits, floats, clips.targets).to_dict(),
                 }
             )
         step()
     return rows
+
+
+def count_unsettled(
+    logits: NDArray[np.float32], floats: NDArray[np.float32], margin: float
+) -> dict[str, int]:
+    """How many answers (n, classes) rounding may have decided, and of those that differ from the
+    float model's, how many."""
+    best = np.sort(logits, axis=1)[:, -2:]
+    unsettled = best[:, 1] - best[:, 0] <= margin
+    differing = logits.argmax(axis=1) != floats.argmax(axis=1)
+    return {
+        "unsettled": int(unsettled.sum()),
+        "differing": int(differing.sum()),
+        "differing_unsettled": int((differing & unsettled).sum()),
+    }
 
 
 def measure_pixels(fusion: Fusion, cache: Cache, step: Callable[[], Any]) -> list[dict[str, Any]]:

@@ -15,13 +15,20 @@ from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
 from mer_export.exporter import STAGES
 from mer_export.ranges import RANGES_FILE, ranges_file
-from mer_export.targets import CPUS, Cpu, find_dialect
-from mer_runtime.bundle import TARGETS, Target
+from mer_export.targets import Cpu
+from mer_runtime.bundle import Target
 from mer_runtime.console import Command
 from mer_runtime.face import DETECTOR_VARIABLE
 
 #: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia CLIP`` works.
 BUNDLED = "ia"
+#: Every dialect. The first is calibrated, for all; the others are proved with its ranges.
+PROVED: tuple[tuple[Target, Cpu], ...] = (
+    ("onnx", "x86"),
+    ("onnx", "arm"),
+    ("openvino", "x86"),
+    ("tensorrt", "x86"),
+)
 BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bundles"
 
 
@@ -32,21 +39,12 @@ BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bun
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="As mer-export's."
 )
 @click.option("--float-head", is_flag=True, help="As mer-export's.")
-@click.option(
-    "--target",
-    type=click.Choice(TARGETS),
-    help="Ship ranges for this target's integers alone, of the checkpoint that ships already.",
-)
-@click.option("--cpu", type=click.Choice(CPUS), default="x86", show_default=True, help="Of onnx.")
-def main(
-    checkpoint: Path, cache: Path, seed: int, float_head: bool, target: Target | None, cpu: Cpu
-) -> None:
+def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
     """Ship CHECKPOINT (RUN/best.safetensors of mer-train) as the one of its fusion.
 
     Its weights are stored in half precision. Ranges for int8 are made on the clips of CACHE's
-    training actors, on the graphs of the weights so stored, and ship once the int8 bundle has
-    passed the gate on the validation actors; with them, which layers had to stay float for that.
-    A target whose integers miss the gate with those can have ranges of its own (--target).
+    training actors, on the graphs of the weights so stored, and ship once the int8 bundle of every
+    dialect has passed the gate on the validation actors.
 
     \b
     Example:
@@ -54,33 +52,38 @@ def main(
     """
     loaded = load_checkpoint(checkpoint)
     shipped = shipped_checkpoint(loaded.spec.fusion)
-    if target is None:
-        save_checkpoint(
-            shipped,
-            loaded.model,
-            loaded.spec,
-            notes=loaded.notes,
-            temperature=loaded.temperature,
-            half=True,
-        )
-        click.echo(f"{shipped.name}: {shipped.stat().st_size / 1e6:.2f} MB")
-    with tempfile.TemporaryDirectory() as folder, StageBars(dict(STAGES)) as bars:
-        report = export_bundle(
-            shipped,
-            Path(folder) / "proved",
-            target=target or "onnx",
-            calibration=cache,
-            cpu=cpu if target else "x86",
-            seed=seed,
-            float_head=float_head,
-            timing=False,
-            progress=bars.show,
-        )
-        own = find_dialect(target, cpu) if target else None
-        shutil.copyfile(report.bundle / RANGES_FILE, ranges_file(shipped, own))
-    click.echo(report.format())
-    click.echo(report.format_layers())
-    if target is None and shipped.stem == BUNDLED:
+    save_checkpoint(
+        shipped,
+        loaded.model,
+        loaded.spec,
+        notes=loaded.notes,
+        temperature=loaded.temperature,
+        half=True,
+    )
+    click.echo(f"{shipped.name}: {shipped.stat().st_size / 1e6:.2f} MB")
+    with tempfile.TemporaryDirectory() as folder:
+        ranges: Path | None = None
+        for target, cpu in PROVED:
+            with StageBars(dict(STAGES)) as bars:
+                report = export_bundle(
+                    shipped,
+                    Path(folder) / f"{target}-{cpu}",
+                    target=target,
+                    calibration=cache,
+                    ranges=ranges,
+                    cpu=cpu,
+                    seed=seed,
+                    float_head=float_head,
+                    timing=False,
+                    progress=bars.show,
+                )
+            click.echo(report.format())
+            if ranges is None:
+                click.echo(report.format_layers())
+            ranges = report.bundle / RANGES_FILE
+        assert ranges is not None
+        shutil.copyfile(ranges, ranges_file(shipped))
+    if shipped.stem == BUNDLED:
         os.environ.pop(DETECTOR_VARIABLE, None)  # a downloaded file isn't ours to ship
         report = export_bundle(out=BUNDLES / BUNDLED, cpu="x86", timing=False)
         click.echo(report.format())
