@@ -110,7 +110,7 @@ class ExportReport:
             f"Exported {self.target} {self.precision} to {self.bundle}",
             f"  {self._format_sizes()}, bundle {self.size / 1e6:.1f} MB, {detector}",
             f"  gate: {golden.cases} golden inputs answered by {self.gate.engine}, "
-            f"max |Δlogit| {golden.max_difference:.1e} (at most {golden.tolerance:g}), "
+            f"max |Δlogit| {golden.max_difference:.1e} (at most {golden.tolerance:.2g}), "
             f"same label in {golden.agreement:.0f} %",
         ]
         if self.clips is not None:
