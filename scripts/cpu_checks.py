@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from prove_wheel import ROOT, ProofError
 from quantised_exports import Exported, put_out_integers
 
-from mer_runtime.bundle import load_bundle
+from mer_runtime.bundle import Golden, load_bundle
 
 SCRIPTS = ROOT / "scripts"
 #: Largest |Δlogit| between processors: float32's roundings between integers, and what a step does
@@ -134,14 +134,20 @@ def read_answers(exported: Exported, emulation: Emulation, cpu: str) -> Answers:
 def compare_answers(
     exported: Exported, first: Answers, emulation: Emulation, cpu: str, *, exact: bool = True
 ) -> Row:
-    """Set a processor's answers against the ``first`` one's and the golden ones.
-
-    Args:
-        exact: whether the last integers must be equal.
-    """
+    """Set a processor's answers against the ``first`` one's and the golden ones (``judge``)."""
     start = perf_counter()
     found = read_answers(exported, emulation, cpu)
-    golden = load_bundle(exported.bundle).golden()
+    right, result = judge(load_bundle(exported.bundle).golden(), first, found, exact=exact)
+    what = f"{exported.fusion}, golden inputs"
+    return Row(what, exported.engine, cpu, right, result, perf_counter() - start)
+
+
+def judge(golden: Golden, first: Answers, found: Answers, *, exact: bool) -> tuple[bool, str]:
+    """Whether answers are right, and what they are like in words.
+
+    Args:
+        exact: whether the last integers must equal those of ``first``.
+    """
     steps = np.abs(found.integers.astype(np.int64) - first.integers)
     logits = float(np.abs(found.logits - first.logits).max())
     off = float(np.abs(found.logits - golden.answers).max())
@@ -149,9 +155,7 @@ def compare_answers(
     told = "integers equal" if equal else f"{(steps > 0).sum()} integers differ, by {steps.max()}"
     features = float(np.abs(found.features - first.features).max())
     result = f"{told}; |Δfeature| {features:.1e}, |Δlogit| {logits:.1e}, from the golden {off:.1e}"
-    right = (equal or not exact) and logits <= MOST_DIFFERENCE and off <= golden.tolerance
-    what = f"{exported.fusion}, golden inputs"
-    return Row(what, exported.engine, cpu, right, result, perf_counter() - start)
+    return (equal or not exact) and logits <= MOST_DIFFERENCE and off <= golden.tolerance, result
 
 
 def format_rows(rows: Sequence[Row]) -> str:

@@ -18,13 +18,16 @@ from click.testing import CliRunner
 from mer.cache import Cache
 from mer_export.validation import ValidationSet
 from mer_runtime import Recognizer
+from mer_runtime.bundle import load_bundle
 
 Load = Callable[[str], ModuleType]
 
 
-@pytest.fixture
-def exported(load_script: Load, proved: Any) -> Any:
-    return load_script("quantised_exports").Exported("ia", "x86", proved.bundle, {})
+@pytest.fixture(scope="module")
+def exported(load_script: Load) -> Any:
+    """The bundle that ships, without the graphs that it was made of."""
+    shipped = load_bundle("ia").path
+    return load_script("quantised_exports").Exported("ia", "x86", shipped, {})
 
 
 def test_answers_are_compared_with_the_first_processors(load_script: Load, exported: Any) -> None:
@@ -42,13 +45,16 @@ def test_answers_are_compared_with_the_first_processors(load_script: Load, expor
     again = checks.compare_answers(exported, first, here, "here")
     assert again.right
     assert again.result.startswith("integers equal; |Δfeature| 0.0e+00, |Δlogit| 0.0e+00")
-    first.integers[0, 0, 0, 0] ^= 3
-    other = checks.compare_answers(exported, first, here, "here")
-    assert not other.right
-    assert other.result.startswith("1 integers differ, by ")
-    assert checks.compare_answers(exported, first, here, "here", exact=False).right
-    first.logits[0, 0] += 0.1
-    assert not checks.compare_answers(exported, first, here, "here", exact=False).right
+    other = checks.Answers(first.logits, first.integers.copy(), first.features)
+    other.integers[0, 0, 0, 0] ^= 3
+    right, result = checks.judge(golden, first, other, exact=True)
+    assert not right
+    assert result.startswith("1 integers differ, by ")
+    assert checks.judge(golden, first, other, exact=False)[0]
+    far = checks.Answers(first.logits + np.float32(0.1), first.integers, first.features)
+    assert not checks.judge(golden, first, far, exact=False)[0]
+    elsewhere = dataclasses.replace(golden, answers=golden.answers + 1)
+    assert not checks.judge(elsewhere, first, first, exact=True)[0]
 
 
 def test_copy_puts_the_last_integers_out(load_script: Load, exported: Any) -> None:
@@ -139,24 +145,32 @@ def test_rows_are_told_with_what_is_wrong_marked(load_script: Load) -> None:
 
 
 def test_clips_are_answered_by_what_is_fed(
-    load_script: Load, fitted: tuple[Path, Path], proved: Any, tmp_path: Path
+    load_script: Load, exported: Any, tmp_path: Path
 ) -> None:
-    recognizer = Recognizer.load(proved.bundle)
-    clips = ValidationSet(Cache.open(fitted[1]), recognizer.spec)
-    chosen = load_script("measure_arm").choose_clips(clips, 3)
-    assert chosen.tolist() == [0, 4, 7]
-    voices = np.stack([clips.cache.mfcc(clips.rows[i], clips.spec.audio) for i in chosen])
-    crops = np.stack([clips.cache.crops(clips.rows[i]) for i in chosen])
-    np.savez(tmp_path / "clips.npz", mfcc=voices, crops=crops)
+    recognizer = Recognizer.load(exported.bundle, threads=1)
+    golden = recognizer.bundle.golden()
+    mfcc, crops = golden.case(0)
+    np.savez(tmp_path / "clips.npz", mfcc=mfcc[None], crops=crops[None])
     out = tmp_path / "out.npz"
-    load_script("drive_bundle").main(str(proved.bundle), str(out), str(tmp_path / "clips.npz"))
+    load_script("drive_bundle").main(str(exported.bundle), str(out), str(tmp_path / "clips.npz"))
     with np.load(out) as found:
         for fed, inputs in (
-            ("both", (voices[1], crops[1])),
-            ("audio", (voices[1], None)),
-            ("video", (None, crops[1])),
+            ("both", (mfcc, crops)),
+            ("audio", (mfcc, None)),
+            ("video", (None, crops)),
         ):
-            assert np.array_equal(found[fed][1], recognizer.infer(*inputs)), fed
+            assert np.array_equal(found[fed][0], recognizer.infer(*inputs)), fed
+
+
+def test_clips_are_spread_and_show_a_face(
+    load_script: Load, write_cache: Callable[..., Path], tmp_path: Path
+) -> None:
+    hidden = "01-01-01-01-01-01-11"  # the first that validates
+    cache = Cache.open(write_cache(tmp_path / "cache", without_face=[hidden]))
+    choose = load_script("measure_arm").choose_clips
+    clips = ValidationSet(cache, cache.spec)
+    assert choose(clips, 3).tolist() == [1, 4, 7]
+    assert choose(clips, 60).tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_tables_show_the_figures(load_script: Load) -> None:
