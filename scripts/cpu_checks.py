@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from prove_wheel import ROOT, ProofError
 from quantised_exports import Exported, put_out_integers
 
-from mer_runtime.bundle import Golden, load_bundle
+from mer_runtime.bundle import load_bundle
+from mer_runtime.golden import Golden
 
 SCRIPTS = ROOT / "scripts"
 #: Largest |Δlogit| between processors: float32's roundings between integers, and what a step does
