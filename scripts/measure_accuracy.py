@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from mer import load_checkpoint
 from mer.cache import Cache
+from mer.classifier import Classifier, NetworkClassifier
 from mer.comparison import compare_logits
 from mer.confidence import expected_calibration_error
 from mer.metrics import ClassificationMetrics
 from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
-from mer_export.validation import MODALITIES, ValidationSet, answer_engine, answer_float
+from mer_export.limits import signal_to_noise
+from mer_export.validation import MODALITIES, ValidationSet, answer_engine
 from mer_runtime import Recognizer
 from mer_runtime.bundle import PRECISIONS, Precision, Target
 from mer_runtime.console import progress
@@ -101,7 +103,8 @@ def measure_fusion(
     """One row for each target and precision, and what was fed."""
     checkpoint = load_checkpoint(shipped_checkpoint(fusion))
     clips = ValidationSet(cache, checkpoint.spec, "test")
-    reference = answer_float(checkpoint, clips)
+    exact = _Remembering(NetworkClassifier(checkpoint))
+    reference = answer_engine(exact, clips)
     rows = []
     for target, precision in pairs:
         with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +116,8 @@ def measure_fusion(
                 timing=False,
             )
             recognizer = Recognizer.load(report.bundle)
-            answers = answer_engine(recognizer, clips)
+            given = _Remembering(recognizer)
+            answers = answer_engine(given, clips)
             temperature = recognizer.bundle.temperature
             margins = recognizer.bundle.doubtful_margins
         for modality in MODALITIES:
@@ -135,6 +139,7 @@ def measure_fusion(
                     "modality": modality,
                     "n": len(clips),
                     "graph_size": report.graph_size,
+                    "features_sqnr": round(signal_to_noise(exact.features, given.features), 2),
                     **count_unsettled(logits, floats, margins[modality]),
                     **scores,
                     **compare_logits(logits, floats, clips.targets).to_dict(),
@@ -179,24 +184,43 @@ def measure_pixels(fusion: Fusion, cache: Cache, step: Callable[[], Any]) -> lis
     return rows
 
 
-class _OffByOne:
-    """A classifier whose camera adds -1, 0 or 1 of 255 to each value of a pixel, by chance."""
+class _Remembering:
+    """A classifier that keeps the features it gave."""
 
-    def __init__(self, inner: Recognizer, seed: int) -> None:
-        self.inner, self.generator = inner, np.random.default_rng(seed)
+    def __init__(self, inner: Classifier) -> None:
+        self.inner = inner
+        self.given: list[NDArray[np.float32]] = []
 
     @property
     def spec(self) -> Spec:
         return self.inner.spec
 
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """Of all crops (n, F), in order."""
+        return np.concatenate(self.given)
+
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        noise = self.generator.integers(-1, 2, faces.shape, np.int16)
-        return self.inner.encode(np.clip(faces + noise, 0, 255).astype(np.uint8))
+        features = self.inner.encode(faces)
+        self.given.append(features.copy())
+        return features
 
     def classify(
         self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
         return self.inner.classify(mfcc, features)
+
+
+class _OffByOne(_Remembering):
+    """A classifier whose camera adds -1, 0 or 1 of 255 to each value of a pixel, by chance."""
+
+    def __init__(self, inner: Classifier, seed: int) -> None:
+        super().__init__(inner)
+        self.generator = np.random.default_rng(seed)
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        noise = self.generator.integers(-1, 2, faces.shape, np.int16)
+        return super().encode(np.clip(faces + noise, 0, 255).astype(np.uint8))
 
 
 if __name__ == "__main__":
