@@ -22,6 +22,9 @@ from mer_calibration.observation import open_session
 Shown = Literal["both", "audio", "video"]
 SHOWN: tuple[Shown, ...] = get_args(Shown)
 
+#: Signal to noise in dB that counts as none: weights stored as float16 leave more.
+NOISELESS = 60.0
+
 
 @dataclass(frozen=True)
 class Window:
@@ -31,10 +34,17 @@ class Window:
         mfcc: (n_mfcc, T) float32; None where the voice is missing, which is fed as zeros.
         crops: (frames, S, S, 3) uint8; None where the face is missing: the head then reads the
             float graph's features of a black crop.
+
+    Raises:
+        CalibrationError: both are None.
     """
 
     mfcc: NDArray[np.float32] | None
     crops: NDArray[np.uint8] | None
+
+    def __post_init__(self) -> None:
+        if self.mfcc is None and self.crops is None:
+            raise CalibrationError("a window has neither a voice nor a face: give at least one")
 
     def feeds(self) -> tuple[Shown, ...]:
         """What can be shown of it: whole, and each of its modalities alone."""
@@ -67,7 +77,7 @@ class Noise:
     """What quantised graphs add.
 
     Attributes:
-        sqnr: signal to quantisation noise of the frame features, dB.
+        sqnr: signal to quantisation noise of the frame features, dB, at most ``NOISELESS``.
         logits: by what was shown.
     """
 
@@ -140,7 +150,8 @@ class FloatAnswers:
             step: called after each window.
 
         Raises:
-            CalibrationError: ONNX Runtime can't load a graph, or an answer isn't finite.
+            CalibrationError: ONNX Runtime can't load a graph, an answer isn't finite, or all the
+                frame features are 0.
         """
         features = self._features if encoder is None else list(self._encode(encoder, step))
         logits = self._classify(head or self.head, features)
@@ -149,8 +160,10 @@ class FloatAnswers:
             if exact is not None and given is not None:
                 signal += float(np.square(exact, dtype=np.float64).sum())
                 noise += float(np.square(exact - given, dtype=np.float64).sum())
+        if noise and not signal:
+            raise CalibrationError("all the frame features are 0: the encoder answers nothing")
         return Noise(
-            sqnr=decibels(signal, noise),
+            sqnr=min(decibels(signal, noise), NOISELESS),
             logits={
                 shown: compare_logits(np.stack(logits[shown]), np.stack(exact))
                 for shown, exact in self._logits.items()

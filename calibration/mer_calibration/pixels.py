@@ -122,7 +122,7 @@ class _Stem:
     def _order_outputs(self, channels: int) -> None:
         """Turn blocks of outputs into columns, behind what works on each value alone."""
         name = self.conv.output[0]
-        while len(self.readers[name]) == 1 and self.readers[name][0].op_type in ELEMENTWISE:
+        while [r.op_type in ELEMENTWISE for r in self.readers.get(name, ())] == [True]:
             name = self.readers[name][0].output[0]
         made = self.producers[name]
         blocks, last = f"{name}_blocks", f"{name}_last"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from mer_calibration import CalibrationError, FloatAnswers, Noise, Quantised, Window
-from mer_calibration.noise import SHOWN, compare_logits, decibels
+from mer_calibration.noise import NOISELESS, SHOWN, compare_logits, decibels
 from mer_calibration.observation import open_session
 
 Run = Callable[..., NDArray[np.float32]]
@@ -81,6 +81,10 @@ class TestWindow:
         assert dataclasses.replace(whole, crops=None).feeds() == ("audio",)
         assert dataclasses.replace(whole, mfcc=None).feeds() == ("video",)
 
+    def test_shows_something(self) -> None:
+        with pytest.raises(CalibrationError, match="neither a voice nor a face"):
+            Window(None, None)
+
 
 @pytest.fixture(scope="module")
 def rounded(
@@ -117,7 +121,7 @@ class TestFloatAnswers:
         self, answers: FloatAnswers, net: ModelProto, head: ModelProto
     ) -> None:
         for found in (answers.measure(None, None), answers.measure(net, head)):
-            assert found.sqnr == math.inf
+            assert found.sqnr == NOISELESS
             assert list(found.logits) == list(SHOWN)
             for noise in found.logits.values():
                 assert (noise.rms, noise.largest, noise.margin) == (0, 0, 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
@@ -127,6 +128,23 @@ def test_rounded_tensors_keep_their_shapes(
     assert first_kernel(quantised.model) == [3, 2]
     noise = compare_tensors(net, quantised.model, quantised.rounded, [pictures], threads=1)
     assert noise["stem_relu"] > 30  # dB; 8 bits of a rectified normal give about 40
+
+
+def test_output_that_nobody_reads(
+    stem_of: Callable[..., ModelProto],
+    pictures: dict[str, NDArray[Any]],
+    integers: Callable[..., ModelProto],
+    run_onnx: Run,
+) -> None:
+    """The first layer is the graph's last."""
+    for last in ("stem", "stem_relu"):
+        net = onnx.utils.Extractor(stem_of()).extract_model(["faces"], [last])
+        apart = integers(net, pictures, "x86")
+        joined = join_pixels(apart, 4)
+        assert first_kernel(joined) == [3, 2]
+        expected, found = (run_onnx(m, pictures, optimised=False) for m in (apart, joined))
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_no_data_is_moved_on_integers(
