@@ -19,12 +19,12 @@ from datetime import date
 from pathlib import Path
 
 import click
+
 from batch_table import write_docs
 from bench import ROOT, require_cores, write_result
-
-from mer_runtime.bench.intervals import find_interval, find_ratio
-from mer_runtime.bench.machine import describe_machine
-from mer_runtime.media import MEDIA_SUFFIXES
+from mer_bench.intervals import find_interval, find_ratio
+from mer_bench.machine import describe_machine
+from mer_runtime.inputs.media import MEDIA_SUFFIXES
 
 #: Where ``ray_environment.sh cache`` puts it.
 RAY_PYTHON = ROOT / "cache" / "ray" / "bin" / "python"

@@ -24,16 +24,17 @@ from typing import IO, Any
 
 import click
 import numpy as np
+
 from goals import RATIOS, Ratio
+from mer.weights import shipped_checkpoint
+from mer_bench.intervals import find_interval, find_ratio
+from mer_bench.machine import describe_machine
+from mer_bench.result import clip_seconds
+from mer_export.proof.golden import sample_clip
+from mer_runtime.engines.processor import find_kind, read_instructions
+from mer_runtime.files import write_file
 from rivals import prepare_rivals
 from table import BUNDLES, list_rows, name_kind, write_tables
-
-from mer.weights import shipped_checkpoint
-from mer_export.golden import sample_clip
-from mer_runtime.bench.intervals import find_interval, find_ratio
-from mer_runtime.bench.machine import describe_machine
-from mer_runtime.bench.result import clip_seconds
-from mer_runtime.processor import find_kind, read_instructions
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -204,9 +205,7 @@ def write_result(result: dict[str, Any], prefix: str = "") -> Path:
     name = f"{prefix}{name_kind(result)}-{slug}-{machine['cores']}-cores.json"
     path = HERE / "results" / name
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(path)
+    write_file(path, json.dumps(result, indent=1) + "\n")
     return path
 
 

@@ -45,7 +45,7 @@ def _load_pytorch(
     import torch
 
     from mer import load_checkpoint
-    from mer_export.deploy import ReferenceNet
+    from mer_export.network.deploy import ReferenceNet
 
     torch.set_num_threads(threads)
     net: Any = ReferenceNet(load_checkpoint(checkpoint)).eval()
@@ -62,7 +62,7 @@ def _load_pytorch(
 
 def _load_mfcc(name: str, folder: Path, voice: NDArray[np.float32]) -> Tasks:
     from mer_runtime.bundle import load_bundle
-    from mer_runtime.mfcc import compute_mfcc
+    from mer_runtime.inputs.mfcc import compute_mfcc
 
     spec = load_bundle(folder / "onnx-int8").spec.audio
     if name == "mfcc-ours":
@@ -117,7 +117,7 @@ def _load_openvino_pair(
     """A float bundle's graphs in bfloat16, which the runtime never takes unasked."""
     import openvino
 
-    from mer_runtime.graph_file import read_graph
+    from mer_runtime.files import read_graph
 
     core = openvino.Core()
     encoder, head = (

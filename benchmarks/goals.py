@@ -24,7 +24,7 @@ class Goal(Ratio):
 
     Attributes:
         goals: what is promised at least and what is hoped for, by kind of processor (see
-            ``mer_runtime.processor``) or for ``ANY``.
+            ``mer_runtime.engines.processor``) or for ``ANY``.
     """
 
     goals: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -25,9 +25,9 @@ import av
 import numpy as np
 
 from mer_runtime import Recognizer
-from mer_runtime.processor import name_cpu
+from mer_runtime.engines.processor import name_cpu
+from mer_runtime.inputs.waveform import mix_down
 from mer_runtime.stream import StreamRecognizer
-from mer_runtime.waveform import mix_down
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "portrait.mp4"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mer.corpus import Recording
-from mer.metrics import wilson_interval
+from mer.data.corpus import Recording
+from mer.evaluate.metrics import wilson_interval
 from mer_runtime.spec import RAVDESS_LABELS
 
 Scores = Mapping[str, float]

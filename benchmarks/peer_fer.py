@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from fer.fer import FER
 from numpy.typing import NDArray
+
 from peer_frames import FRAMES, read_centre
 
 PACKAGES = ("fer", "tensorflow-cpu", "opencv-python-headless")

@@ -18,6 +18,7 @@ import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from peer_frames import FRAMES, WINDOW, read_published
 from peer_nms import load_torchvision
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_bench.subject import open_detector
 from mer_runtime import Recognizer
-from mer_runtime.backends import open_backend
-from mer_runtime.bench.subject import open_detector
 from mer_runtime.bundle import load_bundle
-from mer_runtime.clip_reading import read_clip
-from mer_runtime.face import Box, crop_face
-from mer_runtime.face_search import FaceSearch
-from mer_runtime.media import read_window
+from mer_runtime.engines import open_backend
+from mer_runtime.inputs.clip import read_clip
+from mer_runtime.inputs.face import Box, crop_face
+from mer_runtime.inputs.face_search import FaceSearch
+from mer_runtime.inputs.media import read_window
 from mer_runtime.recognizer import softmax
 
 

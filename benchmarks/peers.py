@@ -27,6 +27,7 @@ from typing import Any
 import av
 import click
 import numpy as np
+
 from bench import (
     HERE,
     PAUSE,
@@ -38,17 +39,16 @@ from bench import (
     time_rounds,
     write_result,
 )
+from mer.data.corpus import Recording, find_recordings
+from mer.data.splits import split_actors
+from mer.weights import shipped_checkpoint
+from mer_bench.machine import describe_machine
+from mer_export import export_bundle
+from mer_export.proof.golden import sample_clip
+from mer_runtime.inputs.face import find_detector_file
 from peer_accuracy import score_answers
 from peer_table import RATIOS, write_docs
 from rivals import BUNDLES
-
-from mer.corpus import Recording, find_recordings
-from mer.splits import split_actors
-from mer.weights import shipped_checkpoint
-from mer_export import export_bundle
-from mer_export.golden import sample_clip
-from mer_runtime.bench.machine import describe_machine
-from mer_runtime.face import find_detector_file
 
 #: Bundles that compete, the first with everything, the second from a file to its answer.
 ONNX, OPENVINO = "onnx-int8", "openvino-int8"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,10 +14,11 @@ import torch
 
 from mer import Checkpoint, load_checkpoint
 from mer_export import export_bundle
-from mer_export.deploy import OPSET, ReferenceNet
-from mer_export.golden import golden_inputs
+from mer_export.network.deploy import OPSET, ReferenceNet
+from mer_export.proof.golden import golden_inputs
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.mfcc import compute_mfcc
+from mer_runtime.files import hash_file
+from mer_runtime.inputs.mfcc import compute_mfcc
 
 HERE = Path(__file__).resolve().parent
 #: The bundles that are made, by name.
@@ -51,7 +51,7 @@ def prepare_rivals(
             timing=False,
         )
     write_windows(loaded, folder / "windows.npz")
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    digest = hash_file(checkpoint)
     key = folder / "untouched.sha256"
     if not key.is_file() or key.read_text() != digest:
         click.echo("exporting the untouched network", err=True)
@@ -69,8 +69,8 @@ def prepare_rivals(
 
 def write_windows(checkpoint: Checkpoint, path: Path) -> None:
     """The golden inputs (n, n_mfcc, T) and (n, 15, S, S, 3), and the sample clip's voice."""
-    from mer_export.golden import sample_clip
-    from mer_runtime.media import read_window
+    from mer_export.proof.golden import sample_clip
+    from mer_runtime.inputs.media import read_window
 
     spec = checkpoint.spec
     golden = golden_inputs(spec)

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime import Recognizer
+from mer_runtime.inputs.waveform import mix_down, resample
 from mer_runtime.stream import StreamRecognizer
-from mer_runtime.waveform import mix_down, resample
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "portrait.mp4"
 #: Hops before memory is first read: engines and allocators have their buffers by then.

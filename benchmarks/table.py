@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from goals import RATIOS, REAL_TIME, START
-
-from mer_runtime.processor import KIND_TITLES, KINDS, OTHER, find_kind
+from mer_runtime.engines.processor import KIND_TITLES, KINDS, OTHER, find_kind
 
 ROOT = Path(__file__).resolve().parents[1]
 README, DOCUMENT = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"

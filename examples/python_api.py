@@ -8,8 +8,8 @@ import sys
 import av
 
 from mer_runtime import Recognizer
+from mer_runtime.inputs.waveform import mix_down
 from mer_runtime.stream import StreamRecognizer
-from mer_runtime.waveform import mix_down
 
 stream = StreamRecognizer(Recognizer.load("ia"), live=False, on_event=lambda e: print(e.to_dict()))
 with av.open(sys.argv[1]) as clip:

@@ -25,7 +25,7 @@ from typing import Any
 import ray
 
 from mer_runtime import MerError, Recognizer
-from mer_runtime.media import MEDIA_SUFFIXES
+from mer_runtime.inputs.media import MEDIA_SUFFIXES
 
 #: Clips of a block: what is done again where a worker dies.
 BLOCK = 8

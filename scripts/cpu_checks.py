@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+
 from drive_bundle import COPY_FILE
 from emulation import Emulation
 from integer_layers import find_integer_layers
 from layer_cases import make_cases, make_product_case
-from numpy.typing import NDArray
-from prove_wheel import ROOT, ProofError
-from quantised_exports import Exported, put_out_integers
-
 from mer_runtime.bundle import load_bundle
 from mer_runtime.golden import Golden
+from prove_wheel import ROOT, ProofError
+from quantised_exports import Exported, put_out_integers
 
 SCRIPTS = ROOT / "scripts"
 #: Largest |Δlogit| between processors: float32's roundings between integers, and what a step does

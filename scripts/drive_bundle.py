@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime import Recognizer
-from mer_runtime.backends.onnx import open_session
 from mer_runtime.bundle import FACES, FEATURES, Bundle
-from mer_runtime.graph_file import read_graph
-from mer_runtime.self_test import replay
+from mer_runtime.engines.onnx import open_session
+from mer_runtime.files import read_graph
+from mer_runtime.proof.self_test import replay
 
 #: ONNX Runtime's copy: its other output are the integers.
 COPY_FILE = "encoder-integers.onnx"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.backends.onnx import open_session  # before any engine: it lets none report
+from mer_runtime.engines.onnx import open_session  # before any engine: it lets none report
 
 Run = Callable[[Path, Mapping[str, NDArray[np.float32]]], "tuple[NDArray[np.float32], str]"]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from table_rows import head, row
-
-from mer_calibration.dialects import DIALECTS
+from mer_calibration.graph.dialects import DIALECTS
 from mer_runtime.spec import FUSIONS
+from table_rows import head, row
 
 Json = dict[str, Any]
 

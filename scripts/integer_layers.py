@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from mer_calibration.placement import JOINS, MOVES, WEIGHTED, output_axis, read_by
+from mer_calibration.graph.placement import JOINS, MOVES, WEIGHTED, output_axis, read_by
 
 #: What may stand between a pair and the layer that reads it.
 BETWEEN = (*MOVES, *JOINS, "Pad")

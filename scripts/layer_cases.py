@@ -21,11 +21,11 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from integer_layers import Layer, Product, Quantiser
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mer_calibration.placement import output_axis
+from integer_layers import Layer, Product, Quantiser
+from mer_calibration.graph.placement import output_axis
 
 Form = Literal["high", "low", "own"]
 FORMS: tuple[Form, ...] = ("high", "low", "own")

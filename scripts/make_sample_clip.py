@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from mer_runtime.console import Command
-from mer_runtime.errors import OutputError
+from mer_runtime.files import replacing
 
 SIZE = (640, 360)  # pixels, width and height
 FRAME_RATE = 30  # Hz
@@ -118,13 +118,8 @@ def make_clip(path: Path) -> None:
     Raises:
         OutputError: the file can't be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with replacing(path) as part:
         _encode(part)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(path, error.strerror or str(error)) from error
 
 
 def _encode(path: Path) -> None:

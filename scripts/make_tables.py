@@ -13,10 +13,10 @@ import re
 from pathlib import Path
 
 import click
-from tables import TABLES
 
-from mer.runs import write_file
 from mer_runtime.console import Command
+from mer_runtime.files import write_file
+from tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL_CARD = Path("mer/mer/weights/MODEL_CARD.md")

@@ -17,19 +17,19 @@ from typing import Any
 
 import click
 import numpy as np
-from make_tables import ROOT, write_all_tables
 from numpy.typing import NDArray
 
+from make_tables import ROOT, write_all_tables
 from mer import load_checkpoint
-from mer.cache import Cache
-from mer.classifier import Classifier, NetworkClassifier
-from mer.comparison import compare_logits
-from mer.confidence import expected_calibration_error
-from mer.metrics import ClassificationMetrics
+from mer.data.cache import Cache
+from mer.evaluate.classifier import Classifier, NetworkClassifier
+from mer.evaluate.comparison import compare_logits
+from mer.evaluate.confidence import expected_calibration_error
+from mer.evaluate.metrics import ClassificationMetrics
 from mer.weights import shipped_checkpoint
 from mer_export import export_bundle
-from mer_export.limits import signal_to_noise
-from mer_export.validation import MODALITIES, ValidationSet, answer_engine
+from mer_export.proof.limits import signal_to_noise
+from mer_export.proof.validation import MODALITIES, ValidationSet, answer_engine
 from mer_runtime import Recognizer
 from mer_runtime.bundle import PRECISIONS, Precision, Target
 from mer_runtime.console import progress

@@ -18,20 +18,20 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
+
 from emulation import Emulation
 from make_tables import ROOT, write_all_tables
-from numpy.typing import NDArray
-from prove_aarch64 import CPU, install_base
-from quantised_exports import export_int8
-
 from mer import load_checkpoint
-from mer.cache import Cache
-from mer.comparison import compare_logits
-from mer.dataset import read_crops
+from mer.data.cache import Cache
+from mer.data.dataset import read_crops
+from mer.evaluate.comparison import compare_logits
 from mer.weights import shipped_checkpoint
-from mer_export.validation import MODALITIES, Logits, ValidationSet, answer_float
+from mer_export.proof.validation import MODALITIES, Logits, ValidationSet, answer_float
 from mer_runtime.console import Command, progress
 from mer_runtime.spec import FUSIONS, Fusion
+from prove_aarch64 import CPU, install_base
+from quantised_exports import export_int8
 
 DATA = ROOT / "docs" / "arm.json"
 DRIVER = ROOT / "scripts" / "drive_bundle.py"

@@ -9,7 +9,6 @@ docs/accuracy.md and the README. A checkpoint that was measured before isn't mea
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,19 +17,20 @@ from typing import Any
 
 import click
 import torch
-from make_tables import ROOT, write_all_tables
-from train_table import TableRun, is_finished, list_runs
 
-from mer.cache import Cache
+from make_tables import ROOT, write_all_tables
 from mer.checkpoint import load_checkpoint
+from mer.data.cache import Cache
 from mer.errors import TrainingError
-from mer.evaluation import evaluate_model
-from mer.plots import plot_runs
+from mer.evaluate.evaluation import evaluate_model
 from mer.protocols import Modality
-from mer.runs import BEST_FILE, METRICS_FILE, write_file
+from mer.train.plots import plot_runs
+from mer.train.runs import BEST_FILE, METRICS_FILE
 from mer.weights import shipped_checkpoint
 from mer_runtime.console import Command, progress
+from mer_runtime.files import hash_file, write_file
 from mer_runtime.spec import FUSIONS
+from train_table import TableRun, is_finished, list_runs
 
 #: What a model of both modalities is fed, by the names of the tables: options of mer-eval.
 FEEDS: dict[str, dict[str, Any]] = {
@@ -83,11 +83,6 @@ def measure_checkpoint(
         "checkpoint": hash_file(path),
         "scores": scores,
     }
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:

@@ -10,7 +10,6 @@ command goes on after the last corruption that was finished: those lie in the ca
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import tempfile
 import zlib
@@ -22,23 +21,28 @@ import click
 import cv2
 import numpy as np
 import torch
-from make_tables import write_all_tables
 from numpy.typing import NDArray
 
-from mer.cache import INT16_SCALE, Cache
-from mer.classifier import OpenModel, find_model, open_model
-from mer.clip import prepare_inputs, read_recording
-from mer.comparison import compare_logits
-from mer.corpus import Recording, find_recordings
+from make_tables import write_all_tables
+from mer.data.cache import INT16_SCALE, Cache
+from mer.data.clip import prepare_inputs, read_recording
+from mer.data.corpus import Recording, find_recordings
 from mer.errors import CorpusError, TrainingError
-from mer.metrics import ClassificationMetrics
+from mer.evaluate.classifier import OpenModel, find_model, open_model
+from mer.evaluate.comparison import compare_logits
+from mer.evaluate.metrics import ClassificationMetrics
 from mer.robustness import Corruption, list_corruptions
-from mer.runs import write_file
 from mer.transcoding import transcode_video
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.console import Command, progress
-from mer_runtime.face import DETECTOR_VARIABLE, FaceDetector, YuNetDetector, find_detector_file
-from mer_runtime.media import ClipWindow
+from mer_runtime.files import hash_file, write_file
+from mer_runtime.inputs.face import (
+    DETECTOR_VARIABLE,
+    FaceDetector,
+    YuNetDetector,
+    find_detector_file,
+)
+from mer_runtime.inputs.media import ClipWindow
 from mer_runtime.spec import FUSIONS, Fusion, Spec
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "robustness.json"
@@ -275,7 +279,7 @@ def read_work(path: Path, key: Mapping[str, Any]) -> dict[str, Any]:
 def hash_model(path: Path) -> str:
     """sha256 of a checkpoint, or of a bundle's manifest, which holds those of its files."""
     file = path / MANIFEST_FILE if path.is_dir() else path
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hash_file(file)
 
 
 if __name__ == "__main__":

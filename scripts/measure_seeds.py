@@ -17,25 +17,25 @@ from typing import Any
 
 import click
 import numpy as np
-from make_tables import ROOT, write_all_tables
 from numpy.typing import NDArray
 
+from make_tables import ROOT, write_all_tables
 from mer import Checkpoint, load_checkpoint
-from mer.cache import Cache
-from mer.classifier import NetworkClassifier
+from mer.data.cache import Cache
+from mer.evaluate.classifier import NetworkClassifier
 from mer.weights import shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges, Recipe
-from mer_calibration.dialects import DialectName
+from mer_calibration.graph.dialects import DialectName
 from mer_export.calibration import calibrate
 from mer_export.errors import GateError
-from mer_export.gate import check_golden, check_together, check_validation
-from mer_export.golden import golden_reference
-from mer_export.graphs import GraphNetwork, Graphs, export_graphs
-from mer_export.limits import MAX_DROP, find_limits
-from mer_export.validation import Logits, ValidationSet, answer_engine, answer_float
+from mer_export.network.graphs import GraphNetwork, Graphs, export_graphs
+from mer_export.proof.gate import check_golden, check_together, check_validation
+from mer_export.proof.golden import golden_reference
+from mer_export.proof.limits import MAX_DROP, find_limits
+from mer_export.proof.validation import Logits, ValidationSet, answer_engine, answer_float
 from mer_runtime.console import progress
 from mer_runtime.golden import Golden
-from mer_runtime.self_test import encode_crops, replay
+from mer_runtime.proof.self_test import encode_crops, replay
 from mer_runtime.spec import FUSIONS, Fusion
 
 DATA = ROOT / "docs" / "gate.json"

@@ -26,11 +26,11 @@ from pathlib import Path
 from time import perf_counter
 
 import click
+
 from emulation import Emulation, emulate_arm, find_emulator
+from mer_runtime.console import Command
 from prove_wheel import CLIP, CONSTRAINTS, ROOT, ProofError, build_wheel, run_step
 from target_wheels import list_unmet, read_metadata, select_constraints
-
-from mer_runtime.console import Command
 
 CACHE = ROOT / "cache" / "aarch64"
 #: Those of JetPack 6, Raspberry Pi OS 12, JetPack 7, Raspberry Pi OS 13.

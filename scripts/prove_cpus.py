@@ -26,17 +26,17 @@ from functools import partial
 from pathlib import Path
 
 import click
+
 from cpu_checks import Row, compare_answers, drive_layers, format_rows, read_answers, write_cases
 from emulation import emulate_x86, run_here
 from make_tables import write_all_tables
+from mer_calibration.graph.dialects import DialectName
+from mer_runtime.console import Command
+from mer_runtime.engines.processor import describe_int8, name_cpu, read_instructions
+from mer_runtime.spec import FUSIONS, Fusion
 from prove_aarch64 import install_base
 from prove_wheel import ROOT, ProofError
 from quantised_exports import Exported, export_int8
-
-from mer_calibration.dialects import DialectName
-from mer_runtime.console import Command
-from mer_runtime.processor import describe_int8, name_cpu, read_instructions
-from mer_runtime.spec import FUSIONS, Fusion
 
 DATA = ROOT / "docs" / "cpus.json"
 HERE = "this machine"

@@ -25,10 +25,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import click
-from make_tables import write_all_tables
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from make_tables import write_all_tables
+from mer_runtime.console import Command
+from mer_runtime.engines.processor import name_cpu, read_instructions
+from mer_runtime.files import write_file
 from prove_wheel import (
     CONSTRAINTS,
     ROOT,
@@ -40,10 +44,6 @@ from prove_wheel import (
     run_step,
 )
 from target_wheels import read_metadata
-
-from mer.runs import write_file
-from mer_runtime.console import Command
-from mer_runtime.processor import name_cpu, read_instructions
 
 RESULTS = Path("docs") / "versions.json"
 EXTRA = "openvino"

@@ -9,9 +9,9 @@ from unittest import mock
 
 from onnx import ModelProto, helper
 
-from mer_calibration.dialects import DialectName
+from mer_calibration.graph.dialects import DialectName
 from mer_export import export_bundle
-from mer_export.targets import EXPORTS, Cpu, Job, Written
+from mer_export.targets import TARGETS, Cpu, Job, Written
 from mer_runtime.bundle import FEATURES, Target
 from mer_runtime.spec import Fusion
 
@@ -46,13 +46,13 @@ def export_int8(fusion: Fusion, dialect: DialectName, folder: Path) -> Exported:
     """
     target, cpu = DIALECTS[dialect]
     graphs: dict[str, ModelProto] = {}
-    export = EXPORTS[target]
+    export = TARGETS[target]
 
     def write(job: Job, out: Path) -> Written:
         graphs.update(job.quantise(job.dialect).items())
         return export.write(job, out)
 
-    with mock.patch.dict(EXPORTS, {target: dataclasses.replace(export, write=write)}):
+    with mock.patch.dict(TARGETS, {target: dataclasses.replace(export, write=write)}):
         report = export_bundle(
             fusion, folder / f"{fusion}-{dialect}", target=target, cpu=cpu, timing=False
         )

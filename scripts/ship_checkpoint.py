@@ -18,7 +18,7 @@ from mer_export.ranges import RANGES_FILE, ranges_file
 from mer_export.targets import Cpu
 from mer_runtime.bundle import Target
 from mer_runtime.console import Command
-from mer_runtime.face import DETECTOR_VARIABLE
+from mer_runtime.inputs.face import DETECTOR_VARIABLE
 
 #: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia CLIP`` works.
 BUNDLED = "ia"

@@ -17,19 +17,19 @@ from typing import Any
 
 import click
 import numpy as np
-from measure_seeds import keep
 from numpy.typing import NDArray
 
+from measure_seeds import keep
 from mer import load_checkpoint
-from mer.cache import Cache
+from mer.data.cache import Cache
 from mer.protocols import Modality
 from mer.weights import shipped_checkpoint
-from mer_calibration.dialects import DialectName
+from mer_calibration.graph.dialects import DialectName
 from mer_export.errors import GateError
-from mer_export.gate import check_together, check_validation
-from mer_export.limits import LEAST_AGREEMENT, MAX_DROP, find_limits
+from mer_export.proof.gate import check_together, check_validation
+from mer_export.proof.limits import LEAST_AGREEMENT, MAX_DROP, find_limits
+from mer_export.proof.validation import Logits, ValidationSet, answer_float
 from mer_export.ranges import find_ranges
-from mer_export.validation import Logits, ValidationSet, answer_float
 from mer_runtime.console import progress
 from mer_runtime.spec import FUSIONS, Fusion
 

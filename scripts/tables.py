@@ -8,11 +8,10 @@ from typing import Any
 
 from cpu_tables import format_arm, format_cpus
 from gate_tables import format_seeds, format_simulated
+from mer.data.splits import load_splits
+from mer_runtime.spec import FUSIONS
 from table_rows import head as _head
 from table_rows import row as _row
-
-from mer.splits import load_splits
-from mer_runtime.spec import FUSIONS
 
 Json = dict[str, Any]
 

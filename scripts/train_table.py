@@ -23,11 +23,11 @@ import click
 import torch
 
 from mer.cli.stages import StageBars
+from mer.data.splits import FOLDS
 from mer.errors import TrainingError
 from mer.protocols import Modality, ProtocolName
-from mer.runs import SETTINGS_FILE
-from mer.splits import FOLDS
-from mer.training import train_model
+from mer.train.runs import SETTINGS_FILE
+from mer.train.training import train_model
 from mer_runtime.console import Command, warn
 from mer_runtime.spec import FUSIONS, Fusion
 

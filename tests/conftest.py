@@ -370,7 +370,7 @@ def write_learnable_cache(
         faces: (k, 32, 32, 3), shown in turns instead, whatever the emotion.
         voices: waveforms of a window; one is drawn and heard beside the tone, which ends early.
     """
-    from mer.cache import CLIPS_FOLDER, CacheRow, clip_dtype, clip_path, write_index
+    from mer.data.cache import CLIPS_FOLDER, CacheRow, clip_dtype, clip_path, write_index
     from mer_runtime.spec import RAVDESS_LABELS, Spec, VideoSpec
 
     spec = Spec(video=VideoSpec(frames=3, size=32))
@@ -593,12 +593,12 @@ def fitted(
     import torch
 
     from mer import load_checkpoint, save_checkpoint
-    from mer.cache import Cache
+    from mer.data.cache import Cache
     from mer.models import Standardiser, build_model
     from mer.weights import shipped_checkpoint
-    from mer_export.golden import golden_inputs, sample_clip
-    from mer_export.validation import ValidationSet
-    from mer_runtime.media import read_window
+    from mer_export.proof.golden import golden_inputs, sample_clip
+    from mer_export.proof.validation import ValidationSet
+    from mer_runtime.inputs.media import read_window
 
     folder = tmp_path_factory.mktemp("fitted")
     shipped = load_checkpoint(shipped_checkpoint())
@@ -658,10 +658,10 @@ def proved(fitted: tuple[Path, Path], graphs_once: None) -> Any:
 def calibration(fitted: tuple[Path, Path], proved: Any) -> Any:
     """The calibration that ``proved`` comes from."""
     from mer import load_checkpoint
-    from mer.cache import Cache
+    from mer.data.cache import Cache
     from mer_calibration import Ranges
     from mer_export.calibration import Calibration
-    from mer_export.calibration_set import choose_samples
+    from mer_export.feeds import choose_samples
 
     checkpoint, cache = fitted
     samples = choose_samples(Cache.open(cache), load_checkpoint(checkpoint).spec)

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from mer_runtime.face import HaarDetector, YuNetDetector, crop_faces
-from mer_runtime.media import ClipWindow, read_window
+from mer_runtime.inputs.face import HaarDetector, YuNetDetector, crop_faces
+from mer_runtime.inputs.media import ClipWindow, read_window
 from mer_runtime.spec import Spec
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_sample_clip.py"

@@ -14,9 +14,10 @@ grid of an activation is, and what it cuts off, is decided here, in this order:
 5. ``place`` decides which tensors of a float graph are rounded, and ``quantise_graph`` writes them
    down as Q/DQ pairs in one of the ``DIALECTS``; ``check_dialect`` refuses a graph that isn't of
    its dialect. Where an engine wants zero-point 0, ``fold_zero_points`` hides others in the layers
-   around (``mer_calibration.centring``). ``shorten_names`` and ``pack_constants`` make the file
-   small.
-6. ``certify`` holds the outcome to the rule of ``mer_calibration.saturation``: no sum of it can
+   around (``mer_calibration.graph.centring``). ``shorten_names`` and ``pack_constants`` make the
+   file small.
+6. ``certify`` holds the outcome to the rule of ``mer_calibration.graph.saturation``: no sum of it
+can
    overflow, so that every processor computes the same integers.
 7. ``FloatAnswers`` measures what rounding adds to the answers, and ``compare_tensors`` what it adds
    layer by layer; ``format_layers`` prints that.
@@ -28,22 +29,22 @@ takes back what all roundings together add to a graph's output on average.
 It knows ONNX graphs and numpy arrays; of our packages it imports ``mer_runtime`` alone.
 """
 
-from mer_calibration.centring import find_centred, fold_zero_points
-from mer_calibration.dialects import DIALECTS, Dialect, check_dialect
 from mer_calibration.errors import CalibrationError, DialectError, SaturationError
-from mer_calibration.grid import Grid, asymmetric_grid, symmetric_grid, weight_scales
-from mer_calibration.histogram import Histogram
-from mer_calibration.layers import Layer, compare_tensors, format_layers, layers_to_dicts
-from mer_calibration.naming import shorten_names
-from mer_calibration.noise import FloatAnswers, LogitNoise, Noise, Window
-from mer_calibration.observation import Probe, observe
-from mer_calibration.observers import find_range
-from mer_calibration.packing import find_stored_weights, pack_constants
-from mer_calibration.placement import place
-from mer_calibration.quantisation import Quantised, quantise_graph
-from mer_calibration.ranges import DialectRanges, Range, Ranges, hash_graph
+from mer_calibration.graph.centring import find_centred, fold_zero_points
+from mer_calibration.graph.dialects import DIALECTS, Dialect, check_dialect
+from mer_calibration.graph.grid import Grid, Range, asymmetric_grid, symmetric_grid, weight_scales
+from mer_calibration.graph.naming import shorten_names
+from mer_calibration.graph.packing import find_stored_weights, pack_constants
+from mer_calibration.graph.placement import place
+from mer_calibration.graph.quantisation import Quantised, quantise_graph
+from mer_calibration.graph.saturation import Certificate, certify
+from mer_calibration.measure.histogram import Histogram
+from mer_calibration.measure.noise import FloatAnswers, LogitNoise, Noise, Window
+from mer_calibration.measure.observation import Probe, observe
+from mer_calibration.measure.observers import find_range
+from mer_calibration.ranges import DialectRanges, Ranges, hash_graph
 from mer_calibration.recipe import Feeds, Recipe, calibrate_graphs
-from mer_calibration.saturation import Certificate, certify
+from mer_calibration.report.layers import Layer, compare_tensors, format_layers, layers_to_dicts
 
 __all__ = [
     "DIALECTS",

@@ -20,7 +20,7 @@ class DialectError(MerError, ValueError):
 
 
 class SaturationError(MerError, ValueError):
-    """A quantised graph can overflow on x86 without VNNI (see ``mer_calibration.saturation``)."""
+    """A quantised graph can overflow on x86 without VNNI (``mer_calibration.graph.saturation``)."""
 
     def __init__(
         self, layer: str, channel: int, places: Sequence[int], total: int, limit: int

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +21,10 @@ from mer_calibration.fields import (
     read_numbers,
     require,
 )
-from mer_calibration.noise import SHOWN, LogitNoise, Noise
-from mer_calibration.rounding import Rounding
-from mer_runtime.errors import OutputError
+from mer_calibration.graph.grid import Range
+from mer_calibration.graph.weights import Rounding
+from mer_calibration.measure.noise import SHOWN, LogitNoise, Noise
+from mer_runtime.files import write_file
 
 Value = TypeVar("Value")
 
@@ -36,30 +36,14 @@ AGAIN = "calibrate again: mer-export CHECKPOINT --calibration CACHE"
 
 
 @dataclass(frozen=True)
-class Range:
-    """Values that a tensor's grid covers.
-
-    Attributes:
-        low, high: the ends; they hold 0.
-        seen_low, seen_high: the smallest and largest value of the calibration set.
-        clipped: share, 0 to 1, of its values outside ``low`` to ``high``.
-    """
-
-    low: float
-    high: float
-    seen_low: float
-    seen_high: float
-    clipped: float
-
-
-@dataclass(frozen=True)
 class DialectRanges:
     """What belongs to the integers of one dialect.
 
     Attributes:
         tensors: graph's name to tensor's name to range.
-        shift: what is added to the features that the encoder puts out (``mer_calibration.shift``).
-        float_layers: layers that must stay float for the answers to be as right as the float
+        shift: what is added to the features that the encoder puts out
+        (``mer_calibration.measure.shift``). float_layers: layers that must stay float for the
+        answers to be as right as the float
             model's, as a proof on a corpus found.
         noise: what rounding adds to the answers, with ``float_layers`` in float.
     """
@@ -78,8 +62,8 @@ class Ranges:
         graphs: graph's name (``encoder``, ``head``) to ``hash_graph`` of the float graph.
         spec: digest of the preprocessing.
         exponents: graph's name to layer's name to what its output channels are divided by before
-            they are rounded, in eighths of an octave (``mer_calibration.equalisation``); the ranges
-            are those of the graph scaled so.
+            they are rounded, in eighths of an octave (``mer_calibration.measure.equalisation``);
+            the ranges are those of the graph scaled so.
         roundings: graph's name to layer's name to how its weights, so scaled, are rounded.
         pixel_means: average pixel of each colour, 0 to 255.
         dialects: dialect's name to what belongs to it.
@@ -180,7 +164,7 @@ class Ranges:
         return cls(**{**fields, **read})
 
     def write(self, path: Path) -> None:
-        """Write JSON by a temporary name: the same ranges always give the same bytes.
+        """Write JSON: the same ranges always give the same bytes.
 
         Raises:
             OutputError: it can't be written.
@@ -188,14 +172,7 @@ class Ranges:
         data = json.dumps(
             self.to_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
         )
-        part = path.with_name(f"{path.name}.part")
-        try:
-            part.write_text(f"{data}\n", encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink()
-            raise OutputError(path, str(error)) from error
+        write_file(path, f"{data}\n")
 
     @classmethod
     def read(cls, path: Path) -> Ranges:

@@ -19,25 +19,22 @@ from functools import cached_property
 
 from onnx import ModelProto
 
-from mer_calibration.centring import find_centred
-from mer_calibration.dialects import DIALECTS, Dialect, DialectName
-from mer_calibration.equalisation import equalise, find_exponents, measure_peaks
-from mer_calibration.histogram import Histogram
-from mer_calibration.layers import Layer, measure_layers
-from mer_calibration.noise import FloatAnswers, Noise, Window
-from mer_calibration.observation import Feed, observe
-from mer_calibration.observers import find_range
-from mer_calibration.placement import place
-from mer_calibration.quantisation import Quantised, quantise_graph
-from mer_calibration.ranges import DialectRanges, Range, Ranges
-from mer_calibration.rounding import (
-    RoundedWeights,
-    apply_roundings,
-    find_roundings,
-    replace_weights,
-)
-from mer_calibration.saturation import Certificate
-from mer_calibration.shift import measure_shift, shift_output
+from mer_calibration.graph.centring import find_centred
+from mer_calibration.graph.dialects import DIALECTS, Dialect, DialectName
+from mer_calibration.graph.grid import Range
+from mer_calibration.graph.placement import place
+from mer_calibration.graph.quantisation import Quantised, quantise_graph
+from mer_calibration.graph.saturation import Certificate
+from mer_calibration.graph.weights import RoundedWeights, apply_roundings, replace_weights
+from mer_calibration.measure.equalisation import equalise, find_exponents, measure_peaks
+from mer_calibration.measure.histogram import Histogram
+from mer_calibration.measure.noise import FloatAnswers, Noise, Window
+from mer_calibration.measure.observation import Feed, observe
+from mer_calibration.measure.observers import find_range
+from mer_calibration.measure.rounding import find_roundings
+from mer_calibration.measure.shift import measure_shift, shift_output
+from mer_calibration.ranges import DialectRanges, Ranges
+from mer_calibration.report.layers import Layer, measure_layers
 
 #: Of the two graphs, by name: crops to frame features, and MFCCs with features to logits.
 ENCODER, HEAD = "encoder", "head"

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mer import Checkpoint
-from mer.cache import Cache
+from mer.data.cache import Cache
 from mer_calibration import Layer, Ranges
-from mer_calibration.dialects import DialectName
+from mer_calibration.graph.dialects import DialectName
 from mer_calibration.recipe import Recipe, calibrate_graphs, count_steps, measure_dialect
-from mer_export.calibration_set import (
+from mer_export.feeds import (
     CLIPS,
     CalibrationInputs,
     Sample,
@@ -18,7 +18,7 @@ from mer_export.calibration_set import (
     hash_preprocessing,
     hash_samples,
 )
-from mer_export.graphs import Graphs
+from mer_export.network.graphs import Graphs
 
 Progress = Callable[[int, int], None]
 

@@ -17,8 +17,8 @@ from mer_runtime.spec import Spec
 try:
     from mer.cli.stages import StageBars
     from mer_export.exporter import STAGES, export_bundle
-    from mer_export.limits import MAX_DROP
-    from mer_export.targets import CPUS, EXPORTS, Cpu, host_cpu
+    from mer_export.proof.limits import MAX_DROP
+    from mer_export.targets import CPUS, TARGETS, Cpu, host_cpu
 except ModuleNotFoundError as error:  # the script is installed with the base package too
     exit_without(error.name or "torch", "export")
 
@@ -35,7 +35,7 @@ Examples:
 @click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--target",
-    type=click.Choice(list(EXPORTS)),
+    type=click.Choice(list(TARGETS)),
     default="onnx",
     show_default=True,
     help="Engine: onnx (ONNX Runtime) and openvino for CPUs, tensorrt for Jetson and GPUs.",

@@ -6,16 +6,12 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.errors import OutputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two exports at once aren't noticed there
-    fcntl = None  # type: ignore[assignment]
+from mer_runtime.files import locked
 
 
 def check_replaceable(folder: Path) -> None:
@@ -45,7 +41,12 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise OutputError(folder, error.strerror or str(error)) from error
     # Known before they exist: an interrupt finds them whenever it comes.
     draft, old = (parent / f".{folder.name}.draft.{name}" for name in (os.getpid(), "old"))
-    with _locked(folder):
+    busy = "another export is writing it: wait for it or name another --out"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(parent / f".{folder.name}.lock"))
+        except BlockingIOError as error:
+            raise OutputError(folder, busy) from error
         try:
             for left in parent.glob(f".{glob.escape(folder.name)}.draft.*"):  # of one killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -63,30 +64,3 @@ def replacing(folder: Path) -> Iterator[Path]:
             if old.exists() and not folder.exists():
                 old.replace(folder)
             shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock file beside ``folder``."""
-    path = folder.absolute().parent / f".{folder.name}.lock"
-    mine = True
-    try:
-        with path.open("w") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    mine = False
-                    raise
-            yield
-    except BlockingIOError as error:
-        raise OutputError(
-            folder, "another export is writing it: wait for it or name another --out"
-        ) from error
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(folder, error.strerror or str(error)) from error
-    finally:
-        if mine:
-            path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mer_calibration.noise import Shown
+from mer_calibration.measure.noise import Shown
 from mer_runtime.errors import MerError
 
 

@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from mer import load_checkpoint
-from mer.cache import Cache
-from mer.classifier import NetworkClassifier
+from mer.data.cache import Cache
+from mer.evaluate.classifier import NetworkClassifier
 from mer.weights import find_checkpoint
-from mer_calibration.dialects import DialectName
-from mer_calibration.noise import Noise
-from mer_calibration.placement import place
+from mer_calibration.graph.dialects import DialectName
+from mer_calibration.graph.placement import place
+from mer_calibration.graph.saturation import Certificate
+from mer_calibration.measure.noise import Noise
 from mer_calibration.recipe import Recipe
-from mer_calibration.saturation import Certificate
 from mer_export.calibration import Calibration, calibrate, keep_float
-from mer_export.calibration_set import hash_preprocessing
 from mer_export.drafting import check_replaceable, replacing
 from mer_export.errors import GateError, NonFiniteError
-from mer_export.fallback import choose_float_layers
-from mer_export.golden import golden_reference
-from mer_export.graphs import Graphs, export_graphs
-from mer_export.limits import MAX_DROP, find_limits
+from mer_export.feeds import hash_preprocessing
 from mer_export.manifest import DETECTOR_FILE, Source, describe_bundle
-from mer_export.proof import Evidence, Proof, opened, prove
+from mer_export.network.graphs import Graphs, export_graphs
+from mer_export.proof.fallback import choose_float_layers
+from mer_export.proof.golden import golden_reference
+from mer_export.proof.limits import MAX_DROP, find_limits
+from mer_export.proof.proof import Evidence, Proof, opened, prove
+from mer_export.proof.timing import Timing, time_windows
+from mer_export.proof.validation import ValidationSet, answer_float
 from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
-from mer_export.targets import EXPORTS, Cpu, Job, Written, find_dialect, host_cpu
-from mer_export.timing import Timing, time_windows
-from mer_export.validation import ValidationSet, answer_float
+from mer_export.targets import TARGETS, Cpu, Job, Written, find_dialect, host_cpu
 from mer_runtime import Recognizer
-from mer_runtime.backends import usable_cores
 from mer_runtime.bundle import Precision, Target, graph_stem, write_manifest, write_no_face
-from mer_runtime.face import YuNetDetector, find_detector_file
+from mer_runtime.engines import usable_cores
 from mer_runtime.golden import Golden, write_golden
+from mer_runtime.inputs.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
 #: Of an export, in order, and what a progress bar calls them.
@@ -236,7 +236,7 @@ class _Exporter:
     def _attempt(
         self, draft: Path, timing: bool
     ) -> tuple[Written, dict[str, Any], Proof, Timing | None]:
-        written = EXPORTS[self.target].write(self._job(self.precision), draft)
+        written = TARGETS[self.target].write(self._job(self.precision), draft)
         write_no_face(draft, self.source.no_face)
         if self.source.detector:
             shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
@@ -307,7 +307,7 @@ class _Exporter:
             return time_windows(checkpoint, golden, engine, None, threads)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            written = EXPORTS[self.target].write(self._job("fp32"), folder)
+            written = TARGETS[self.target].write(self._job("fp32"), folder)
             content = {**self._content(written), "precision": "fp32", "face_detector": None}
             write_golden(folder, golden)
             write_no_face(folder, self.source.no_face)

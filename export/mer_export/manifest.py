@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from mer import Checkpoint
 from mer_calibration import Certificate, Ranges
-from mer_export.deploy import OPSET
-from mer_export.graphs import Graphs
-from mer_export.targets import EXPORTS, Written
-from mer_runtime.bundle import Precision, Target, hash_file
+from mer_export.network.deploy import OPSET
+from mer_export.network.graphs import Graphs
+from mer_export.targets import TARGETS, Written
+from mer_runtime.bundle import Precision, Target
+from mer_runtime.files import hash_file
 
 DETECTOR_FILE = "face_detector.onnx"
 #: Packages whose versions decide what an export looks like.
@@ -50,7 +51,7 @@ def describe_bundle(
         certificate: that no sum of an int8 bundle can overflow; None for others.
     """
     ranges = source.ranges if precision == "int8" else None
-    packages = (*VERSIONED, *EXPORTS[target].packages)
+    packages = (*VERSIONED, *TARGETS[target].packages)
     return {
         "made_by": f"mer-edge {importlib.metadata.version('mer-edge')}",
         "target": target,

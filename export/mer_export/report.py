@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mer_calibration import Layer, format_layers, layers_to_dicts
-from mer_export.gate import GateReport
-from mer_export.timing import Timing
+from mer_export.proof.gate import GateReport
+from mer_export.proof.timing import Timing
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.processor import KIND_TITLES, find_kind
+from mer_runtime.engines.processor import KIND_TITLES, find_kind
 
 #: What comes after an export, by target.
 NEXT_STEPS: dict[Target, str] = {

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from torch import Tensor
 from mer.errors import CheckpointError
 from mer.models import EfficientFace, MultimodalNet, build_model
 from mer_runtime.errors import OutputError, SpecError
+from mer_runtime.files import replacing
 from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Fusion, Spec, VideoSpec
 
 #: Key of our JSON note in a safetensors file's metadata.
@@ -38,7 +38,7 @@ class Checkpoint:
     """A float model in eval mode, its spec, and what is known about its making.
 
     ``temperature`` divides its logits before the softmax that gives probabilities
-    (``mer.confidence``).
+    (``mer.evaluate.confidence``).
     """
 
     model: MultimodalNet
@@ -76,14 +76,11 @@ def save_checkpoint(
     for name, value in model.state_dict().items():
         value = value.detach().cpu()
         tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
-    part = path.with_name(f"{path.name}.part")
-    try:
-        save_file(tensors, part, metadata={METADATA_KEY: json.dumps(note)})
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(path, str(error)) from error
+    with replacing(path) as part:
+        try:
+            save_file(tensors, part, metadata={METADATA_KEY: json.dumps(note)})
+        except SafetensorError as error:
+            raise OutputError(path, str(error)) from error
 
 
 def load_checkpoint(

@@ -1,5 +1,6 @@
 """The lean runtime of mer-edge: a bundle and a clip in, an emotion out."""
 
+from mer_runtime.engines.telemetry import switch_off_telemetry
 from mer_runtime.errors import (
     BundleError,
     FaceDetectorError,
@@ -13,7 +14,6 @@ from mer_runtime.errors import (
 )
 from mer_runtime.recognizer import Prediction, Recognizer
 from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
-from mer_runtime.telemetry import switch_off_telemetry
 
 __version__ = "0.1.0"
 

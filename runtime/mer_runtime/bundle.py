@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import BundleError
+from mer_runtime.files import hash_file
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
 from mer_runtime.spec import Spec
 
@@ -205,15 +206,6 @@ def list_shipped_bundles() -> list[str]:
 
 def _bundles_folder() -> Path:
     return Path(str(resources.files("mer_runtime"))) / "bundles"
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def digest_manifest(manifest: Mapping[str, Any]) -> str:

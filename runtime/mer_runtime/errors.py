@@ -5,10 +5,10 @@
     ├── MediaError           a file that can't be read as audio or video
     ├── MissingModalityError neither a face nor a voice to work with
     ├── FaceDetectorError    a detector file that can't be used
-    ├── EngineError          TensorRT can't build or run an engine here (mer_runtime.engine_builder)
-    ├── BundleError          a bundle that is missing, foreign, edited or too new
-    ├── MissingExtraError    an optional package isn't installed
-    └── OutputError          an output path that can't be written
+    ├── EngineError          TensorRT can't build or run an engine here
+    (mer_runtime.engines.builder) ├── BundleError          a bundle that is missing, foreign, edited
+    or too new ├── MissingExtraError    an optional package isn't installed └── OutputError
+    an output path that can't be written
 
     MerWarning               a degraded answer
 
@@ -71,3 +71,4 @@ class OutputError(MerError, OSError):
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"can't write {path}: {reason}")
+        self.reason = reason

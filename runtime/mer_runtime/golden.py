@@ -27,7 +27,7 @@ class Golden:
         answers: (n, classes) logits of the bundle's engine where it was made.
         tolerance: largest difference from ``answers`` that a device may show.
         temperature: what the bundle's logits are divided by, as it was proved.
-        signal_mfcc, signal_crop: what the test signals give (``mer_runtime.signals``).
+        signal_mfcc, signal_crop: what the test signals give (``mer_runtime.proof.signals``).
     """
 
     cases: tuple[str, ...]

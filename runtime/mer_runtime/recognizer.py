@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.backends import Backend, read_no_face, usable_cores
-from mer_runtime.backends.choice import EngineChoice, choose_backend
 from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.clip_reading import read_clip, timed
+from mer_runtime.engines import Backend, read_no_face, usable_cores
 from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
-from mer_runtime.face import (
+from mer_runtime.inputs.clip import read_clip, timed
+from mer_runtime.inputs.face import (
     DETECTOR_VARIABLE,
     FaceCrops,
     FaceDetector,
@@ -25,9 +24,10 @@ from mer_runtime.face import (
     find_detector_file,
     load_detector,
 )
-from mer_runtime.face_search import FaceSearch
-from mer_runtime.media import ClipWindow
-from mer_runtime.self_test import SelfTest, run_self_test
+from mer_runtime.inputs.face_search import FaceSearch
+from mer_runtime.inputs.media import ClipWindow
+from mer_runtime.proof.choice import EngineChoice, choose_backend
+from mer_runtime.proof.self_test import SelfTest, run_self_test
 from mer_runtime.spec import Spec
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mer.corpus import find_recordings
-from mer_runtime.media import read_window
+from mer.data.corpus import find_recordings
+from mer_runtime.inputs.media import read_window
 from mer_runtime.spec import Spec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -161,7 +161,7 @@ def test_workers_take_turns(
 ) -> None:
     """Real contenders, in processes of their own, on a small model: PyTorch and its bundle."""
     from mer import Checkpoint
-    from mer_export.golden import sample_clip
+    from mer_export.proof.golden import sample_clip
 
     bench, rivals = load("bench"), load("rivals")
     (tmp_path / "onnx-int8").symlink_to(bundle)

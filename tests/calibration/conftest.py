@@ -241,7 +241,7 @@ def count_nodes() -> Callable[[Path], Counter[str]]:
 def encoder(small_model: tuple[Any, Any]) -> ModelProto:
     """The deployment encoder of ``small_model``, as the exporter makes it."""
     from mer import Checkpoint
-    from mer_export.deploy import export_encoder
+    from mer_export.network.deploy import export_encoder
 
     return export_encoder(Checkpoint(*small_model))
 

@@ -25,7 +25,7 @@ from mer_calibration import (
     Ranges,
     hash_graph,
 )
-from mer_calibration.rounding import Rounding
+from mer_calibration.graph.weights import Rounding
 from mer_runtime.errors import OutputError
 
 X86 = DialectRanges(

@@ -31,9 +31,9 @@ from mer_calibration import (
     place,
     recipe,
 )
-from mer_calibration.dialects import DialectName
+from mer_calibration.graph.dialects import DialectName
+from mer_calibration.graph.saturation import LIMIT
 from mer_calibration.recipe import count_steps, find_tensor_ranges, measure_dialect
-from mer_calibration.saturation import LIMIT
 
 Run = Callable[..., NDArray[np.float32]]
 EVERY = pytest.mark.parametrize("dialect", DIALECTS)
@@ -235,7 +235,7 @@ class TestWrite:
     def test_mean_error_of_features_is_taken_back(
         self, dialect: DialectName, calibrated: Ranges, graphs: dict[str, ModelProto], shown: Feeds
     ) -> None:
-        from mer_calibration.observation import open_session
+        from mer_calibration.measure.observation import open_session
 
         one, other = (
             open_session(model)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mer_runtime.bench.command import main
-from mer_runtime.bench.subject import MEASURES, STAGES
+from mer_bench.command import main
+from mer_bench.subject import MEASURES, STAGES
 
 LeanPython = Callable[..., Any]
 
@@ -164,7 +164,7 @@ def test_on_a_device_without_pytorch(
     lean_python: LeanPython, bundle: Path, tmp_path: Path, sample_clip: Path
 ) -> None:
     """The reference needs an extra, and says so before anything is measured."""
-    start = "from mer_runtime.bench.command import main; main()"
+    start = "from mer_bench.command import main; main()"
     shutil.copytree(bundle, tmp_path / "ia")
     done = lean_python(start, tmp_path / "ia", "--reference", "ia", "--clip", sample_clip)
     assert done.returncode == 1

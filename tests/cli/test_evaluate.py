@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from mer import save_checkpoint
-from mer.cache import Cache
 from mer.cli.evaluate import main
+from mer.data.cache import Cache
 from mer.models import build_model
 
 Write = Callable[..., Path]

@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from mer.cache import Cache, clip_path
 from mer.cli.prepare import main
+from mer.data.cache import Cache, clip_path
+from mer.data.preparation import prepare_cache
 from mer.errors import CacheError
-from mer.preparation import prepare_cache
 from mer_runtime.errors import OutputError
-from mer_runtime.face import HAAR_CASCADE
-from mer_runtime.media import read_window
+from mer_runtime.inputs.face import HAAR_CASCADE
+from mer_runtime.inputs.media import read_window
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
 IDS = [f"01-01-{emotion:02}-01-01-01-05" for emotion in range(1, 5)]

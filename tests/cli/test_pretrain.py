@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from mer.checkpoint import load_encoder
 from mer.cli.pretrain import main
-from mer.pretraining import PretrainingRecipe
+from mer.train.pretraining import PretrainingRecipe
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mer import Checkpoint
 from mer.models import build_model
-from mer_export.deploy import ReferenceNet
-from mer_export.graphs import Graphs, export_graphs
+from mer_export.network.deploy import ReferenceNet
+from mer_export.network.graphs import Graphs, export_graphs
 
 
 @pytest.fixture(scope="module", autouse=True)

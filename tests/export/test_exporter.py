@@ -15,10 +15,11 @@ from mer import load_checkpoint
 from mer_export import ExportReport, export_bundle
 from mer_export.drafting import replacing
 from mer_export.errors import GateError
-from mer_export.limits import FLOAT_LIMITS, SETTLED_SPREAD, find_limits
+from mer_export.proof.limits import FLOAT_LIMITS, SETTLED_SPREAD, find_limits
 from mer_runtime import Recognizer
-from mer_runtime.bundle import hash_file, load_bundle
+from mer_runtime.bundle import load_bundle
 from mer_runtime.errors import FaceDetectorError, OutputError
+from mer_runtime.files import hash_file
 
 
 def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) -> None:

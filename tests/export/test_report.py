@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from mer_export import ExportReport
-from mer_export.timing import Timing
+from mer_export.proof.timing import Timing
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.processor import KIND_TITLES, find_kind, read_instructions
+from mer_runtime.engines.processor import KIND_TITLES, find_kind, read_instructions
 
 
 def advise(

@@ -12,13 +12,13 @@ import pytest
 from mer import load_checkpoint
 from mer.weights import shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges
-from mer_calibration.noise import SHOWN
+from mer_calibration.measure.noise import SHOWN
 from mer_export import ExportReport, export_bundle
-from mer_export.calibration_set import hash_preprocessing
+from mer_export.feeds import hash_preprocessing
 from mer_export.ranges import ranges_file
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
-from mer_runtime.face import DETECTOR_VARIABLE
+from mer_runtime.inputs.face import DETECTOR_VARIABLE
 from mer_runtime.spec import FUSIONS, Fusion
 
 #: Bytes: weights in half precision, and the graphs of a quantised bundle.

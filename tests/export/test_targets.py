@@ -18,20 +18,22 @@ from onnx import TensorProto, numpy_helper
 from mer import Checkpoint, load_checkpoint
 from mer_calibration import DIALECTS, Range, Ranges, place, quantise_graph
 from mer_export import ExportReport, export_bundle
-from mer_export.graphs import Graphs
-from mer_export.limits import find_limits
-from mer_export.targets import EXPORTS, Job, find_dialect, host_cpu, write_onnx, write_openvino
+from mer_export.network.graphs import Graphs
+from mer_export.proof.limits import find_limits
+from mer_export.targets import TARGETS, Job, find_dialect, host_cpu
+from mer_export.targets.onnx import write_onnx
+from mer_export.targets.openvino import write_openvino
 from mer_runtime import BundleError, MissingExtraError, Recognizer
-from mer_runtime.backends import open_backend
-from mer_runtime.backends.choice import choose_backend
 from mer_runtime.bundle import Precision, load_bundle
-from mer_runtime.cuda import Gpu
-from mer_runtime.engine_builder import EngineError, build_engine, encoder_profile
-from mer_runtime.graph_file import read_graph
+from mer_runtime.engines import open_backend
+from mer_runtime.engines.builder import EngineError, build_engine, encoder_profile
+from mer_runtime.engines.cuda import Gpu
+from mer_runtime.files import read_graph
+from mer_runtime.proof.choice import choose_backend
 
 #: Bytes of a fully quantised pair of graphs.
 LARGEST = 2.2e6
-PAIRS = [(target, precision) for target in EXPORTS for precision in get_args(Precision)]
+PAIRS = [(target, precision) for target in TARGETS for precision in get_args(Precision)]
 NAMES = ("encoder", "head")
 
 
@@ -99,7 +101,7 @@ def test_every_pair(
     # PyTorch's own sums, made again.
     np.testing.assert_allclose(golden.reference[0], answer(checkpoint, mfcc, faces), atol=1e-4)
     assert (golden.answers != golden.reference).any(), "the reference's answers were copied"
-    packages = set(EXPORTS[target].packages)
+    packages = set(TARGETS[target].packages)
     assert packages <= set(bundle.manifest["versions"])
     assert (bundle.path / "ranges.json").is_file() == (precision == "int8")
     assert (bundle.manifest["calibration"] is not None) == (precision == "int8")

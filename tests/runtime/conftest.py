@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mer_runtime.bundle import write_manifest, write_no_face
+from mer_runtime.files import pack_graph
 from mer_runtime.golden import Golden, write_golden
-from mer_runtime.graph_file import pack_graph
-from mer_runtime.signals import signal_crop, signal_mfcc
+from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec, VideoSpec
 
 OPSET = 18

@@ -24,9 +24,9 @@ from mer_runtime import (
     SpecError,
 )
 from mer_runtime.bundle import Bundle, load_bundle, write_no_face
-from mer_runtime.face import DETECTOR_VARIABLE
-from mer_runtime.media import read_window
-from mer_runtime.mfcc import compute_mfcc
+from mer_runtime.inputs.face import DETECTOR_VARIABLE
+from mer_runtime.inputs.media import read_window
+from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.recognizer import softmax
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")

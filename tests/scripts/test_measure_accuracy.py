@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mer.cache import Cache
+from mer.data.cache import Cache
 from mer_calibration import Ranges
 
 Load = Callable[[str], ModuleType]

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from mer.evaluation import evaluate_model
+from mer.evaluate.evaluation import evaluate_model
 
 Load = Callable[[str], ModuleType]
 

@@ -11,11 +11,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mer.cache import Cache
-from mer.corpus import find_recordings
+from mer.data.cache import Cache
+from mer.data.corpus import find_recordings
+from mer.data.preparation import prepare_cache
 from mer.errors import CorpusError, TrainingError
-from mer.evaluation import evaluate_model
-from mer.preparation import prepare_cache
+from mer.evaluate.evaluation import evaluate_model
 
 Load = Callable[[str], ModuleType]
 TEST_CLIP, TRAINING_CLIP = "01-01-05-02-01-01-05", "01-01-03-01-01-01-01"

@@ -15,8 +15,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from mer.cache import Cache
-from mer_export.validation import ValidationSet
+from mer.data.cache import Cache
+from mer_export.proof.validation import ValidationSet
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mer import load_checkpoint
-from mer.cache import Cache
+from mer.data.cache import Cache
 from mer_calibration import DIALECTS, Ranges
 from mer_export import export_bundle
 from mer_export.targets import find_dialect

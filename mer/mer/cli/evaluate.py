@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from mer.cache import INDEX_FILE
-from mer.comparison import Comparison
+from mer.data.cache import INDEX_FILE
+from mer.data.presence import PRESENCES
+from mer.data.splits import SPLITS
 from mer.errors import CacheError
-from mer.evaluation import Evaluation, compare_models, evaluate_model
-from mer.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
-from mer.plots import plot_confusion
-from mer.presence import PRESENCES
+from mer.evaluate.comparison import Comparison
+from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
+from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
 from mer.protocols import MODALITIES
-from mer.splits import SPLITS
+from mer.train.plots import plot_confusion
 from mer_runtime.console import Command, progress, warn
 from mer_runtime.errors import OutputError
 

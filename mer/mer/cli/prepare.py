@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mer.preparation import Failure, PreparationSummary, prepare_cache
+from mer.data.preparation import Failure, PreparationSummary, prepare_cache
 from mer_runtime.console import Command, progress, warn
 from mer_runtime.spec import AudioSpec, Spec
 

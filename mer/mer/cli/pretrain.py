@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from mer.cli.stages import StageBars
-from mer.dataset import require_device
-from mer.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
+from mer.data.dataset import require_device
+from mer.train.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
 from mer_runtime.console import Command
 
 

@@ -14,9 +14,9 @@ import click
 from mer.cli.stages import StageBars
 from mer.errors import TrainingError
 from mer.protocols import MODALITIES, PROTOCOL_NAMES
-from mer.qat import tune_model
-from mer.runs import Row
-from mer.training import TrainingSummary, train_model
+from mer.train.qat import tune_model
+from mer.train.runs import Row
+from mer.train.training import TrainingSummary, train_model
 from mer_runtime.console import Command
 from mer_runtime.spec import FUSIONS
 

@@ -12,9 +12,9 @@ import click
 
 from mer_runtime.console import progress
 from mer_runtime.errors import MediaError, MerError
+from mer_runtime.inputs.media import MEDIA_SUFFIXES
 from mer_runtime.jobs import answer_in_parallel
-from mer_runtime.media import MEDIA_SUFFIXES
-from mer_runtime.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
+from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.recognizer import Analysis, Prediction, Recognizer
 
 

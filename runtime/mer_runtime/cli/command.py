@@ -9,8 +9,6 @@ from typing import Any, Literal, NamedTuple
 import click
 
 from mer_runtime import __version__
-from mer_runtime.backends import usable_cores
-from mer_runtime.backends.choice import ENGINE_CHOICES, EngineChoice
 from mer_runtime.cli.clip import (
     answer_clips,
     answer_folder,
@@ -19,9 +17,11 @@ from mer_runtime.cli.clip import (
     report_self_test,
 )
 from mer_runtime.console import Command
+from mer_runtime.engines import usable_cores
+from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
+from mer_runtime.live.sources.capture import TIMEOUT
+from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
-from mer_runtime.sources.capture import TIMEOUT
 
 EPILOG = """\b
 Examples:

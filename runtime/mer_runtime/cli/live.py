@@ -15,13 +15,13 @@ from typing import Any, Literal
 import click
 
 from mer_runtime.errors import SpecError
-from mer_runtime.page import PageServer
+from mer_runtime.live.page import PageServer
+from mer_runtime.live.recording import check_recording
+from mer_runtime.live.session import Input, LiveSession
+from mer_runtime.live.sources import Notice, Pace, parse_source
+from mer_runtime.live.sources import camera as camera_address
+from mer_runtime.live.sources import microphone as microphone_address
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.recording import check_recording
-from mer_runtime.session import Input, LiveSession
-from mer_runtime.sources import Notice, Pace, parse_source
-from mer_runtime.sources import camera as camera_address
-from mer_runtime.sources import microphone as microphone_address
 from mer_runtime.stream import StreamEvent
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.inputs.waveform import MARGIN, STAMP_SLACK, cut_window, resample
 from mer_runtime.stream.statistics import StreamStatistics
-from mer_runtime.waveform import MARGIN, STAMP_SLACK, cut_window, resample
 
 #: Larger samples would overflow in the resampler; full scale is 1.
 LARGEST = 1e6

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mer_runtime.face import Box
+from mer_runtime.inputs.face import Box
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.picks import CLOCK_SLACK
+from mer_runtime.inputs.picks import CLOCK_SLACK
 from mer_runtime.stream.statistics import StreamStatistics
 
 #: A picture (H, W, 3) uint8 RGB, or a function that makes it.

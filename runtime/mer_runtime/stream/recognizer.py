@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
-from mer_runtime.face import FaceDetector
+from mer_runtime.inputs.face import FaceDetector
+from mer_runtime.inputs.waveform import average_channels
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.stream.audio_ring import clean
 from mer_runtime.stream.checks import check_image, check_sound, check_time, count_hop_slots
@@ -25,7 +26,6 @@ from mer_runtime.stream.frame_slots import Image
 from mer_runtime.stream.intake import Intake
 from mer_runtime.stream.statistics import StreamStatistics
 from mer_runtime.stream.tracking import Faces
-from mer_runtime.waveform import average_channels
 
 #: Events that wait to be read in a live stream; the oldest goes first.
 UNREAD = 1024
@@ -164,7 +164,7 @@ class StreamRecognizer:
         Args:
             samples: (n,) or (channels, n); floats in [-1, 1], or integers of full scale
                 (uint8, int16, int32). Channels are averaged. Values that aren't finite become
-                zeros. ``mer_runtime.waveform.mix_down`` makes it of an ``av.AudioFrame``.
+                zeros. ``mer_runtime.inputs.waveform.mix_down`` makes it of an ``av.AudioFrame``.
             sample_rate: Hz; may change in mid-stream.
             time: seconds on the stream's clock.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mer_runtime.face import Box
+from mer_runtime.inputs.face import Box
 
 Faces = Literal["one", "all"]
 

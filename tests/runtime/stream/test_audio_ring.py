@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mer_runtime.inputs.waveform import MARGIN, STAMP_SLACK, WaveformBuffer
 from mer_runtime.stream.audio_ring import LOOKAHEAD, AudioRing, clean
 from mer_runtime.stream.statistics import StreamStatistics
-from mer_runtime.waveform import MARGIN, STAMP_SLACK, WaveformBuffer
 
 RATE = 1000  # low, so that a ring of a second is quick to compare sample by sample
 HELD = 1.5  # seconds

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mer_runtime.picks import CLOCK_SLACK, FramePicks
+from mer_runtime.inputs.picks import CLOCK_SLACK, FramePicks
 from mer_runtime.stream.frame_slots import FrameSlots
 from mer_runtime.stream.statistics import StreamStatistics
 

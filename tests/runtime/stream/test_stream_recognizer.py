@@ -17,10 +17,16 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_runtime import MerError, Recognizer, SpecError
-from mer_runtime.face import DETECTOR_VARIABLE, Box, FaceDetector, HaarDetector, YuNetDetector
-from mer_runtime.media import read_window
+from mer_runtime.inputs.face import (
+    DETECTOR_VARIABLE,
+    Box,
+    FaceDetector,
+    HaarDetector,
+    YuNetDetector,
+)
+from mer_runtime.inputs.media import read_window
+from mer_runtime.inputs.waveform import mix_down
 from mer_runtime.stream import StreamEvent, StreamRecognizer
-from mer_runtime.waveform import mix_down
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mer_runtime.face import Box
+from mer_runtime.inputs.face import Box
 from mer_runtime.stream.tracking import MOST, FaceTracker, match, measure_closeness, scale_box
 
 SIZE = (480, 640)

@@ -1,0 +1,1 @@
+"""What quantisation did to each layer, as a table."""

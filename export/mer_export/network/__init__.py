@@ -1,0 +1,1 @@
+"""The network as it is deployed: batch norms folded, channels in blocks, two ONNX graphs."""

@@ -1,0 +1,148 @@
+"""The deployment graphs, encoder and head: raw inputs in, standardisation inside."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import optimizer
+from torch import Tensor, nn
+
+from mer import Checkpoint
+from mer.models import Standardiser
+from mer.models.efficientface import FEATURES
+from mer_export.errors import ExportError
+from mer_export.network.encoder import DeploymentEncoder
+from mer_export.network.head import DeploymentHead
+
+#: TensorRT 10.3 (JetPack 6) and OpenVINO read it, and it has LayerNormalization.
+OPSET = 18
+#: Elements of constants that are computed beforehand: all that there are.
+MOST_FOLDED = 1 << 24
+#: Largest batch of crops that the encoder's graph is exported for.
+MOST_CROPS = 256
+
+
+class ReferenceNet(nn.Module):
+    """The trained network as it is, behind its spec's standardisation: what gates compare with.
+
+    ``forward(mfcc: (B, n_mfcc, T) float32, faces: (B, 15, S, S, 3) uint8)`` gives logits
+    (B, classes) float32.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.standardiser = Standardiser(checkpoint.spec)
+        self.network = checkpoint.model
+
+    def forward(self, mfcc: Tensor, faces: Tensor) -> Tensor:
+        logits: Tensor = self.network(*self.standardiser(mfcc, faces))
+        return logits
+
+
+class EncoderGraph(nn.Module):
+    """Crops (N, S, S, 3) uint8 to frame features (N, 1024) float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.encoder = DeploymentEncoder(checkpoint.model.visual_model, checkpoint.spec.video)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        features: Tensor = self.encoder(faces.float())
+        return features
+
+
+def export_encoder(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The graph from ``faces`` (N, S, S, 3) uint8 to ``features`` (N, 1024) float32; N is free.
+
+    Raises:
+        ExportError: PyTorch can't export the network.
+    """
+    video = checkpoint.spec.video
+    crops = torch.zeros(video.frames, *video.shape[1:], dtype=torch.uint8)
+    batch = {"faces": {0: torch.export.Dim("crops", min=1, max=MOST_CROPS)}}
+    net = EncoderGraph(checkpoint)
+    return _export(net, {"faces": crops}, "features", dynamic_shapes=batch)
+
+
+def export_head(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The graph from ``mfcc`` (1, n_mfcc, T) and ``features`` (1, frames, 1024), both float32,
+    to ``logits`` (1, classes).
+
+    Raises:
+        ExportError: PyTorch can't export the network.
+    """
+    spec = checkpoint.spec
+    inputs = {
+        "mfcc": torch.zeros(1, *spec.audio.shape),
+        "features": torch.zeros(1, spec.video.frames, FEATURES),
+    }
+    return _export(DeploymentHead(checkpoint), inputs, "logits")
+
+
+def _export(
+    net: nn.Module, inputs: dict[str, Tensor], output: str, **options: Any
+) -> onnx.ModelProto:
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                net.eval(),
+                kwargs=inputs,
+                input_names=list(inputs),
+                output_names=[output],
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+                **options,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise ExportError(f"PyTorch can't export the network: {error}") from error
+    if program is None:
+        raise ExportError("PyTorch exported nothing")
+    model = optimizer.optimize(
+        program.model_proto, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
+    )
+    return _strip(model)
+
+
+def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what names the exporting machine: source lines and paths, kept as debugging notes."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    model.graph.name = "mer-edge"
+    for nodes in (model.graph.node, *(function.node for function in model.functions)):
+        for node in nodes:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    values = (model.graph.value_info, model.graph.input, model.graph.output)
+    for value in (v for group in values for v in group):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    onnx.checker.check_model(model)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress notes off the terminal; its errors are exceptions."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,95 @@
+"""What a target writes its files from, and what it tells of them."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from mer_calibration.graph.dialects import DialectName
+from mer_calibration.graph.naming import shorten_names
+from mer_calibration.graph.packing import find_stored_weights
+from mer_export.network.graphs import Graphs
+from mer_runtime.bundle import Precision
+from mer_runtime.errors import OutputError
+from mer_runtime.spec import Spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a target's files are made from.
+
+    Attributes:
+        floats: the float32 graphs.
+        quantise: a dialect's name to the graphs on integers.
+        dialect: that of the target's integers.
+        float_layers: layers that an int8 graph leaves in float.
+    """
+
+    precision: Precision
+    spec: Spec
+    floats: Graphs
+    quantise: Callable[[DialectName], Graphs]
+    dialect: DialectName
+    float_layers: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A target's files.
+
+    Attributes:
+        graphs: file of each graph that the engine loads.
+        engine: settings for the manifest.
+        stand_in: graphs that ONNX Runtime answers from where the target's engine can't run; None
+            where the engine must answer itself. Int8's has the same integers between float32.
+        float_size: bytes that the weights of the job's ``float_layers`` take in these files.
+    """
+
+    graphs: Mapping[str, str]
+    engine: Mapping[str, Any]
+    stand_in: Graphs | None = None
+    float_size: int = 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """One target.
+
+    Attributes:
+        write: puts the graphs' files into a folder.
+        packages: what decides the files' content, apart from PyTorch and ONNX.
+        dialect: of its integers; None where the CPU decides.
+    """
+
+    write: Callable[[Job, Path], Written]
+    packages: tuple[str, ...]
+    dialect: DialectName | None
+
+
+def find_left(graphs: Iterable[ModelProto], job: Job) -> list[NDArray[Any]]:
+    """The weights of a job's float layers, as quantised graphs store them."""
+    found = (find_stored_weights(model, job.float_layers) for model in graphs)
+    return [weight for weights in found for weight in weights.values()]
+
+
+def pack_size(weights: Iterable[NDArray[Any]]) -> int:
+    """Bytes of weights in a packed file, about: each packed by itself."""
+    return sum(len(gzip.compress(weight.tobytes(), 9)) for weight in weights)
+
+
+def save_graphs(graphs: Mapping[str, ModelProto], folder: Path) -> dict[str, str]:
+    """Write ``NAME.onnx`` for each graph; gives the files' names."""
+    names = {name: f"{name}.onnx" for name in graphs}
+    for name, model in graphs.items():
+        try:
+            onnx.save(shorten_names(model), folder / names[name])
+        except OSError as error:
+            raise OutputError(folder / names[name], error.strerror or str(error)) from error
+    return names

@@ -1,0 +1,58 @@
+"""TensorRT's and TensorRT-RTX's files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from mer_export.network.graphs import Graphs, to_half
+from mer_export.targets.job import Export, Job, Written, find_left, pack_size, save_graphs
+from mer_runtime.bundle import ENCODER, HEAD
+from mer_runtime.engines.builder import build_engine, encoder_profile, import_tensorrt
+from mer_runtime.errors import OutputError
+from mer_runtime.files import pack_graph
+
+
+def write_tensorrt(job: Job, folder: Path) -> Written:
+    """Strongly typed ONNX graphs, from which the device builds its engines at first use.
+
+    The graph says what is computed in which type: int8 stands between Q/DQ of the portable
+    dialect, the rest is float16. TensorRT wants weights as plain constants, zeros and all
+    (``mer_calibration.graph.packing``), so the files are packed: ``encoder.onnx.gz``.
+    """
+    stand_in = job.floats
+    if job.precision == "int8":
+        stand_in = job.quantise(job.dialect)
+    elif job.precision == "fp16":
+        stand_in = Graphs(*(to_half(model) for _, model in job.floats.items()))
+    graphs = dict(stand_in.items())
+    if job.precision == "int8":
+        graphs = {name: to_half(model) for name, model in graphs.items()}
+    left = find_left(graphs.values(), job)
+    names = save_graphs(graphs, folder)
+    try:
+        packed = {name: pack_graph(folder / file).name for name, file in names.items()}
+    except OSError as error:
+        raise OutputError(folder, error.strerror or str(error)) from error
+    return Written(packed, {}, stand_in, pack_size(left))
+
+
+def write_tensorrt_rtx(job: Job, folder: Path) -> Written:
+    """The graphs of ``tensorrt`` and the engines built from them, which needs no GPU.
+
+    Raises:
+        MissingExtraError: TensorRT-RTX isn't installed.
+        EngineError: it refuses a graph.
+    """
+    trt = import_tensorrt("tensorrt-rtx")
+    written = write_tensorrt(job, folder)
+    files = {}
+    for name, profile in ((ENCODER, encoder_profile(job.spec)), (HEAD, None)):
+        engine = build_engine(trt, folder / written.graphs[name], profile=profile)
+        files[name] = f"{name}.engine"
+        (folder / files[name]).write_bytes(engine)
+    return dataclasses.replace(written, engine={"version": trt.__version__, "files": files})
+
+
+EXPORT = Export(write_tensorrt, (), "portable")
+RTX_EXPORT = Export(write_tensorrt_rtx, ("tensorrt-rtx",), "portable")

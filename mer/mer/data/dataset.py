@@ -1,0 +1,134 @@
+"""Rows of a cache as the network's inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mer.data.augmentation import Example, FaceView, change_crops, change_waveform, mask_mfcc
+from mer.data.cache import INT16_SCALE, Cache
+from mer.errors import CacheError, TrainingError
+from mer.models import MultimodalNet, Standardiser
+from mer.protocols import VoiceAugmentation
+from mer_runtime.spec import AudioSpec, Spec
+
+
+class FaceSource(Protocol):
+    """Where the frame features of faces come from: a live encoder, or what one left on disk."""
+
+    def features(self, examples: Sequence[Example]) -> Tensor:
+        """(B, 15, 1024) float32 on the training device."""
+        ...
+
+
+class LiveFaces:
+    """Crops read from the cache and encoded by ``model``, in whatever mode that is."""
+
+    def __init__(self, cache: Cache, spec: Spec, model: MultimodalNet, device: str) -> None:
+        self.cache, self.spec, self.model, self.device = cache, spec, model, device
+        self.standardiser = Standardiser(spec).to(device)
+
+    def features(self, examples: Sequence[Example]) -> Tensor:
+        crops = [change_crops(self._read(e.row, e.face), e.face) for e in examples]
+        return self.model.encode(self.standardiser.video(torch.stack(crops)))
+
+    def _read(self, row: int, view: FaceView) -> Tensor:
+        if view.light == 0:  # black however it is turned
+            return torch.zeros(self.spec.video.shape, dtype=torch.uint8, device=self.device)
+        return torch.from_numpy(read_crops(self.cache, row, self.spec)).to(self.device)
+
+
+class Voices:
+    """MFCCs of a cache's rows; those of unchanged waveforms are computed once and kept.
+
+    Args:
+        augmentation: changes the waveforms and MFCCs of every example, or None.
+    """
+
+    def __init__(
+        self, cache: Cache, audio: AudioSpec, augmentation: VoiceAugmentation | None = None
+    ) -> None:
+        self.cache, self.audio, self.augmentation = cache, audio, augmentation
+        self._fill = np.array(audio.mean or (0.0,) * audio.n_mfcc, np.float32)[:, None]
+        self._kept: dict[int, NDArray[np.float32]] = {}
+
+    def mfcc(self, examples: Sequence[Example], generator: np.random.Generator) -> Tensor:
+        """Raw MFCCs (B, n_mfcc, T) float32, zeros where the voice is missing."""
+        return torch.from_numpy(np.stack([self._one(e, generator) for e in examples]))
+
+    def _one(self, example: Example, generator: np.random.Generator) -> NDArray[np.float32]:
+        if example.voice == 0 or not self.cache.rows[example.row].has_voice:
+            return np.zeros(self.audio.shape, np.float32)
+        if self.augmentation is None:
+            mfcc = self._read(example.row)
+        else:
+            waveform = self.cache.waveform(example.row).astype(np.float32) / np.float32(INT16_SCALE)
+            rate = self.audio.sample_rate
+            changed = change_waveform(waveform, rate, self.augmentation, generator)
+            mfcc = self.cache.mfcc(example.row, self.audio, waveform=changed)
+            mfcc = mask_mfcc(mfcc, self._fill, self.augmentation, generator)
+        return mfcc * np.float32(example.voice)
+
+    def _read(self, row: int) -> NDArray[np.float32]:
+        if row not in self._kept:
+            self._kept[row] = self.cache.mfcc(row, self.audio)
+        return self._kept[row]
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that isn't here.
+
+    Raises:
+        TrainingError: it isn't ``cpu`` and PyTorch finds no such accelerator.
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise TrainingError(f"PyTorch finds no {device} device here: use --device cpu")
+
+
+def read_crops(cache: Cache, row: int, spec: Spec) -> NDArray[np.uint8]:
+    """A row's crops (15, S, S, 3) in the spec's channel order."""
+    return np.ascontiguousarray(cache.crops(row, colour=spec.video.colour))
+
+
+def read_targets(cache: Cache, rows: Sequence[int], spec: Spec) -> NDArray[np.int64]:
+    """Class numbers (N,) of rows.
+
+    Raises:
+        CacheError: the cache has a class that the model doesn't.
+    """
+    targets = np.array([cache.rows[row].emotion for row in rows], np.int64)
+    if len(targets) and targets.max() >= len(spec.labels):
+        raise CacheError(
+            f"the cache has class number {targets.max()}, but the model has only "
+            f"{len(spec.labels)} classes"
+        )
+    return targets
+
+
+def measure_standardisation(cache: Cache, rows: Sequence[int], audio: AudioSpec) -> AudioSpec:
+    """``audio`` with the mean and standard deviation of each MFCC over all frames of ``rows``.
+
+    Rows without a voice don't count. Six significant digits, so that the constants read and
+    compare easily.
+
+    Raises:
+        TrainingError: no row has a voice.
+    """
+    plain = dataclasses.replace(audio, mean=(), std=())
+    voiced = [row for row in rows if cache.rows[row].has_voice]
+    if not voiced:
+        raise TrainingError("no training clip has a voice")
+    frames = np.concatenate([cache.mfcc(row, plain) for row in voiced], axis=1).astype(np.float64)
+    # A coefficient that never changes (all clips silent) would divide by zero.
+    std = np.maximum(frames.std(axis=1), 1e-6)
+    return dataclasses.replace(audio, mean=_rounded(frames.mean(axis=1)), std=_rounded(std))
+
+
+def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values)

@@ -1,0 +1,214 @@
+"""Scores of a checkpoint or a bundle on the clips of a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer.data.augmentation import Example
+from mer.data.cache import Cache
+from mer.data.dataset import read_crops, read_targets
+from mer.data.features import FrozenFaces
+from mer.data.presence import Feed, Presence, choose_feed, make_noise_crops, make_noise_mfcc
+from mer.data.splits import Split
+from mer.errors import CacheError, CheckpointError
+from mer.evaluate.classifier import NetworkClassifier, OpenModel, open_model
+from mer.evaluate.comparison import Comparison, compare_logits
+from mer.evaluate.confidence import expected_calibration_error
+from mer.evaluate.metrics import ClassificationMetrics, Interval, Scores
+from mer.protocols import Modality
+
+#: Rows of a cache to features (frames, F) of their faces.
+Encoding = Callable[[int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on labelled clips; percentages, but ``scores.loss`` in nats.
+
+    ``logits`` (n, classes) and ``targets`` (n,) are in the order of the clips. ``ece`` is the
+    expected calibration error (``mer.evaluate.confidence``) at the model's own ``temperature``; the
+    loss is that of the logits as they are.
+    """
+
+    model: str
+    kind: Literal["checkpoint", "bundle"]
+    corpus: str  # digest of the cache, or of a folder's labels
+    split: Split
+    fold: int | None
+    feed: Feed
+    labels: tuple[str, ...]
+    scores: Scores
+    ece: float
+    temperature: float
+    intervals: dict[str, Interval]
+    logits: NDArray[np.float32]
+    targets: NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data: what ``mer-eval --json`` prints."""
+        scores = self.scores
+        return {
+            "n": scores.n,
+            "loss": round(scores.loss, 6),
+            **{name: round(getattr(scores, name), 4) for name in ("prec1", "prec5", "uar")},
+            "ece": round(self.ece, 4),
+            "temperature": self.temperature,
+            "intervals": {
+                name: [round(low, 4), round(high, 4)]
+                for name, (low, high) in self.intervals.items()
+            },
+            "per_class": {
+                label: {
+                    "n": one.n,
+                    "recall": _rounded(one.recall),
+                    "precision": _rounded(one.precision),
+                    "f1": _rounded(one.f1),
+                }
+                for label, one in zip(self.labels, scores.per_class, strict=True)
+            },
+            "labels": list(self.labels),
+            "confusion": scores.confusion.tolist(),
+            "model": self.model,
+            "kind": self.kind,
+            "corpus": self.corpus,
+            "split": self.split,
+            "fold": self.fold,
+            "modality": self.feed.modality,
+            "face": self.feed.face,
+            "voice": self.feed.voice,
+        }
+
+
+def evaluate_model(
+    model: str | Path,
+    cache: Path,
+    *,
+    split: Split = "test",
+    fold: int | None = None,
+    modality: Modality = "both",
+    face: Presence | None = None,
+    voice: Presence | None = None,
+    num_heads: int | None = None,
+    labels: tuple[str, ...] | None = None,
+    device: str = "cpu",
+    kept_features: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a checkpoint file, a bundle folder, or what ships under a name, on a cache.
+
+    Args:
+        model, num_heads, labels, device: see ``mer.evaluate.classifier.open_model``.
+        modality: ``audio`` feeds black crops, ``video`` zero MFCCs: raw zeros, as for a clip
+            that lacks a modality.
+        face, voice: ``missing`` as above, ``noise`` puts noise in its place
+        (``mer.data.presence``);
+            where given, they go before ``modality``.
+        kept_features: take the frame features that a training with this checkpoint's encoder
+            left in the cache, if it did: the same figures in a tenth of the time.
+        progress: called with (clips done, clips in all).
+
+    Raises:
+        CheckpointError, BundleError: the model can't be read, or its answers aren't finite.
+        CacheError, CorpusError: the cache can't be read, doesn't suit the model's preprocessing,
+            or has no clip in the split.
+        MissingModalityError: face and voice are both to be missing.
+        TrainingError: there is no such device.
+    """
+    feed = choose_feed(modality, face, voice)
+    data = Cache.open(cache)
+    opened = open_model(model, num_heads=num_heads, labels=labels, device=device)
+    spec, classifier = opened.spec, opened.classifier
+    data.require(spec)
+    rows = data.select(split, fold)
+    targets = read_targets(data, rows, spec)
+    encode = _choose_encoding(opened, data, rows, kept_features)
+    logits = []
+    for row in rows:
+        told = data.rows[row]
+        features = None
+        if feed.face == "noise":
+            features = classifier.encode(make_noise_crops(spec.video, told.id))
+        elif feed.face == "present" and told.has_face:
+            features = encode(row)
+        mfcc: NDArray[np.float32] = np.zeros(spec.audio.shape, np.float32)
+        if feed.voice == "noise":
+            mfcc = make_noise_mfcc(spec.audio, told.id)
+        elif feed.voice == "present":
+            mfcc = data.mfcc(row, spec.audio)
+        logits.append(classifier.classify(mfcc, features))
+        if progress:
+            progress(len(logits), len(rows))
+    return score_answers(opened, np.stack(logits), targets, data.digest, feed, split, fold)
+
+
+def score_answers(
+    model: OpenModel,
+    logits: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    corpus: str,
+    feed: Feed,
+    split: Split = "all",
+    fold: int | None = None,
+) -> Evaluation:
+    """Score logits (n, classes) that ``model`` gave for clips of classes ``targets`` (n,).
+
+    Raises:
+        CheckpointError: they aren't finite.
+    """
+    if not np.isfinite(logits).all():
+        raise CheckpointError(
+            model.name, "some of its answers are not finite: its weights are damaged"
+        )
+    metrics = ClassificationMetrics(len(model.spec.labels))
+    metrics.update(logits, targets)
+    return Evaluation(
+        model=model.name,
+        kind=model.kind,
+        corpus=corpus,
+        split=split,
+        fold=fold,
+        feed=feed,
+        labels=model.spec.labels,
+        scores=metrics.compute(),
+        ece=expected_calibration_error(logits, targets, temperature=model.temperature),
+        temperature=model.temperature,
+        intervals=metrics.compute_intervals(),
+        logits=logits,
+        targets=targets,
+    )
+
+
+def compare_models(first: Evaluation, second: Evaluation) -> Comparison:
+    """Pair two evaluations clip by clip.
+
+    Raises:
+        CacheError: they aren't of the same clips and classes.
+    """
+    told = ("corpus", "split", "fold", "feed", "labels")
+    for name in told:
+        if getattr(first, name) != getattr(second, name):
+            raise CacheError(
+                f"{first.model} and {second.model} can't be compared clip by clip: "
+                f"their {name} differ ({getattr(first, name)}, {getattr(second, name)})"
+            )
+    return compare_logits(first.logits, second.logits, first.targets)
+
+
+def _choose_encoding(model: OpenModel, cache: Cache, rows: list[int], kept: bool) -> Encoding:
+    """The classifier's own encoder or, where wanted and there, what it left in the cache."""
+    classifier, spec = model.classifier, model.spec
+    if kept and isinstance(classifier, NetworkClassifier):
+        faces = FrozenFaces(cache, spec, classifier.model, classifier.device)
+        if faces.cover(rows):
+            return lambda row: np.asarray(faces.features([Example(row)])[0].cpu().numpy())
+    return lambda row: classifier.encode(read_crops(cache, row, spec))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

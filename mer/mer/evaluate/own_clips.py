@@ -1,0 +1,251 @@
+"""Scores of a model on one's own labelled clips: any media in a folder, answers in a table.
+
+The table is a CSV file with the columns ``file`` (a path within the folder) and ``label``; other
+columns are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer.data.clip import prepare_inputs
+from mer.data.presence import Feed, Presence, choose_feed, make_noise_crops, make_noise_mfcc
+from mer.errors import CacheError, CorpusError
+from mer.evaluate.classifier import OpenModel, open_model
+from mer.evaluate.evaluation import Evaluation, score_answers
+from mer.protocols import Modality
+from mer_runtime.errors import MediaError, MissingModalityError
+from mer_runtime.inputs.face import FaceDetector, find_detector_file, load_detector
+from mer_runtime.inputs.media import MEDIA_SUFFIXES, read_window
+from mer_runtime.recognizer import softmax
+from mer_runtime.spec import Spec
+
+FILE_COLUMN, LABEL_COLUMN = "file", "label"
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A row of the table: ``file`` as it is written there, ``target`` the class number."""
+
+    file: str
+    path: Path
+    target: int
+
+
+@dataclass(frozen=True)
+class ClipAnswer:
+    """What a model answered for one clip.
+
+    ``probability`` (0 to 1) is that of ``answer``, at the model's temperature; ``rank`` is how
+    many labels were more probable than the right one. ``face`` and ``voice`` say whether the
+    clip has that modality, whatever was fed.
+    """
+
+    file: str
+    label: str
+    answer: str
+    probability: float
+    rank: int
+    face: bool
+    voice: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {**vars(self), "probability": round(self.probability, 6)}
+
+
+@dataclass(frozen=True)
+class FolderEvaluation:
+    """A model on a folder's clips.
+
+    Attributes:
+        evaluation: the scores of the clips that could be read.
+        answers: one a clip, in the table's order.
+        failures: file and error of each clip that couldn't be read; they aren't scored.
+        unlisted: how many media files of the folder the table doesn't name.
+    """
+
+    folder: str
+    evaluation: Evaluation
+    answers: tuple[ClipAnswer, ...]
+    failures: tuple[tuple[str, str], ...]
+    unlisted: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data: what ``mer-eval --json`` prints."""
+        described = self.evaluation.to_dict()
+        for name in ("split", "fold"):
+            del described[name]
+        return {
+            **described,
+            "folder": self.folder,
+            "clips": [answer.to_dict() for answer in self.answers],
+            "failures": [{"file": file, "error": error} for file, error in self.failures],
+            "unlisted": self.unlisted,
+        }
+
+
+def evaluate_folder(
+    model: str | Path,
+    folder: Path,
+    table: Path,
+    *,
+    modality: Modality = "both",
+    face: Presence | None = None,
+    voice: Presence | None = None,
+    num_heads: int | None = None,
+    labels: tuple[str, ...] | None = None,
+    device: str = "cpu",
+    face_detector: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderEvaluation:
+    """Score a model on the clips of ``folder`` that ``table`` names.
+
+    Each clip goes the device's way: its centre window is decoded, the largest face cropped.
+
+    Args:
+        model, modality, face, voice, num_heads, labels, device, progress: see
+            ``mer.evaluate.evaluation.evaluate_model``.
+        face_detector: a YuNet file; without, that of ``$MER_FACE_DETECTOR``, else the bundle's,
+            else the Haar cascade, with a ``MerWarning``.
+
+    Raises:
+        CorpusError: the table can't be used (see ``read_table``), or no clip could be read.
+        CheckpointError, BundleError, FaceDetectorError: a file can't be read.
+        MissingModalityError: face and voice are both to be missing.
+        TrainingError: there is no such device.
+    """
+    feed = choose_feed(modality, face, voice)
+    opened = open_model(model, num_heads=num_heads, labels=labels, device=device)
+    clips = read_table(table, folder, opened.spec.labels)
+    detector = load_detector(face_detector or find_detector_file() or opened.face_detector)
+    answers: list[ClipAnswer] = []
+    failures: list[tuple[str, str]] = []
+    logits = []
+    for done, clip in enumerate(clips, start=1):
+        try:
+            answer, found = _answer_clip(opened, clip, detector, feed)
+        except (MediaError, MissingModalityError) as error:
+            failures.append((clip.file, " ".join(str(error).split())))
+        else:
+            answers.append(answer)
+            logits.append(found)
+        if progress:
+            progress(done, len(clips))
+    if not logits:
+        raise CorpusError(
+            f"none of the {len(clips)} clips in {table} can be read: {failures[0][1]}"
+        )
+    read = {answer.file for answer in answers}
+    targets = np.array([clip.target for clip in clips if clip.file in read], np.int64)
+    digest = _digest([clip for clip in clips if clip.file in read], opened.spec)
+    evaluation = score_answers(opened, np.stack(logits), targets, digest, feed)
+    unlisted = count_unlisted(folder, clips)
+    return FolderEvaluation(str(folder), evaluation, tuple(answers), tuple(failures), unlisted)
+
+
+def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[LabelledClip, ...]:
+    """Read the right answers; capitals and spaces around a label don't matter.
+
+    Raises:
+        CorpusError: the table or the folder is missing, the table isn't CSV in UTF-8 with its
+            two columns, is empty, names a file twice or one that isn't there, or a label that
+            the model doesn't have.
+    """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} is not a folder: name the one that holds the clips")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CorpusError(f"{table} can't be read as a CSV file: {reason}") from error
+    if not {FILE_COLUMN, LABEL_COLUMN} <= set(columns):
+        raise CorpusError(
+            f"{table} must begin with a line that names its columns, {FILE_COLUMN},{LABEL_COLUMN}"
+        )
+    if not rows:
+        raise CorpusError(f"{table} names no clip: write a line FILE,LABEL for each")
+    numbers = {label.lower(): number for number, label in enumerate(labels)}
+    clips: list[LabelledClip] = []
+    lines: dict[Path, int] = {}
+    for line, row in rows:
+        name, label = ((row[column] or "").strip() for column in (FILE_COLUMN, LABEL_COLUMN))
+        where = f"{table}, line {line}"
+        path = folder / name
+        if not name or not path.is_file():
+            raise CorpusError(f"{where}: there is no file {name or '(empty)'} in {folder}")
+        if label.lower() not in numbers:
+            raise CorpusError(f"{where}: {label or '(empty)'} is none of {', '.join(labels)}")
+        real = path.resolve()
+        if real in lines:
+            raise CorpusError(f"{where}: {name} was named in line {lines[real]} already")
+        lines[real] = line
+        clips.append(LabelledClip(name, path, numbers[label.lower()]))
+    return tuple(clips)
+
+
+def count_unlisted(folder: Path, clips: Sequence[LabelledClip]) -> int:
+    """How many media files in ``folder`` and below are none of ``clips``."""
+    listed = {clip.path.resolve() for clip in clips}
+    media = (path for path in folder.rglob("*") if path.suffix.lower() in MEDIA_SUFFIXES)
+    return sum(path.is_file() and path.resolve() not in listed for path in media)
+
+
+def require_same_clips(first: FolderEvaluation, second: FolderEvaluation) -> None:
+    """Refuse to pair two evaluations clip by clip where one read a clip that the other didn't.
+
+    Raises:
+        CacheError: their clips differ.
+    """
+    only = {a.file for a in first.answers} ^ {a.file for a in second.answers}
+    if only:
+        raise CacheError(
+            f"{first.evaluation.model} and {second.evaluation.model} can't be compared clip by "
+            f"clip: only one of them could read {min(only)}"
+        )
+
+
+def _answer_clip(
+    model: OpenModel, clip: LabelledClip, detector: FaceDetector, feed: Feed
+) -> tuple[ClipAnswer, NDArray[np.float32]]:
+    """The answer and its logits (classes,)."""
+    spec, classifier = model.spec, model.classifier
+    inputs = prepare_inputs(read_window(clip.path, spec), spec, detector)
+    crops = inputs.faces.crops if inputs.faces and feed.face == "present" else None
+    mfcc = inputs.mfcc if feed.voice == "present" else None
+    if feed.face == "noise":
+        crops = make_noise_crops(spec.video, clip.file)
+    if feed.voice == "noise":
+        mfcc = make_noise_mfcc(spec.audio, clip.file)
+    if crops is None and mfcc is None:
+        raise MissingModalityError(f"{clip.path}: no face was found and there is no sound to use")
+    logits = classifier.classify(mfcc, None if crops is None else classifier.encode(crops))
+    probabilities = softmax(logits / np.float32(model.temperature))
+    best = int(logits.argmax())
+    answer = ClipAnswer(
+        file=clip.file,
+        label=spec.labels[clip.target],
+        answer=spec.labels[best],
+        probability=float(probabilities[best]),
+        rank=int((logits > logits[clip.target]).sum()),
+        face=inputs.faces is not None,
+        voice=inputs.mfcc is not None,
+    )
+    return answer, logits
+
+
+def _digest(clips: Sequence[LabelledClip], spec: Spec) -> str:
+    """sha256 over files and labels: names the data in a log."""
+    lines = (f"{clip.file},{spec.labels[clip.target]}\n" for clip in clips)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

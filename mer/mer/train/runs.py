@@ -1,0 +1,161 @@
+"""The folder of a training run: its settings, metrics, state to resume from, and best model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mer.errors import TrainingError
+from mer_runtime.errors import OutputError
+from mer_runtime.files import write_file
+
+STATE_FILE = "last.pt"
+BEST_FILE = "best.safetensors"
+SETTINGS_FILE = "run.json"
+METRICS_FILE = "metrics.csv"
+CURVES_FILE = "curves.png"
+METRICS_FIELDS = (
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_prec1",
+    "validation_loss",
+    "validation_prec1",
+    "validation_prec5",
+    "validation_audio_prec1",
+    "validation_video_prec1",
+)
+#: Those of them that decide which epoch is the best; the last two where a protocol asks for them.
+PREC1_FIELDS = ("validation_prec1", "validation_audio_prec1", "validation_video_prec1")
+
+Row = dict[str, float]
+#: Orders epochs: the highest is the best.
+Rank = Callable[[Row], tuple[float, ...]]
+
+
+class RunFolder:
+    """Files of one run; all are written by a temporary name.
+
+    Raises:
+        TrainingError: the folder holds a run and ``resume`` is not set, or one that differs.
+        OutputError: the folder can't be written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.best = path / BEST_FILE
+        self.curves = path / CURVES_FILE
+        self.resumed = (path / STATE_FILE).exists()
+        if self.resumed and not resume:
+            raise TrainingError(
+                f"{path} already holds a run: resume it with --resume, or name another folder"
+            )
+        if self.resumed:
+            self._compare(settings)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(path, str(error)) from error
+        self._settings = settings
+        self._write_settings({})
+
+    def load_state(self, device: str) -> dict[str, Any]:
+        """What ``save_epoch`` last kept.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        return load_state(self.path / STATE_FILE, device)
+
+    def save_epoch(self, rows: Sequence[Row], state: Mapping[str, Any]) -> None:
+        """Keep the metrics so far and, last, the state that a resumed run starts from."""
+        table = io.StringIO()
+        fields = [name for name in METRICS_FIELDS if any(name in row for row in rows)]
+        writer = csv.DictWriter(table, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_file(self.path / METRICS_FILE, table.getvalue().encode())
+        data = io.BytesIO()
+        torch.save(dict(state), data)
+        write_file(self.path / STATE_FILE, data.getvalue())
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Add to the settings, under ``results``, what came out of the run."""
+        self._write_settings({"results": results})
+
+    def _write_settings(self, more: Mapping[str, Any]) -> None:
+        text = json.dumps({**self._settings, **more}, indent=1) + "\n"
+        write_file(self.path / SETTINGS_FILE, text.encode())
+
+    def _compare(self, settings: Mapping[str, Any]) -> None:
+        path = self.path / SETTINGS_FILE
+        try:
+            kept = dict(_leaves(json.loads(path.read_text("utf-8"))["settings"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path} can't be read: start the run again elsewhere") from error
+        # By way of JSON, so that tuples compare equal to lists.
+        wanted = dict(_leaves(json.loads(json.dumps(settings["settings"]))))
+        kinds = ["of --qat" if "qat.source" in one else "without --qat" for one in (kept, wanted)]
+        if kinds[0] != kinds[1]:
+            raise TrainingError(
+                f"{self.path} holds a run {kinds[0]}, which one {kinds[1]} can't resume: "
+                "name another folder"
+            )
+        for name in sorted({*kept, *wanted}):
+            before, now = kept.get(name), wanted.get(name)
+            longer = name == "protocol.epochs" and kept.get("protocol.schedule.kind") != "Cosine"
+            if before != now and not longer:
+                raise TrainingError(
+                    f"{self.path} holds a run with {name} {before}, not {now}: resume it with "
+                    "what it was started with, or name another folder"
+                )
+
+
+def load_state(path: Path, device: str) -> dict[str, Any]:
+    """What a run keeps to be resumed from.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged: start the run again elsewhere") from error
+    return state
+
+
+def rank_by_prec1(row: Row) -> tuple[float, ...]:
+    """Higher validation prec1, on average over what was validated, or, equal, lower loss."""
+    found = [row[name] for name in PREC1_FIELDS if name in row]
+    return sum(found) / len(found), -row["validation_loss"]
+
+
+def rank_by_loss(row: Row) -> tuple[float, ...]:
+    """Lower validation loss."""
+    return (-row["validation_loss"],)
+
+
+def is_better(row: Row, than: Row | None, rank: Rank = rank_by_prec1) -> bool:
+    """Whether an epoch beats another."""
+    return than is None or rank(row) > rank(than)
+
+
+def find_best(rows: Sequence[Row], rank: Rank = rank_by_prec1) -> Row | None:
+    """The best epoch so far, the earliest of equals."""
+    return max(rows, key=rank, default=None)
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested objects as ``a.b.c``, value."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{name}.{key}" if name else key)

@@ -1,0 +1,232 @@
+"""Training of the fused network on a cache, by a protocol, with a live or a frozen encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mer.checkpoint import load_checkpoint, load_encoder, save_checkpoint
+from mer.data.cache import Cache
+from mer.data.dataset import measure_standardisation, require_device
+from mer.data.features import hash_encoder
+from mer.data.splits import load_splits
+from mer.errors import TrainingError
+from mer.evaluate.confidence import Confidence, measure_confidence
+from mer.models import build_model
+from mer.protocols import PROTOCOLS, Modality, Protocol, restrict_protocol
+from mer.train.learner import Learner, Progress
+from mer.train.plots import plot_curves
+from mer.train.runs import Row, RunFolder, find_best, is_better
+from mer.weights import shipped_checkpoint
+from mer_runtime.spec import Fusion, Spec
+
+Freeze = Literal["encoder", "none"]
+
+#: The curves are drawn after this many epochs, and at the end.
+CURVES_EVERY = 10
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """A finished run.
+
+    Attributes:
+        best: the best epoch's metrics, as in ``metrics.csv``.
+        start: those of epoch 0, before any training, where they were measured (``mer.train.qat``).
+        epochs: how many there were.
+        checkpoint: where the best epoch's model is.
+        confidence: its temperature and ECE on the validation clips.
+    """
+
+    best: Row
+    start: Row | None
+    epochs: int
+    checkpoint: Path
+    confidence: Confidence
+
+
+def train_model(
+    cache: Path,
+    out: Path,
+    *,
+    fusion: Fusion = "ia",
+    protocol: str | Protocol = "paper",
+    modality: Modality = "both",
+    encoder: Path | None = None,
+    freeze: Freeze | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    seed: int = 1,
+    device: str = "cpu",
+    resume: bool = False,
+    fold: int | None = None,
+    num_heads: int = 1,
+    n_mfcc: int | None = None,
+    bf16: bool = False,
+    report: Callable[[Row], None] | None = None,
+    progress: Progress | None = None,
+) -> TrainingSummary:
+    """Train on the cache's training actors, validate each epoch, keep the best epoch's model.
+
+    Writes into ``out``: ``run.json`` (every setting), ``metrics.csv``, ``curves.png``,
+    ``best.safetensors`` (highest validation prec1; of equals, lowest loss) and ``last.pt`` to
+    resume from. At the end a temperature is fitted to the best model's answers on the validation
+    actors and kept in it (``mer.evaluate.confidence``). The same seed gives the same figures on the
+    same machine, resumed or not.
+
+    Args:
+        protocol: a name from ``PROTOCOLS`` or a protocol.
+        modality: ``"audio"`` or ``"video"`` trains and validates on that one alone, the other
+            missing in every clip: a single-modality model in the same network.
+        encoder: weights that ``mer.checkpoint.load_encoder`` reads. Without, a frozen encoder
+            is that of the shipped checkpoint; one that is trained starts at random.
+        freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
+            and kept in the cache; angles and lights are then rounded to a few
+            (``mer.data.features``). ``"none"`` trains it, as without.
+        epochs, batch_size, learning_rate, weight_decay: replace what the protocol says.
+        fold: 1 to 5 for cross-validation, None for the default split.
+        n_mfcc: number of MFCCs; the cache's default (10) without.
+        bf16: compute products of training steps in bfloat16: faster where a GPU or the CPU (AMX,
+            AVX512-BF16) has it, slower elsewhere. Weights and validation stay float32.
+        report: called with a row of metrics after each epoch.
+
+    Raises:
+        CacheError, CorpusError: the cache can't be read or lacks a split.
+        CheckpointError: ``encoder`` can't be read.
+        TrainingError: the run can't start, differs from the one to resume, or diverges.
+        OutputError: ``out`` can't be written.
+    """
+    plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
+    plan = restrict_protocol(plan, modality)
+    frozen = freeze == "encoder"
+    if frozen and encoder is None:
+        encoder = shipped_checkpoint()  # its encoder has seen photos alone, and no clip
+    require_device(device)
+    data = Cache.open(cache)
+    rows = {split: data.select(split, fold) for split in ("train", "validation")}
+    audio = dataclasses.replace(data.spec.audio, n_mfcc=n_mfcc or data.spec.audio.n_mfcc)
+    audio = measure_standardisation(data, rows["train"], audio)
+    spec = dataclasses.replace(data.spec, audio=audio, fusion=fusion, num_heads=num_heads)
+    torch.manual_seed(seed)
+    model = build_model(spec)
+    if encoder is not None:
+        model.visual_model.load_state_dict(load_encoder(encoder), strict=False)
+    model = model.to(device)
+    settings = {
+        "fusion": fusion,
+        "protocol": describe_protocol(plan),
+        "encoder": hash_encoder(model) if encoder else None,
+        "freeze": "encoder" if frozen else None,
+        "seed": seed,
+        "fold": fold,
+        "corpus": data.digest,
+        "splits": load_splits().sha256,
+        "spec": spec.to_dict(),
+        "bf16": bf16,
+    }
+    place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
+    run = RunFolder(out, {"settings": settings, "place": place}, resume=resume)
+    learner = Learner(model, plan, data, spec, rows, frozen=frozen, device=device, bf16=bf16)
+    return complete_run(run, learner, spec, settings, seed, report, progress)
+
+
+def complete_run(
+    run: RunFolder,
+    learner: Learner,
+    spec: Spec,
+    settings: Mapping[str, Any],
+    seed: int,
+    report: Callable[[Row], None] | None,
+    progress: Progress | None,
+) -> TrainingSummary:
+    """Run the epochs that ``run`` still lacks, keep the best one's model, fit its temperature.
+
+    Raises:
+        TrainingError: the loss isn't finite, or the protocol has no epochs.
+        OutputError: the run's folder can't be written.
+    """
+    learner.prepare(progress)
+    history: list[Row] = []
+    if run.resumed:
+        state = run.load_state(learner.device)
+        learner.load_state(state["learner"])
+        history = state["rows"]
+    best = find_best(history, learner.rank)
+    for row in learner.run_epochs(list(history), seed, progress):
+        history.append(row)
+        if is_better(row, best, learner.rank):
+            best = row
+            save_checkpoint(run.best, learner.kept, spec, notes={**settings, "metrics": row})
+        if row["epoch"] % CURVES_EVERY == 0 or row["epoch"] == learner.protocol.epochs:
+            plot_curves(history, run.curves)
+        run.save_epoch(history, {"learner": learner.state(), "rows": history})
+        if report:
+            report(row)
+    if best is None:
+        raise TrainingError("there is nothing to train: the protocol has no epochs")
+    confidence = _fit_confidence(run, learner)
+    run.finish({"best": best, "confidence": confidence.to_dict()})
+    start = history[0] if history[0]["epoch"] == 0 else None
+    return TrainingSummary(best, start, int(history[-1]["epoch"]), run.best, confidence)
+
+
+def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:
+    """Fit the best model's temperature to its validation answers, and add it to its file."""
+    best = load_checkpoint(run.best)
+    learner.kept.load_state_dict(best.model.state_dict())
+    confidence = measure_confidence(*learner.answer_validation())
+    save_checkpoint(
+        run.best,
+        best.model,
+        best.spec,
+        notes={**best.notes, "confidence": confidence.to_dict()},
+        temperature=confidence.temperature,
+    )
+    return confidence
+
+
+def customise_protocol(
+    protocol: str | Protocol,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    weight_decay: float | None,
+) -> Protocol:
+    """The protocol with what the caller replaces.
+
+    Raises:
+        TrainingError: there is no such protocol, or a value is out of range.
+    """
+    if isinstance(protocol, str):
+        if protocol not in PROTOCOLS:
+            raise TrainingError(f"there is no protocol {protocol!r}: {', '.join(PROTOCOLS)}")
+        protocol = PROTOCOLS[protocol]
+    values: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    changes = {name: value for name, value in values.items() if value is not None}
+    for name, value in changes.items():
+        if not value > 0 and not (name == "weight_decay" and value == 0):
+            raise TrainingError(f"{name} must be above 0, not {value}")
+    return dataclasses.replace(protocol, **changes)
+
+
+def describe_protocol(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as JSON-ready data; its parts say what kind they are."""
+    described: dict[str, Any] = {}
+    for field in dataclasses.fields(protocol):
+        value = getattr(protocol, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = {"kind": type(value).__name__, **dataclasses.asdict(value)}
+        described[field.name] = value
+    return described

@@ -1,0 +1,151 @@
+"""Files: written whole or not at all, locked, hashed, packed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mer_runtime.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+#: Ends the name of a packed file.
+PACKED_SUFFIX = ".gz"
+#: Seconds between two looks at a lock.
+LOCK_INTERVAL = 0.1
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Name of a file to be written, which takes the place of ``path`` when the block ends well.
+
+    It lies in the same folder, has the same suffix, and is hidden; after an error it is removed.
+
+    Raises:
+        OutputError: it can't be written. Any ``OSError`` of the block counts as that.
+    """
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(path, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all; text is UTF-8.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked(path: Path, wait: Callable[[float], None] | None = None) -> Iterator[None]:
+    """Hold a lock file. A process that dies lets go of it, and the last one removes it.
+
+    Where the system or the file's owner allows no lock, the block runs without one.
+
+    Args:
+        wait: called again and again, with the seconds so far, while another process holds it.
+
+    Raises:
+        BlockingIOError: another process holds it, and there is no ``wait``.
+    """
+    descriptor = _lock(path, wait)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _lock(path: Path, wait: Callable[[float], None] | None) -> int | None:
+    """A locked descriptor; None where there are no such locks."""
+    if sys.platform == "win32":
+        return None
+    start = time.monotonic()
+    while True:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError:  # somebody else's, left behind
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have removed it in between: then this is nobody's lock.
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            if wait is None:
+                raise
+            wait(time.monotonic() - start)
+            time.sleep(LOCK_INTERVAL)
+        except FileNotFoundError:  # removed between the two looks
+            os.close(descriptor)
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        else:
+            os.close(descriptor)
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_graph(file: Path) -> bytes:
+    """Content of a graph's file, unpacked where its name says that it is packed.
+
+    Raises:
+        OSError: it can't be read, or isn't what gzip wrote.
+    """
+    content = file.read_bytes()
+    if file.suffix != PACKED_SUFFIX:
+        return content
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise gzip.BadGzipFile(f"{file.name} can't be unpacked: {error}") from error
+
+
+def pack_graph(file: Path) -> Path:
+    """Put ``FILE.gz`` in place of ``FILE``; the same content always gives the same bytes.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    packed = file.with_name(f"{file.name}{PACKED_SUFFIX}")
+    # gzip.compress notes the system in some versions of Python, and GzipFile a name and a date.
+    with packed.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as stream:
+        stream.write(file.read_bytes())
+    file.unlink()
+    return packed

@@ -1,0 +1,75 @@
+"""From a clip's file to what a model takes: decoded, its faces cropped, its voice as MFCCs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_runtime.errors import MissingModalityError
+from mer_runtime.inputs.face import FaceCrops
+from mer_runtime.inputs.face_search import FaceSearch
+from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.inputs.mfcc import compute_mfcc
+from mer_runtime.spec import AudioSpec, Spec
+
+
+@dataclass(frozen=True)
+class ClipReading:
+    """A clip's centre window and the inputs made of it; None where a modality is missing.
+
+    Attributes:
+        mfcc: (n_mfcc, T) float32, raw.
+        faces: crops in the spec's colour order.
+        seconds: by stage: decode, mfcc, face. Faces are looked for while the clip is decoded;
+            ``face`` is what it takes from then on.
+    """
+
+    window: ClipWindow
+    mfcc: NDArray[np.float32] | None
+    faces: FaceCrops | None
+    seconds: dict[str, float]
+
+
+def read_clip(path: str | Path, spec: Spec, search: FaceSearch) -> ClipReading:
+    """Decode a clip's centre window and prepare both modalities.
+
+    Raises:
+        MediaError: the clip can't be decoded.
+        MissingModalityError: it shows no face and has no sound.
+    """
+    seconds: dict[str, float] = {}
+    faces = None
+    with search:
+        with timed(seconds, "decode"):
+            window = read_window(path, spec, search.watch)
+        with timed(seconds, "mfcc"):
+            mfcc = describe_voice(window.waveform, spec.audio)
+        with timed(seconds, "face"):
+            if window.frames is not None:
+                faces = search.crop(window.frames, spec.video)
+    if faces is None and mfcc is None:
+        raise MissingModalityError(f"{path}: no face was found and there is no sound")
+    return ClipReading(window, mfcc, faces, seconds)
+
+
+def describe_voice(
+    waveform: NDArray[np.float32] | None, spec: AudioSpec
+) -> NDArray[np.float32] | None:
+    """MFCCs (n_mfcc, T) of a waveform; None of silence, which says no more than a missing track."""
+    if waveform is None or not waveform.any():
+        return None
+    return compute_mfcc(waveform, spec)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Put the seconds that the block takes under ``stage``."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

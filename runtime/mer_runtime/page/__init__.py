@@ -1,5 +1,0 @@
-"""``--serve``: a page that shows a live session, from the standard library's HTTP server."""
-
-from mer_runtime.page.server import PageError, PageServer
-
-__all__ = ["PageError", "PageServer"]
