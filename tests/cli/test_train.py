@@ -43,7 +43,6 @@ def test_help_teaches() -> None:
         "--resume",
         "reference",
         "ia",
-        "--qat",
     ):
         assert text in result.stdout
 
@@ -75,50 +74,10 @@ def test_trains_and_resumes(cache: Path, encoder: Path, tmp_path: Path) -> None:
     assert data["epochs"] == 2
     assert set(data["best"]) >= {"epoch", "validation_loss", "validation_prec1"}
     assert data["confidence"]["temperature"] > 0
-    assert data["start"] is None
     assert len((out / "metrics.csv").read_text().splitlines()) == 3
     other = run(cache, "--fusion", "ia", "--out", out, "--resume", *frozen)
     assert other.exit_code == 1
     assert "fusion lt, not ia" in other.stderr
-
-
-def test_quantisation_aware_tuning(cache: Path, encoder: Path, tmp_path: Path) -> None:
-    """mer-train, mer-train --qat, mer-eval; and what can't go together."""
-    plain, out = tmp_path / "plain", tmp_path / "tuned"
-    frozen = ("--encoder", encoder, "--freeze", "encoder")
-    trained = run(cache, "--fusion", "it", "--out", plain, "--epochs", 1, *frozen)
-    assert trained.exit_code == 0, trained.output
-    checkpoint = plain / "best.safetensors"
-    result = run(cache, "--qat", checkpoint, "--out", out)
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert lines[0].startswith("rounded to int8 before tuning: validation prec1 ")
-    assert lines[1].startswith("best of 2 epochs is ")
-    assert lines[2].startswith("temperature ")
-    assert lines[3] == str(out / "best.safetensors")
-    assert load_checkpoint(out / "best.safetensors").spec.fusion == "it"
-    scored = CliRunner().invoke(evaluate, [lines[3], str(cache), "--json"])
-    assert scored.exit_code == 0, scored.output
-    again = run(cache, "--qat", checkpoint, "--out", out, "--resume", "--json")
-    assert again.exit_code == 0, again.output
-    assert json.loads(again.stdout)["start"]["epoch"] == 0
-    other = tmp_path / "other"
-    cases = [
-        (("--out", plain, "--resume"), "without --qat"),
-        (("--out", other, "--fusion", "ia"), "has fusion it, not ia"),
-        (("--out", other, "--num-heads", 2), "leave --num-heads out"),
-        (("--out", other, "--n-mfcc", 13), "leave --n-mfcc out"),
-        (("--out", other, "--encoder", encoder), "leave --encoder out"),
-        (("--out", other, "--fold", 5), "the default split"),
-        (("--out", out), "already holds a run"),
-        (("--out", other, "--qat", tmp_path / "none"), "no such file"),
-    ]
-    for args, message in cases:
-        refused = run(cache, "--qat", checkpoint, *args)
-        assert refused.exit_code == 1, args
-        assert message in refused.stderr
-        assert refused.stderr.count("\n") == 1
-    assert not other.exists()
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mer.cli.stages import StageBars
-from mer.errors import TrainingError
 from mer.protocols import MODALITIES, PROTOCOL_NAMES
-from mer.train.qat import tune_model
 from mer.train.runs import Row
 from mer.train.training import TrainingSummary, train_model
 from mer_runtime.console import Command
 from mer_runtime.spec import FUSIONS
-
-#: Options that --qat doesn't take: the checkpoint has them, or rounding needs float32.
-FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
 
 
 @click.command(cls=Command)
@@ -29,8 +23,8 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
 @click.option(
     "--fusion",
     type=click.Choice(FUSIONS),
-    help="ia: intermediate attention; it: intermediate transformer; lt: late transformer. "
-    "Needed without --qat.",
+    required=True,
+    help="ia: intermediate attention; it: intermediate transformer; lt: late transformer.",
 )
 @click.option(
     "--out",
@@ -42,15 +36,19 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
 @click.option(
     "--protocol",
     type=click.Choice(PROTOCOL_NAMES),
+    default="paper",
+    show_default=True,
     help="paper: as published; reference: what the public code really does; "
     "tuned: for small corpora and a frozen encoder; balanced: as tuned, each clip with either "
-    "modality alone too.  [default: paper; with --qat, the checkpoint's]",
+    "modality alone too.",
 )
 @click.option(
     "--modality",
     type=click.Choice(MODALITIES),
+    default="both",
+    show_default=True,
     help="audio or video trains and validates on that one alone: a single-modality model to "
-    "compare with.  [default: both]",
+    "compare with.",
 )
 @click.option(
     "--encoder",
@@ -63,26 +61,14 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
     "--freeze",
     type=click.Choice(["encoder", "none"]),
     help="encoder: leave it as it is; its features are computed once and kept in the cache, "
-    "which makes an epoch a matter of seconds.  [default: none; with --qat, as the checkpoint "
-    "was trained]",
+    "which makes an epoch a matter of seconds.  [default: none]",
 )
-@click.option(
-    "--qat",
-    type=click.Path(path_type=Path),
-    metavar="CHECKPOINT",
-    help="Quantisation-aware fine-tuning: go on from this checkpoint, with weights and "
-    "activations rounded as an int8 engine rounds them.",
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    help="In place of the protocol's.  [default with --qat: 2]",
-)
+@click.option("--epochs", type=click.IntRange(min=1), help="In place of the protocol's.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="In place of the protocol's.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="In place of the protocol's, of which --qat takes a hundredth.",
+    help="In place of the protocol's.",
 )
 @click.option("--weight-decay", type=click.FloatRange(min=0), help="In place of the protocol's.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
@@ -90,12 +76,15 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
 @click.option(
     "--fold",
     type=click.IntRange(1, 5),
-    help="Cross-validation fold; without, the default split or, with --qat, the checkpoint's.",
+    help="Cross-validation fold; without, the default split.",
 )
 @click.option(
     "--num-heads",
     type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]),
-    help="Attention heads.  [default: 1]",
+    default="1",
+    show_default=True,
+    callback=lambda context, parameter, value: int(value),
+    help="Attention heads.",
 )
 @click.option("--n-mfcc", type=click.IntRange(1, 128), help="Number of MFCCs.  [default: 10]")
 @click.option(
@@ -106,25 +95,19 @@ FIXED_BY_CHECKPOINT = ("modality", "encoder", "num_heads", "n_mfcc", "bf16")
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(cache: Path, out: Path, qat: Path | None, as_json: bool, **options: Any) -> None:
+def main(cache: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train on CACHE (see mer-prepare): training actors teach, validation actors judge.
 
     Writes into RUN: best.safetensors (the epoch with the highest validation prec1),
     metrics.csv, curves.png (loss and prec1), run.json (every setting) and last.pt (for
     --resume). Stopped by Ctrl-C, the same command with --resume goes on where it was.
 
-    With --qat, tunes a trained checkpoint for int8 instead, at a hundredth of the learning rate.
-    Validation is then of the model rounded to int8, epoch 0 the checkpoint as it was, and
-    best.safetensors the float model of the epoch with the lowest loss, to be exported.
-
     \b
     Example:
       mer-train cache/ravdess --fusion ia --out runs/ia \\
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-eval runs/ia/best.safetensors cache/ravdess
-      mer-train cache/ravdess --qat runs/ia/best.safetensors --out runs/ia-qat
     """
-    train = _choose_training(qat, options)
     started = time.monotonic()
     labels = {"features": "Encoding faces", "training": "Training"}
     with StageBars(labels) as bars:
@@ -133,32 +116,12 @@ def main(cache: Path, out: Path, qat: Path | None, as_json: bool, **options: Any
             labels["training"] = f"Epoch {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
 
-        summary = train(cache, out, report=report, progress=bars.show, **options)
+        summary = train_model(cache, out, report=report, progress=bars.show, **options)
     seconds = time.monotonic() - started
     if as_json:
         click.echo(json.dumps(_describe(summary, out, seconds)))
     else:
         click.echo(_format(summary, seconds))
-
-
-def _choose_training(qat: Path | None, options: dict[str, Any]) -> Callable[..., TrainingSummary]:
-    """The function to call, ``options`` changed to what it takes.
-
-    Raises:
-        TrainingError: an option doesn't go with --qat.
-    """
-    fixed = {name: options.pop(name) for name in FIXED_BY_CHECKPOINT}
-    if qat is not None:
-        for name, value in fixed.items():
-            if value not in (None, False):
-                option = "--" + name.replace("_", "-")
-                raise TrainingError(f"--qat tunes {qat} as it is: leave {option} out")
-        return partial(tune_model, checkpoint=qat)
-    if options["fusion"] is None:
-        raise click.UsageError("Missing option '--fusion'.")
-    options["protocol"] = options["protocol"] or "paper"
-    fixed["modality"] = fixed["modality"] or "both"
-    return partial(train_model, **{**fixed, "num_heads": int(fixed["num_heads"] or 1)})
 
 
 def _describe(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, Any]:
@@ -167,7 +130,6 @@ def _describe(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, 
         "checkpoint": str(summary.checkpoint),
         "epochs": summary.epochs,
         "best": _rounded(summary.best),
-        "start": _rounded(summary.start) if summary.start else None,
         "confidence": _rounded(summary.confidence.to_dict()),
         "seconds": round(seconds, 1),
     }
@@ -186,8 +148,6 @@ def _format(summary: TrainingSummary, seconds: float) -> str:
         f"ECE {confidence.ece:.2f} % (without {confidence.ece_before:.2f} %)",
         str(summary.checkpoint),
     ]
-    if summary.start:
-        lines.insert(0, f"rounded to int8 before tuning: validation {_format_row(summary.start)}")
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from mer.errors import TrainingError
 from mer.evaluate.metrics import ClassificationMetrics, Scores
 from mer.models import EfficientFace, MultimodalNet, Standardiser
 from mer.protocols import Modality, Plateau, Protocol, Sgd, Steps
-from mer.train.runs import Row, rank_by_prec1
+from mer.train.runs import Row
 from mer_runtime.spec import Spec
 
 #: Called with the stage's name ("features" or "training"), steps done and steps in all.
@@ -45,10 +45,7 @@ class Learner:
         bf16: whether a step's products are of bfloat16; weights, sums and validation are float32.
         kept: what is validated and worth saving: the moving average of the weights where the
             protocol has one, else the model itself.
-        rank: orders epochs; the one that ranks highest is the best.
     """
-
-    rank = staticmethod(rank_by_prec1)
 
     def __init__(
         self,
@@ -125,7 +122,13 @@ class Learner:
         size = self.protocol.batch_size
         starts = range(0, len(order), size)
         losses, hits, seen = 0.0, 0, 0
-        self._start_training()
+        self.model.train()
+        # Where a modality is missing in every clip its branch sees one input: batches have no
+        # variance there, and running statistics of none would blow up what validation sees.
+        if self.protocol.modality == "audio":
+            self.model.visual_model.eval()
+        elif self.protocol.modality == "video":
+            self.model.audio_model.eval()
         for i, start in enumerate(starts):
             rows = order[start : start + size].tolist()
             examples = draw_examples(rows, self.protocol, generator)
@@ -179,8 +182,8 @@ class Learner:
             rows = self.validation_rows[start : start + VALIDATION_BATCH]
             examples = [plain_example(row, fed) for row in rows]
             audio = self._hear(self.clean_voices, examples, unused)
-            frames = self._encode(self.validation_faces, examples)
-            logits.append(self._classify(self.kept, audio, frames).cpu().numpy())
+            frames = self.validation_faces.features(examples)
+            logits.append(self.kept.head(audio, frames).cpu().numpy())
         return np.concatenate(logits), self.targets[list(self.validation_rows)].cpu().numpy()
 
     def state(self) -> dict[str, Any]:
@@ -206,14 +209,13 @@ class Learner:
         """One step; gives the mean loss and how many answers were right."""
         audio = self._hear(self.voices, examples, generator)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            frames = self._encode(self.faces, examples)
+            frames = self.faces.features(examples)
             frames = drop_channels(frames, self.protocol.feature_dropout, dropout)
-            logits = self._classify(self.model, audio, frames).float()
+            logits = self.model.head(audio, frames).float()
         targets: Tensor = self.targets[[e.row for e in examples]]
         loss = functional.cross_entropy(
             logits, targets, label_smoothing=self.protocol.label_smoothing
         )
-        loss = loss + self._extra_loss(logits, audio, frames, examples)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -226,29 +228,6 @@ class Learner:
     ) -> Tensor:
         """Standardised MFCCs (B, n_mfcc, T) float32."""
         return self.standardiser.audio(voices.mfcc(examples, generator).to(self.device))
-
-    # What ``mer.train.qat`` does in its own way.
-
-    def _start_training(self) -> None:
-        self.model.train()
-        # Where a modality is missing in every clip its branch sees one input: batches have no
-        # variance there, and running statistics of none would blow up what validation sees.
-        if self.protocol.modality == "audio":
-            self.model.visual_model.eval()
-        elif self.protocol.modality == "video":
-            self.model.audio_model.eval()
-
-    def _encode(self, faces: FaceSource, examples: Sequence[Example]) -> Tensor:
-        return faces.features(examples)
-
-    def _classify(self, model: MultimodalNet, audio: Tensor, frames: Tensor) -> Tensor:
-        return model.head(audio, frames)
-
-    def _extra_loss(
-        self, logits: Tensor, audio: Tensor, frames: Tensor, examples: Sequence[Example]
-    ) -> Tensor | float:
-        """What is added to the cross-entropy of a step."""
-        return 0.0
 
 
 def describe_validation(scores: Scores) -> Row:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,6 @@ METRICS_FIELDS = (
 PREC1_FIELDS = ("validation_prec1", "validation_audio_prec1", "validation_video_prec1")
 
 Row = dict[str, float]
-#: Orders epochs: the highest is the best.
-Rank = Callable[[Row], tuple[float, ...]]
 
 
 class RunFolder:
@@ -102,12 +100,6 @@ class RunFolder:
             raise TrainingError(f"{path} can't be read: start the run again elsewhere") from error
         # By way of JSON, so that tuples compare equal to lists.
         wanted = dict(_leaves(json.loads(json.dumps(settings["settings"]))))
-        kinds = ["of --qat" if "qat.source" in one else "without --qat" for one in (kept, wanted)]
-        if kinds[0] != kinds[1]:
-            raise TrainingError(
-                f"{self.path} holds a run {kinds[0]}, which one {kinds[1]} can't resume: "
-                "name another folder"
-            )
         for name in sorted({*kept, *wanted}):
             before, now = kept.get(name), wanted.get(name)
             longer = name == "protocol.epochs" and kept.get("protocol.schedule.kind") != "Cosine"
@@ -137,19 +129,14 @@ def rank_by_prec1(row: Row) -> tuple[float, ...]:
     return sum(found) / len(found), -row["validation_loss"]
 
 
-def rank_by_loss(row: Row) -> tuple[float, ...]:
-    """Lower validation loss."""
-    return (-row["validation_loss"],)
-
-
-def is_better(row: Row, than: Row | None, rank: Rank = rank_by_prec1) -> bool:
+def is_better(row: Row, than: Row | None) -> bool:
     """Whether an epoch beats another."""
-    return than is None or rank(row) > rank(than)
+    return than is None or rank_by_prec1(row) > rank_by_prec1(than)
 
 
-def find_best(rows: Sequence[Row], rank: Rank = rank_by_prec1) -> Row | None:
+def find_best(rows: Sequence[Row]) -> Row | None:
     """The best epoch so far, the earliest of equals."""
-    return max(rows, key=rank, default=None)
+    return max(rows, key=rank_by_prec1, default=None)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -37,14 +37,12 @@ class TrainingSummary:
 
     Attributes:
         best: the best epoch's metrics, as in ``metrics.csv``.
-        start: those of epoch 0, before any training, where they were measured (``mer.train.qat``).
         epochs: how many there were.
         checkpoint: where the best epoch's model is.
         confidence: its temperature and ECE on the validation clips.
     """
 
     best: Row
-    start: Row | None
     epochs: int
     checkpoint: Path
     confidence: Confidence
@@ -158,10 +156,10 @@ def complete_run(
         state = run.load_state(learner.device)
         learner.load_state(state["learner"])
         history = state["rows"]
-    best = find_best(history, learner.rank)
+    best = find_best(history)
     for row in learner.run_epochs(list(history), seed, progress):
         history.append(row)
-        if is_better(row, best, learner.rank):
+        if is_better(row, best):
             best = row
             save_checkpoint(run.best, learner.kept, spec, notes={**settings, "metrics": row})
         if row["epoch"] % CURVES_EVERY == 0 or row["epoch"] == learner.protocol.epochs:
@@ -173,8 +171,7 @@ def complete_run(
         raise TrainingError("there is nothing to train: the protocol has no epochs")
     confidence = _fit_confidence(run, learner)
     run.finish({"best": best, "confidence": confidence.to_dict()})
-    start = history[0] if history[0]["epoch"] == 0 else None
-    return TrainingSummary(best, start, int(history[-1]["epoch"]), run.best, confidence)
+    return TrainingSummary(best, int(history[-1]["epoch"]), run.best, confidence)
 
 
 def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:
