@@ -29,7 +29,7 @@ from mer_runtime.files import write_file
 Value = TypeVar("Value")
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 1
 #: Fields of ONNX messages that say who made a graph and how, not what it computes.
 NOTES = frozenset({"doc_string", "metadata_props", "producer_name", "producer_version"})
 AGAIN = "calibrate again: mer-export CHECKPOINT --calibration CACHE"

@@ -29,7 +29,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 #: What this version writes, and the only one it reads.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 NO_FACE_FILE = "no_face.npy"
 #: The manifest's own hash, over everything else in it.

@@ -107,7 +107,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "3", '{"format": 4}', '{"format": 3}', "\udcff"]
+    "content", [None, "", "{", "[]", "3", '{"format": 1}', '{"format": 4}', "\udcff"]
 )
 def test_unreadable_file_is_named(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
@@ -135,7 +135,7 @@ NOISE = ("dialects", "x86", "noise")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("format", value=1), "format 1 can't be read (this version reads 4)"),
+        (edit("format", value=4), "format 4 can't be read (this version reads 1)"),
         (edit("extra", value=1), "extra is unknown"),
         (lambda data: data.pop("spec"), "spec is missing"),
         (edit("spec", value=5), "spec must be a text"),

@@ -280,7 +280,7 @@ class TestWrite:
         known = {name: one for name, one in calibrated.dialects.items() if name != "arm"}
         older = dataclasses.replace(calibrated, dialects=known)
         Recipe(graphs, older).write("x86")
-        message = "no ranges for arm, only for openvino, portable, x86: .*calibrate again"
+        message = "no ranges for arm, only for openvino, tensorrt, x86: .*calibrate again"
         with pytest.raises(CalibrationError, match=message):
             Recipe(graphs, older).write("arm")
 
@@ -301,7 +301,7 @@ class TestWrite:
         self, calibrated: Ranges, graphs: dict[str, ModelProto]
     ) -> None:
         before = {name: hash_graph(model) for name, model in graphs.items()}
-        Recipe(graphs, calibrated).write("portable")
+        Recipe(graphs, calibrated).write("tensorrt")
         assert before == {name: hash_graph(model) for name, model in graphs.items()}
         assert before == calibrated.graphs
 

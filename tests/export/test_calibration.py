@@ -68,7 +68,7 @@ def test_one_calibration_serves_every_dialect(
         model,
         graphs,
         Cache.open(fitted[1]),
-        dialect="portable",
+        dialect="tensorrt",
         progress=lambda *step: steps.append(step),
     )
     assert found.ranges == calibration.ranges
@@ -204,10 +204,10 @@ class TestRangesOfAnother:
     def test_dialect_that_was_not_calibrated(
         self, fitted: tuple[Path, Path], calibration: Any, graphs_once: None, tmp_path: Path
     ) -> None:
-        dialects = {name: calibration.ranges.of(name) for name in ("x86", "portable")}
+        dialects = {name: calibration.ranges.of(name) for name in ("x86", "tensorrt")}
         few = dataclasses.replace(calibration.ranges, dialects=dialects)
         few.write(tmp_path / "few.json")
-        with pytest.raises(CalibrationError, match="no ranges for arm, only for portable, x86"):
+        with pytest.raises(CalibrationError, match="no ranges for arm, only for tensorrt, x86"):
             export_bundle(fitted[0], tmp_path / "out", ranges=tmp_path / "few.json", cpu="arm")
         assert not (tmp_path / "out").exists()
 

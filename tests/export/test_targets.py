@@ -157,7 +157,7 @@ class TestTensorrt:
             assert float_types(path) == {TensorProto.FLOAT16}
             assert count(path)["QuantizeLinear"] > 5
             for tensor in load(path).initializer:
-                assert tensor.data_type != TensorProto.UINT8, "not of the portable dialect"
+                assert tensor.data_type != TensorProto.UINT8, "not of the tensorrt dialect"
         assert count(bundle.encoder)["QuantizeLinear"] > 50
 
     @pytest.mark.parametrize("precision", get_args(Precision))

@@ -386,9 +386,9 @@ def test_clip_that_is_none(recognizer: Recognizer, tmp_path: Path) -> None:
 
 
 def test_bundle_of_another_format(write_tiny_bundle: Callable[..., Path]) -> None:
-    """One graph, as mer-edge 0.1's first bundles had it."""
-    folder = write_tiny_bundle(format=1, graphs={"clip": "encoder.onnx"})
-    with pytest.raises(BundleError, match=r"bundle format 1 needs another version .*reads 4"):
+    """One graph, as bundles were before the first release."""
+    folder = write_tiny_bundle(format=4, graphs={"clip": "encoder.onnx"})
+    with pytest.raises(BundleError, match=r"bundle format 4 needs another version .*reads 1"):
         Recognizer.load(folder)
 
 

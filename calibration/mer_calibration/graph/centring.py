@@ -92,30 +92,30 @@ class _Folding:
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
 
-    def _fold(self, quantize: NodeProto) -> None:
-        dequantised = [node.output[0] for node in self.readers[quantize.output[0]]]
+    def _fold(self, quantise: NodeProto) -> None:
+        dequantised = [node.output[0] for node in self.readers[quantise.output[0]]]
         if self.outputs & set(dequantised):
             return
-        scale = float(numpy_helper.to_array(self.constants[quantize.input[1]]))
-        shift = self._zero_point(quantize) * scale
-        self._shift_source(quantize, shift)
-        self.zeroed.add(quantize.input[2])
+        scale = float(numpy_helper.to_array(self.constants[quantise.input[1]]))
+        shift = self._zero_point(quantise) * scale
+        self._shift_source(quantise, shift)
+        self.zeroed.add(quantise.input[2])
         for name in dequantised:
-            self._shift_readers(name, shift, quantize)
+            self._shift_readers(name, shift, quantise)
 
-    def _shift_source(self, quantize: NodeProto, shift: float) -> None:
-        name = quantize.input[0]
+    def _shift_source(self, quantise: NodeProto, shift: float) -> None:
+        name = quantise.input[0]
         made = self.producers.get(name)
-        if made is not None and self._is_rectified(made, quantize):
+        if made is not None and self._is_rectified(made, quantise):
             del self.graph.node[find_index(self.graph, made)]
-            quantize.input[0] = name = made.input[0]
+            quantise.input[0] = name = made.input[0]
             made = self.producers[name]
         if made is not None and self._is_biased(made):
             self._add_to_bias(made, shift)
             return
-        quantize.input[0] = self._insert(quantize, "Add", [name, self._constant(name, shift)])
+        quantise.input[0] = self._insert(quantise, "Add", [name, self._constant(name, shift)])
 
-    def _shift_readers(self, name: str, shift: float, quantize: NodeProto) -> None:
+    def _shift_readers(self, name: str, shift: float, quantise: NodeProto) -> None:
         if name in self.shifted:
             return
         self.shifted.add(name)
@@ -124,14 +124,14 @@ class _Folding:
         for reader in list(self.readers.get(name, [])):
             if carries(reader, name):
                 for output in reader.output:
-                    self._shift_readers(output, shift, quantize)
+                    self._shift_readers(output, shift, quantise)
             elif self._is_integer_layer(reader) and reader.input[0] == name:
                 self._add_to_bias(reader, -shift * self._weight_sums(reader))
                 pads = tuple(_pads(reader))
                 if not any(pads):
                     continue
                 if pads not in padded:
-                    padded[pads] = self._pad(reader, pads, shift, quantize)
+                    padded[pads] = self._pad(reader, pads, shift, quantise)
                 reader.input[0] = padded[pads]
                 _clear_pads(reader)
             else:
@@ -141,30 +141,30 @@ class _Folding:
                 reader.input[:] = [given_back if one == name else one for one in reader.input]
 
     def _pad(
-        self, reader: NodeProto, pads: Sequence[int], shift: float, quantize: NodeProto
+        self, reader: NodeProto, pads: Sequence[int], shift: float, quantise: NodeProto
     ) -> str:
         """The input of ``reader`` with a border of ``pads``."""
         name = str(reader.input[0])
         half = len(pads) // 2
         border = np.array([[0, 0, *pads[:half]], [0, 0, *pads[half:]]])
-        order = self._find_order(name, quantize)
+        order = self._find_order(name, quantise)
         if order is not None:  # before the pair: one operation on floats less
             border = border[:, np.argsort(order)] if order else border
-            quantize.input[0] = self._insert_pad(quantize, border, pads, shift)
+            quantise.input[0] = self._insert_pad(quantise, border, pads, shift)
             return name
         output = self._insert_pad(reader, border, pads, shift)
-        integers = self._insert(reader, "QuantizeLinear", [output, *quantize.input[1:]])
-        return self._insert(reader, "DequantizeLinear", [integers, *quantize.input[1:]])
+        integers = self._insert(reader, "QuantizeLinear", [output, *quantise.input[1:]])
+        return self._insert(reader, "DequantizeLinear", [integers, *quantise.input[1:]])
 
-    def _find_order(self, name: str, quantize: NodeProto) -> list[int] | None:
-        """How axes are turned on the way from ``quantize`` to ``name``, empty if they aren't.
+    def _find_order(self, name: str, quantise: NodeProto) -> list[int] | None:
+        """How axes are turned on the way from ``quantise`` to ``name``, empty if they aren't.
 
         None where anything else reads what is between, or is between.
         """
         order: list[int] = []
         while len(self.readers[name]) == 1:
             made = self.producers[name]
-            if _same(made, quantize):
+            if _same(made, quantise):
                 return order
             if made.op_type == "Transpose" and not order:
                 order = list(helper.get_attribute_value(made.attribute[0]))
@@ -180,12 +180,12 @@ class _Folding:
         sizes = self._store(f"{name}_border_{'_'.join(map(str, pads))}", border.ravel())
         return self._insert(reader, "Pad", [name, sizes, self._constant(f"{name}_border", shift)])
 
-    def _is_rectified(self, made: NodeProto, quantize: NodeProto) -> bool:
+    def _is_rectified(self, made: NodeProto, quantise: NodeProto) -> bool:
         """Whether it is a rectifier behind a layer with a bias, and saturation can do its work."""
         before = self.producers.get(made.input[0])
         return (
             made.op_type == "Relu"
-            and self._zero_point(quantize) == LOWEST
+            and self._zero_point(quantise) == LOWEST
             and made.output[0] not in self.outputs
             and before is not None
             and self._is_biased(before)
@@ -242,8 +242,8 @@ class _Folding:
             self.constants[name] = self.graph.initializer[-1]
         return name
 
-    def _zero_point(self, quantize: NodeProto) -> int:
-        tensor: TensorProto = self.constants[quantize.input[2]]
+    def _zero_point(self, quantise: NodeProto) -> int:
+        tensor: TensorProto = self.constants[quantise.input[2]]
         return int(numpy_helper.to_array(tensor))
 
 

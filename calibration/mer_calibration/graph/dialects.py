@@ -16,7 +16,7 @@ from mer_calibration.errors import DialectError
 from mer_calibration.graph.grid import Grid, asymmetric_grid, symmetric_grid
 from mer_calibration.graph.placement import JOINS, MOVES, WEIGHTED, Placement, place
 
-DialectName = Literal["portable", "x86", "arm", "openvino"]
+DialectName = Literal["x86", "arm", "openvino", "tensorrt"]
 
 
 #: Still 4 bits of precision in float16.
@@ -98,7 +98,7 @@ class Dialect:
 
 #: TensorRT 10 and 11, TensorRT-RTX: int8, zero-point 0, float bias (their parsers refuse int32).
 PORTABLE = Dialect(
-    "portable",
+    "tensorrt",
     "int8",
     symmetric=True,
     integer_bias=False,

@@ -55,21 +55,21 @@ class Grid:
         farthest = min(self.low, -self.high - 1) if self.low < 0 else self.high
         return np.min_scalar_type(farthest)
 
-    def quantize(self, x: ArrayLike) -> NDArray[Any]:
+    def quantise(self, x: ArrayLike) -> NDArray[Any]:
         """Finite values to grid points of ``dtype``, shape kept; values outside saturate."""
         with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
             steps = np.rint(np.asarray(x, np.float32) / np.float32(self.scale))
         points = np.clip(steps, self.low - self.zero_point, self.high - self.zero_point)
         return np.asarray(points.astype(np.int32) + self.zero_point, self.dtype)
 
-    def dequantize(self, q: ArrayLike) -> NDArray[np.float32]:
+    def dequantise(self, q: ArrayLike) -> NDArray[np.float32]:
         """Grid points to the values they stand for, shape kept."""
         steps = np.asarray(q).astype(np.int32) - self.zero_point
         return np.asarray(steps.astype(np.float32) * np.float32(self.scale))
 
     def round_trip(self, x: ArrayLike) -> NDArray[np.float32]:
         """What is left of values that were quantised and dequantised."""
-        return self.dequantize(self.quantize(x))
+        return self.dequantise(self.quantise(x))
 
 
 def asymmetric_grid(low: float, high: float, *, bits: int = 8) -> Grid:

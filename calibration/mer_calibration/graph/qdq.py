@@ -146,7 +146,7 @@ class _Writer:
             self._constant(f"{output}_scale", scales),
             self._constant(f"{output}_zero_point", zero_points),
         ]
-        self._dequantize(data, inputs, axis=1, output=output)
+        self._dequantise(data, inputs, axis=1, output=output)
 
     def _is_move(self, node: NodeProto) -> bool:
         return node.output[0] not in self.group_of[node.output[0]].sources
@@ -170,7 +170,7 @@ class _Writer:
         if written or name not in self.integers:
             return
         scale, zero_point = self._grid_constants(self.group_of[name])
-        self._dequantize(name, [self.integers[name], scale, zero_point], output=name)
+        self._dequantise(name, [self.integers[name], scale, zero_point], output=name)
 
     def _rounded(self, name: str) -> str:
         """The name under which a reader finds ``name``: dequantised, where it is on a grid."""
@@ -179,7 +179,7 @@ class _Writer:
             return name
         if name not in self.floats:
             scale, zero_point = self._grid_constants(group)
-            self.floats[name] = self._dequantize(name, [self.integers[name], scale, zero_point])
+            self.floats[name] = self._dequantise(name, [self.integers[name], scale, zero_point])
         return self.floats[name]
 
     def _grid(self, group: Group) -> Grid:
@@ -272,13 +272,13 @@ class _Writer:
         if explicit:
             zeros = np.zeros(scales.shape, steps.dtype)
             inputs.append(self._constant(f"{name}_zero_point", zeros))
-        return self._dequantize(name, inputs, axis=axis)
+        return self._dequantise(name, inputs, axis=axis)
 
-    def _dequantize(
+    def _dequantise(
         self, name: str, inputs: list[str], axis: int | None = None, output: str = ""
     ) -> str:
         output = output or f"{name}_dq"
-        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantize")
+        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantise")
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)

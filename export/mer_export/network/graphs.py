@@ -83,7 +83,7 @@ def to_half(model: ModelProto) -> ModelProto:
     """``model`` with 16-bit floats inside; inputs and outputs stay as they are.
 
     Strongly typed engines compute in the types that a graph has. The scales of Q and DQ become
-    16-bit too, so they must be values that float16 holds (dialect ``portable``).
+    16-bit too, so they must be values that float16 holds (dialect ``tensorrt``).
     """
     half = ModelProto()
     half.CopyFrom(model)

@@ -16,7 +16,7 @@ from mer_runtime.files import pack_graph
 def write_tensorrt(job: Job, folder: Path) -> Written:
     """Strongly typed ONNX graphs, from which the device builds its engines at first use.
 
-    The graph says what is computed in which type: int8 stands between Q/DQ of the portable
+    The graph says what is computed in which type: int8 stands between Q/DQ of the tensorrt
     dialect, the rest is float16. TensorRT wants weights as plain constants, zeros and all
     (``mer_calibration.graph.packing``), so the files are packed: ``encoder.onnx.gz``.
     """
@@ -54,5 +54,5 @@ def write_tensorrt_rtx(job: Job, folder: Path) -> Written:
     return dataclasses.replace(written, engine={"version": trt.__version__, "files": files})
 
 
-EXPORT = Export(write_tensorrt, (), "portable")
-RTX_EXPORT = Export(write_tensorrt_rtx, ("tensorrt-rtx",), "portable")
+EXPORT = Export(write_tensorrt, (), "tensorrt")
+RTX_EXPORT = Export(write_tensorrt_rtx, ("tensorrt-rtx",), "tensorrt")

@@ -32,7 +32,7 @@ from mer_calibration.graph.quantisation import choose_grids
 Feed = Mapping[str, NDArray[Any]]
 Pair = tuple[ModelProto, ModelProto]
 Twice = Callable[..., Pair]
-PORTABLE = DIALECTS["portable"]
+PORTABLE = DIALECTS["tensorrt"]
 #: The dialects that fold: one has int8, the other uint8. Without rounding to float16, which shifts
 #: a tensor by parts of a step, and with the names that tensors have in the float graph.
 FOLDING = {
@@ -45,13 +45,13 @@ ON_BOTH = pytest.mark.parametrize("dialect", FOLDING)
 
 @pytest.fixture(scope="session")
 def quantise_twice(ranges_of: Callable[..., Any]) -> Callable[..., Pair]:
-    """``quantise_twice(model, feeds, dialect="portable", keep_float=())``: ``model`` with its
+    """``quantise_twice(model, feeds, dialect="tensorrt", keep_float=())``: ``model`` with its
     zero-points, and with them folded."""
 
     def give(
         model: ModelProto,
         feeds: Sequence[Feed],
-        dialect: DialectName = "portable",
+        dialect: DialectName = "tensorrt",
         keep_float: Sequence[str] = (),
     ) -> Pair:
         ranges = ranges_of(model, feeds)
@@ -158,7 +158,7 @@ def test_real_encoder(
 
 
 def test_constants_are_halves(net: ModelProto, feeds: list[Any], quantise: Any) -> None:
-    for tensor in quantise(net, feeds, "portable").model.graph.initializer:
+    for tensor in quantise(net, feeds, "tensorrt").model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             value = numpy_helper.to_array(tensor)
             assert np.array_equal(value, value.astype(np.float16)), tensor.name
@@ -308,7 +308,7 @@ def test_ways_to_be_made_and_read(
         assert np.sqrt(np.square(after - before).mean()) < 0.3 * error  # flips of single steps
     pads = [node for node in pair[1].graph.node if node.op_type == "Pad"]
     # A rectifier's lowest value is 0 in uint8: nothing is folded, and a border of zeros stays one.
-    assert len(pads) == (case == "one border for two" and dialect == "portable")
+    assert len(pads) == (case == "one border for two" and dialect == "tensorrt")
 
 
 class TestFindCentred:
@@ -368,5 +368,5 @@ def test_nothing_to_fold(
 def test_tensors_that_are_shifted_are_not_compared(
     net: ModelProto, feeds: list[Any], quantise: Callable[..., Quantised]
 ) -> None:
-    assert quantise(net, feeds, "portable").rounded == {}
-    assert quantise(net, feeds, "portable", plain=True).rounded
+    assert quantise(net, feeds, "tensorrt").rounded == {}
+    assert quantise(net, feeds, "tensorrt", plain=True).rounded

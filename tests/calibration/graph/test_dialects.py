@@ -23,7 +23,7 @@ from mer_calibration import (
 )
 from mer_calibration.graph.dialects import round_to_half
 
-Name = Literal["portable", "x86", "arm"]
+Name = Literal["tensorrt", "x86", "arm"]
 Planted = tuple[ModelProto, Dialect]
 
 
@@ -53,22 +53,22 @@ def check_refused(planted: Planted, tensor: str, reason: str) -> None:
 
 
 def test_zero_point(graph: Callable[[Name], Planted]) -> None:
-    planted = graph("portable")
+    planted = graph("tensorrt")
     replace(planted[0], "join_relu_zero_point", np.int8(3))
-    check_refused(planted, "join_relu", "zero-point 3, where portable has 0")
+    check_refused(planted, "join_relu", "zero-point 3, where tensorrt has 0")
     x86 = graph("x86")
     replace(x86[0], "join_relu_zero_point", np.uint8(3))
     check_dialect(*x86)  # uint8 may have any
 
 
 def test_negative_zero_point(graph: Callable[[Name], Planted]) -> None:
-    planted = graph("portable")
+    planted = graph("tensorrt")
     replace(planted[0], "mean_zero_point", np.int8(-3))
-    check_refused(planted, "mean", "zero-point -3, where portable has 0")
+    check_refused(planted, "mean", "zero-point -3, where tensorrt has 0")
 
 
 @pytest.mark.parametrize(
-    ("dialect", "dtype"), [("portable", np.uint8), ("arm", np.uint8), ("x86", np.int8)]
+    ("dialect", "dtype"), [("tensorrt", np.uint8), ("arm", np.uint8), ("x86", np.int8)]
 )
 def test_type_of_activations(
     graph: Callable[[Name], Planted], dialect: Name, dtype: type[np.integer[Any]]
@@ -80,7 +80,7 @@ def test_type_of_activations(
 
 def test_type_of_activations_is_not_left_out(graph: Callable[[Name], Planted]) -> None:
     """Without a zero-point ``QuantizeLinear`` gives uint8: TensorRT-RTX reads it as int8."""
-    planted = graph("portable")
+    planted = graph("tensorrt")
     (node,) = (n for n in planted[0].graph.node if n.name == "join_relu_quantize")
     del node.input[2:]
     check_refused(planted, "join_relu", "no zero-point, and so is uint8")
@@ -145,8 +145,8 @@ def test_scale_is_constant(graph: Callable[[Name], Planted], dialect: Name) -> N
 def test_integer_bias(graph: Callable[[Name], Planted]) -> None:
     """TensorRT's parser refuses a bias in int32."""
     model, _ = graph("arm")
-    portable = Dialect("portable", "int8", False, False, False, True)
-    check_refused((model, portable), "stem.bias_q", "quantised bias, where portable has float")
+    tensorrt = Dialect("tensorrt", "int8", False, False, False, True)
+    check_refused((model, tensorrt), "stem.bias_q", "quantised bias, where tensorrt has float")
     planted = graph("x86")
     replace(planted[0], "stem.bias_q", np.zeros(32, np.int8))
     check_refused(planted, "stem.bias_q", "isn't int32")
@@ -195,8 +195,8 @@ def test_product_of_two_activations(
     assert "to_q_q" not in {name for node in right.graph.node for name in node.output}
     check_dialect(right, DIALECTS["openvino"])
     # Symmetric and int8 throughout, so that nothing else is wrong with it.
-    portable = quantise(model, [feed], "portable", plain=True).model
-    check_refused((portable, DIALECTS["openvino"]), "y", "a product of two activations on integers")
+    tensorrt = quantise(model, [feed], "tensorrt", plain=True).model
+    check_refused((tensorrt, DIALECTS["openvino"]), "y", "a product of two activations on integers")
 
 
 def test_each_dialect_refuses_the_others(graph: Callable[[Name], Planted]) -> None:
@@ -205,12 +205,12 @@ def test_each_dialect_refuses_the_others(graph: Callable[[Name], Planted]) -> No
         for other, dialect in DIALECTS.items():
             if other == name:
                 check_dialect(model, dialect)
-            # OpenVINO's takes both types, so all that is portable.
-            elif {name, other} != {"portable", "arm"} and (name, other) != ("portable", "openvino"):
+            # OpenVINO's takes both types, so all of that is portable.
+            elif {name, other} != {"tensorrt", "arm"} and (name, other) != ("tensorrt", "openvino"):
                 with pytest.raises(DialectError):
                     check_dialect(model, dialect)
     with pytest.raises(DialectError, match="zero-point -128"):
-        check_dialect(graph("arm")[0], DIALECTS["portable"])
+        check_dialect(graph("arm")[0], DIALECTS["tensorrt"])
 
 
 limits = st.floats(1e-3, 1e4)
@@ -218,27 +218,27 @@ limits = st.floats(1e-3, 1e4)
 
 @given(limits, limits)
 def test_grids(below: float, above: float) -> None:
-    """x86 and ARM have the same points; the portable scale is one that float16 holds."""
-    x86, arm, portable = (
-        DIALECTS[name].make_grid(-below, above) for name in ("x86", "arm", "portable")
+    """x86 and ARM have the same points; the tensorrt scale is one that float16 holds."""
+    x86, arm, tensorrt = (
+        DIALECTS[name].make_grid(-below, above) for name in ("x86", "arm", "tensorrt")
     )
     assert x86 == asymmetric_grid(-below, above)
     assert (arm.scale, arm.zero_point, arm.low) == (x86.scale, x86.zero_point - 128, -128)
-    assert (x86.dtype, arm.dtype, portable.dtype) == (np.uint8, np.int8, np.int8)
+    assert (x86.dtype, arm.dtype, tensorrt.dtype) == (np.uint8, np.int8, np.int8)
     values = np.linspace(-below, above, 50)
     assert np.array_equal(x86.round_trip(values), arm.round_trip(values))
     exact = symmetric_grid(-below, above)
-    assert (portable.zero_point, portable.low, portable.high) == (0, exact.low, exact.high)
-    assert portable.scale == np.float16(portable.scale)
+    assert (tensorrt.zero_point, tensorrt.low, tensorrt.high) == (0, exact.low, exact.high)
+    assert tensorrt.scale == np.float16(tensorrt.scale)
     # Upwards: float16 has 11 bits, and steps of 2^-24 at least.
-    assert 0 <= portable.scale - exact.scale <= max(2**-10 * exact.scale, 2**-24)
+    assert 0 <= tensorrt.scale - exact.scale <= max(2**-10 * exact.scale, 2**-24)
 
 
 def test_rectified_values_start_at_the_lowest_point() -> None:
     """So that an engine lets rounding do the rectifier's work."""
     assert DIALECTS["x86"].make_grid(0, 6).zero_point == 0
     assert DIALECTS["arm"].make_grid(0, 6).zero_point == -128
-    assert DIALECTS["portable"].make_grid(0, 6).zero_point == 0
+    assert DIALECTS["tensorrt"].make_grid(0, 6).zero_point == 0
 
 
 def test_half_scales_stay_above_zero() -> None:

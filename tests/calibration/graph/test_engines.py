@@ -93,7 +93,7 @@ def test_tensorrt_reads_the_portable_graph_only(
     net: ModelProto, feeds: list[Any], quantise: Quantise
 ) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    accepted, layers = parse(trt, quantise(net, feeds, "portable").model)
+    accepted, layers = parse(trt, quantise(net, feeds, "tensorrt").model)
     assert accepted
     assert layers["LayerType.QUANTIZE"] == 6  # the sources
     assert layers["LayerType.CONVOLUTION"] == 6
@@ -135,5 +135,5 @@ def test_real_encoder_runs_on_integers(
 
 def test_real_encoder_in_tensorrt(quantised_encoder: Callable[[str], Quantised]) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    assert parse(trt, quantised_encoder("portable").model)[0]
+    assert parse(trt, quantised_encoder("tensorrt").model)[0]
     assert not parse(trt, quantised_encoder("x86").model)[0]

@@ -65,9 +65,9 @@ def test_equals_onnx_runtime(grid: Grid) -> None:
     x = np.concatenate((generator.normal(0, 3, 5000), halves, [0, 1e30, -1e30, 3e38]))
     x = x.astype(np.float32)
     q, y = run_in_onnx(grid, x)
-    assert grid.quantize(x).dtype == q.dtype
-    assert np.array_equal(grid.quantize(x), q)
-    assert np.array_equal(grid.dequantize(q), y)
+    assert grid.quantise(x).dtype == q.dtype
+    assert np.array_equal(grid.quantise(x), q)
+    assert np.array_equal(grid.dequantise(q), y)
     assert np.array_equal(grid.round_trip(x), y)
 
 

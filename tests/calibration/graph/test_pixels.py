@@ -192,5 +192,5 @@ def test_which_dialects_join(
         if dialect.joined_pixels
     }
     assert kernels == {"x86": [3, 2], "openvino": [3, 2]}
-    portable = quantise_graph(stem_of(), ranges, DIALECTS["portable"]).model
-    assert not any(node.op_type == "Reshape" for node in portable.graph.node)
+    tensorrt = quantise_graph(stem_of(), ranges, DIALECTS["tensorrt"]).model
+    assert not any(node.op_type == "Reshape" for node in tensorrt.graph.node)

@@ -86,7 +86,7 @@ def test_portable_data_moves_between_pairs(
     net: ModelProto, feeds: list[Any], quantise: Quantise
 ) -> None:
     """One pair where a value is computed, none where it is moved."""
-    model = quantise(net, feeds, "portable").model
+    model = quantise(net, feeds, "tensorrt").model
     made = producers_of(model)
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
@@ -206,7 +206,7 @@ def test_degenerate_ranges(
     assert np.isfinite(found).all()
     # All four share the loud one's grid: half of its step (int8's is twice as wide, and its
     # scale in float16 no wider than 2^-11 more), through each weight of the head.
-    step = 2 * np.abs(loud).max() / 254 if dialect == "portable" else np.ptp(loud) / 255
+    step = 2 * np.abs(loud).max() / 254 if dialect == "tensorrt" else np.ptp(loud) / 255
     bound = 0.51 * step * np.abs(head).sum(axis=(1, 2, 3)).max() + 0.02 * np.abs(wanted).max()
     assert np.abs(found - wanted).max() <= bound
 

@@ -38,10 +38,10 @@ def test_grids_cover_their_group(net: ModelProto) -> None:
     assert grids.keys() == RANGES.keys()
     assert grids["left_relu"] == grids["right_relu"] == asymmetric_grid(-1, 3)
     assert grids["mean"] == asymmetric_grid(-2, 5)
-    portable = choose_grids(placement, RANGES, DIALECTS["portable"])
-    assert portable["left_relu"] == portable["right_relu"]
+    tensorrt = choose_grids(placement, RANGES, DIALECTS["tensorrt"])
+    assert tensorrt["left_relu"] == tensorrt["right_relu"]
     exact = symmetric_grid(-3, 3)
-    assert portable["right_relu"].scale == pytest.approx(exact.scale, rel=2**-10)
+    assert tensorrt["right_relu"].scale == pytest.approx(exact.scale, rel=2**-10)
     signed = choose_grids(placement, RANGES, DIALECTS["arm"])["right_relu"]
     values = np.linspace(-2, 4, 99)
     assert np.array_equal(signed.round_trip(values), grids["right_relu"].round_trip(values))

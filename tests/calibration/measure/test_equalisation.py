@@ -529,7 +529,7 @@ class TestPixelMeans:
         errors = {}
         for name, given_means in (("plain", ()), ("corrected", means)):
             # Without rounding the bias to float16.
-            dialect = dataclasses.replace(DIALECTS["portable"], half_constants=False)
+            dialect = dataclasses.replace(DIALECTS["tensorrt"], half_constants=False)
             model = quantise_graph(net, ranges, dialect, (), given_means, fold=False).model
             bias = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
             weight = bias["stem.weight_q"] * bias["stem.weight_scale"][:, None, None, None]
@@ -544,7 +544,7 @@ class TestPixelMeans:
     def test_other_layers_keep_their_bias(
         self, net: ModelProto, feeds: Any, ranges_of: Callable[..., Any]
     ) -> None:
-        dialect, means = DIALECTS["portable"], (128.0,) * 3
+        dialect, means = DIALECTS["tensorrt"], (128.0,) * 3
         model = quantise_graph(net, ranges_of(net, feeds), dialect, (), means, fold=False).model
         names = {t.name for t in model.graph.initializer if t.name.endswith("_corrected")}
         assert names == {"stem.bias_corrected"}
