@@ -14,7 +14,7 @@ grid of an activation is, and what it cuts off, is decided here, in this order:
 5. ``place`` decides which tensors of a float graph are rounded, and ``quantise_graph`` writes them
    down as Q/DQ pairs in one of the ``DIALECTS``; ``check_dialect`` refuses a graph that isn't of
    its dialect. Where an engine wants zero-point 0, ``fold_zero_points`` hides others in the layers
-   around (``mer_calibration.graph.centring``). ``shorten_names`` and ``pack_constants`` make the
+   around (``mer_calibration.graph.centring``). ``shorten_names`` and ``halve_weights`` make the
    file small.
 6. ``certify`` holds the outcome to the rule of ``mer_calibration.graph.saturation``: no sum of it
 can
@@ -34,10 +34,10 @@ from mer_calibration.graph.centring import find_centred, fold_zero_points
 from mer_calibration.graph.dialects import DIALECTS, Dialect, check_dialect
 from mer_calibration.graph.grid import Grid, Range, asymmetric_grid, symmetric_grid, weight_scales
 from mer_calibration.graph.naming import shorten_names
-from mer_calibration.graph.packing import find_stored_weights, pack_constants
 from mer_calibration.graph.placement import place
 from mer_calibration.graph.quantisation import Quantised, quantise_graph
 from mer_calibration.graph.saturation import Certificate, certify
+from mer_calibration.graph.storage import find_stored_weights, halve_weights
 from mer_calibration.measure.histogram import Histogram
 from mer_calibration.measure.noise import FloatAnswers, LogitNoise, Noise, Window
 from mer_calibration.measure.observation import Probe, observe
@@ -77,10 +77,10 @@ __all__ = [
     "find_stored_weights",
     "fold_zero_points",
     "format_layers",
+    "halve_weights",
     "hash_graph",
     "layers_to_dicts",
     "observe",
-    "pack_constants",
     "place",
     "quantise_graph",
     "shorten_names",

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from mer_calibration.graph.naming import shorten_names
-from mer_calibration.graph.packing import fits_half
+from mer_calibration.graph.storage import fits_half
 from mer_export.errors import ExportError
 from mer_export.targets.job import Export, Job, Written, pack_size
 from mer_runtime.bundle import Precision

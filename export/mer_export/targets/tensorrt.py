@@ -9,16 +9,13 @@ from mer_export.network.graphs import Graphs, to_half
 from mer_export.targets.job import Export, Job, Written, find_left, pack_size, save_graphs
 from mer_runtime.bundle import ENCODER, HEAD
 from mer_runtime.engines.builder import build_engine, encoder_profile, import_tensorrt
-from mer_runtime.errors import OutputError
-from mer_runtime.files import pack_graph
 
 
 def write_tensorrt(job: Job, folder: Path) -> Written:
     """Strongly typed ONNX graphs, from which the device builds its engines at first use.
 
     The graph says what is computed in which type: int8 stands between Q/DQ of the tensorrt
-    dialect, the rest is float16. TensorRT wants weights as plain constants, zeros and all
-    (``mer_calibration.graph.packing``), so the files are packed: ``encoder.onnx.gz``.
+    dialect, the rest is float16. The files are packed: ``encoder.onnx.gz``.
     """
     stand_in = job.floats
     if job.precision == "int8":
@@ -29,12 +26,8 @@ def write_tensorrt(job: Job, folder: Path) -> Written:
     if job.precision == "int8":
         graphs = {name: to_half(model) for name, model in graphs.items()}
     left = find_left(graphs.values(), job)
-    names = save_graphs(graphs, folder)
-    try:
-        packed = {name: pack_graph(folder / file).name for name, file in names.items()}
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
-    return Written(packed, {}, stand_in, pack_size(left))
+    names = save_graphs(graphs, folder, packed=True)
+    return Written(names, {}, stand_in, pack_size(left))
 
 
 def write_tensorrt_rtx(job: Job, folder: Path) -> Written:

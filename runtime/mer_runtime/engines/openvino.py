@@ -27,6 +27,11 @@ PACKED_IR = f".xml{PACKED_SUFFIX}"
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
 INFERENCE_PRECISIONS = ("f32", "f16", "bf16")
+#: Another: False computes what int8 stands for, in floats. Products of signed integers need that:
+#: on x86 without VNNI, oneDNN halves the weights that meet them, whose last bit is lost.
+INT8_SETTING = "int8_kernels"
+#: OpenVINO's own name for it.
+LOW_PRECISION = "LP_TRANSFORMS_MODE"
 
 
 class OpenvinoBackend:
@@ -67,10 +72,13 @@ class OpenvinoBackend:
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": 1,
         }
+        int8 = bool(bundle.engine.get(INT8_SETTING, True))
+        if not int8:
+            self._options[LOW_PRECISION] = "NO"
         self._threads = threads
         # The build counts too; settings are compiled in.
         build = "-".join(openvino.__version__.split("-")[:2])
-        self._compiler = f"openvino {build} {precision}"
+        self._compiler = f"openvino {build} {precision}{'' if int8 else ' without int8'}"
         self._encoders: dict[int, _Request] = {}
         frames = bundle.spec.video.frames
         try:
