@@ -59,7 +59,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
 def test_bundle_is_what_the_exporter_makes(report: ExportReport) -> None:
     shipped, exported = shipped_bundle("ia"), report.bundle
     assert shipped is not None
-    for name in ("encoder.onnx", "head.onnx", "ranges.json"):
+    for name in ("encoder.onnx.gz", "head.onnx.gz", "ranges.json"):
         assert (shipped / name).read_bytes() == (exported / name).read_bytes(), name
     ours, made = (read_manifest(folder) for folder in (shipped, exported))
     for name in ANSWERS:

@@ -278,7 +278,7 @@ class _Writer:
         self, name: str, inputs: list[str], axis: int | None = None, output: str = ""
     ) -> str:
         output = output or f"{name}_dq"
-        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantise")
+        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantize")
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)

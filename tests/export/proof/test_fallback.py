@@ -25,6 +25,7 @@ from mer_export.proof import fallback, proof
 from mer_export.proof.fallback import MOST_FLOAT_LAYERS, choose_float_layers
 from mer_export.proof.validation import answer_engine
 from mer_runtime import Recognizer
+from mer_runtime.files import read_graph
 
 
 def layer(name: str, graph: str, sqnr: float) -> Layer:
@@ -202,7 +203,7 @@ class TestLayersReturnToFloat:
 
 def read_shift(report: ExportReport) -> NDArray[np.float32]:
     """What the encoder of a bundle adds to its features at the end."""
-    graph = onnx.load(report.bundle / "encoder.onnx").graph
+    graph = onnx.load_from_string(read_graph(report.bundle / "encoder.onnx.gz")).graph
     (last,) = (node for node in graph.node if graph.output[0].name in node.output)
     assert last.op_type == "Add"
     (shift,) = (tensor for tensor in graph.initializer if tensor.name == last.input[1])
