@@ -26,7 +26,7 @@ Load = Callable[[str], ModuleType]
 @pytest.fixture(scope="module")
 def exported(load_script: Load) -> Any:
     """The bundle that ships, without the graphs that it was made of."""
-    shipped = load_bundle("ia").path
+    shipped = load_bundle("ia-int8").path
     return load_script("quantised_exports").Exported("ia", "x86", shipped, {})
 
 

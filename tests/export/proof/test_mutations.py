@@ -319,7 +319,7 @@ def test_saturating_weights(ia: Model) -> None:
     ids=["MFCCs of another rate", "MFCCs cut off elsewhere", "BGR for RGB", "wrong crop"],
 )
 def test_fault_of_preprocessing(spoil: Callable[[Spec], Spec], told: str) -> None:
-    bundle = load_bundle("ia")
+    bundle = load_bundle("ia-int8")
     assert find_fault(bundle, bundle.golden()) == ""
     wrong = dataclasses.replace(bundle, spec=spoil(bundle.spec))
     assert wrong.spec.audio.shape == bundle.spec.audio.shape, "else it is refused by its shape"
@@ -334,13 +334,13 @@ def test_wrong_resize(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nearest pixel in place of a blend of four."""
     import cv2
 
-    bundle = load_bundle("ia")
+    bundle = load_bundle("ia-int8")
     monkeypatch.setattr(cv2, "INTER_LINEAR", cv2.INTER_NEAREST)
     assert "pixels" in find_fault(bundle, bundle.golden())
 
 
 def test_temperature_lost() -> None:
-    bundle = load_bundle("ia")
+    bundle = load_bundle("ia-int8")
     wrong = dataclasses.replace(bundle, temperature=1.0)
     assert "temperature 1 is not the one proved" in find_fault(wrong, bundle.golden())
 
@@ -348,6 +348,6 @@ def test_temperature_lost() -> None:
 def test_shipped_bundle_proves_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With nothing remembered."""
     monkeypatch.setenv("MER_CACHE", str(tmp_path))
-    path = shipped_bundle("ia")
+    path = shipped_bundle("ia-int8")
     assert path is not None
     assert Recognizer.load(path).self_test().passed
