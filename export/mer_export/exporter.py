@@ -49,7 +49,7 @@ STAGES = {
     "calibration": "Calibrating",
     "reference": "Asking the float model",
     "gate": "Asking the engine",
-    "shift": "Measuring what is left",
+    "bias": "Correcting biases",
 }
 
 Progress = Callable[[str, int, int], None]
@@ -186,7 +186,7 @@ class _Exporter:
 
     @property
     def noise(self) -> Noise | None:
-        """What the calibration predicts of a graph on integers."""
+        """What the calibration predicts of an int8 graph."""
         ranges = self.source.ranges
         if self.precision != "int8" or ranges is None:
             return None
@@ -295,7 +295,7 @@ class _Exporter:
             self.calibration,
             self.dialect,
             (*self.keep_float, *chosen),
-            lambda done, n: self.show("shift", done, n),
+            lambda done, n: self.show("bias", done, n),
         )
         self.calibration = dataclasses.replace(self.calibration, ranges=ranges)
         self.source = dataclasses.replace(self.source, ranges=ranges)

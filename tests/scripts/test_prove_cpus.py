@@ -81,7 +81,7 @@ def test_layers_are_written_once(load_script: Load, exported: Any, tmp_path: Pat
 
 
 def _two_layers(seed: int) -> onnx.ModelProto:
-    """Two matrix products on integers, one behind the other."""
+    """Two int8 matrix products, one behind the other."""
     generator = np.random.default_rng(seed)
     weights = generator.integers(-40, 41, (2, 16, 16)).astype(np.int8)
     constants = {

@@ -192,9 +192,13 @@ def turn_colours(written: Written) -> None:
     change(written.encoder, name, turn)
 
 
-def lose_shift(written: Written) -> None:
+def change_correction(written: Written) -> None:
     """One feature in ten gets what belongs to the next."""
-    change(written.encoder, "features_shift", lambda shift: np.roll(shift, 1) + np.float32(0.05))
+    change(
+        written.encoder,
+        "features_correction",
+        lambda correction: np.roll(correction, 1) + np.float32(0.05),
+    )
 
 
 def shift_bias(written: Written) -> None:
@@ -209,7 +213,7 @@ FAULTS: dict[str, Callable[[Written], None]] = {
     "wrong scale": widen_scale,
     "layer left out": leave_out_layer,
     "BGR for RGB in the graph": turn_colours,
-    "stale shift": lose_shift,
+    "stale bias correction": change_correction,
     "bias of another channel": shift_bias,
 }
 
@@ -222,7 +226,7 @@ def test_fault_of_a_graph(ia: Model, right: Written, fault: str) -> None:
         check(ia, ia.open(wrong))
 
 
-#: Early and late, rectified and signed, and one of the head.
+#: Early and late, behind a ReLU and signed, and one of the head.
 MOVED = ("relu", "conv2d_4", "conv2d_27", "conv2d_39", "relu_24", "relu_45", "relu_1 of the head")
 
 
