@@ -52,7 +52,7 @@ WAYS: dict[str, Callable[[str, Path, int], float]] = {"jobs": time_jobs, "ray": 
 
 @click.command()
 @click.argument("archive", type=click.Path(path_type=Path, exists=True))
-@click.option("--bundle", default="ia", show_default=True)
+@click.option("--bundle", default="ia-int8", show_default=True)
 @click.option("--workers", "counts", multiple=True, type=int, default=(1, 2), show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--docs/--no-docs", default=True, help="Rewrite the table of docs/benchmarks.md.")

@@ -229,7 +229,7 @@ def measure_fusion(
     if file is None:
         raise TrainingError(f"name YuNet's file with --face-detector or ${DETECTOR_VARIABLE}")
     opened = Cache.open(cache)
-    names = {"float": fusion, "int8": bundle or f"{fusion}-bundle"}
+    names = {"float": fusion, "int8": bundle or f"{fusion}-int8"}
     models = {key: open_model(name) for key, name in names.items()}
     for model in models.values():
         opened.require(model.spec)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,23 @@ from mer_bench.measurement import measure
 from mer_bench.report import render_report
 from mer_bench.result import assemble, read_result
 from mer_bench.text import render_comparison, render_result
-from mer_runtime import __version__
+from mer_runtime import options
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.console import Command, warn
 from mer_runtime.engines import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
 from mer_runtime.inputs.face import find_detector_file
+from mer_runtime.options import Results
+from mer_runtime.spec import FUSIONS
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
 SLOWER = 3
 EPILOG = """\b
 Examples:
-  mer-bench ia
+  mer-bench ia-int8
   mer-bench bundles/ia-onnx-fp32 bundles/ia-onnx-int8 --clip me.mp4 --html report.html
-  mer-bench ia --reference ia --cache cache/ravdess --json today.json
+  mer-bench ia ia-int8 --cache cache/ravdess --json-out today.json
   mer-bench --compare yesterday.json today.json --fail-if-slower 10%
 """
 
@@ -57,8 +58,8 @@ def read_percent(
     return found
 
 
-@click.command(cls=Command, epilog=EPILOG)
-@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.command("mer-bench", cls=Command, epilog=EPILOG)
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="MODEL...")
 @click.option(
     "--reference",
     metavar="CHECKPOINT",
@@ -74,7 +75,7 @@ def read_percent(
     type=click.Path(path_type=Path),
     help="Measure accuracy on the test split of a corpus by mer-prepare (extra train).",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="[default: all cores]")
+@options.threads
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -82,14 +83,13 @@ def read_percent(
     show_default=True,
     help="Measure each contender so long in each mode.",
 )
-@click.option(
-    "--face-detector",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YuNet model for all [default: $MER_FACE_DETECTOR, a bundle's, else the Haar cascade].",
+@options.face_detector(
+    "YuNet's ONNX file for all", "$MER_FACE_DETECTOR, a bundle's, else the Haar cascade"
 )
-@click.option("--json", "json_out", type=click.Path(path_type=Path), metavar="OUT", help="Results.")
-@click.option("--html", "html_out", type=click.Path(path_type=Path), metavar="OUT", help="Report.")
+@options.results
+@click.option(
+    "--html", "html_out", type=click.Path(path_type=Path), metavar="FILE", help="Write a report."
+)
 @click.option(
     "--compare",
     nargs=2,
@@ -103,21 +103,24 @@ def read_percent(
     metavar="PERCENT",
     help="With --compare: exit with 3 where B takes so much longer, beyond noise.",
 )
-@click.version_option(__version__)
+@options.common
 def main(
-    bundles: tuple[Path, ...],
+    models: tuple[Path, ...],
     reference: str | None,
     clip: Path | None,
     cache: Path | None,
     threads: int | None,
     seconds: float,
     face_detector: Path | None,
-    json_out: Path | None,
+    results: Results,
     html_out: Path | None,
     compare: tuple[Path, Path] | None,
     fail_if_slower: float | None,
 ) -> None:
-    """Time BUNDLEs, folders by mer-export or names of those that ship, on this device.
+    """Time MODELs on this device: bundles, as ia-int8, and one checkpoint, as ia, in PyTorch.
+
+    A MODEL is a folder by mer-export, a checkpoint file, or the name of one that ships. The
+    checkpoint is the reference that the bundles are compared with.
 
     Every contender runs in a process of its own, bound to the same cores, by turns. Nothing that
     was timed is left out; warm-up is told. Close other programs first.
@@ -125,31 +128,38 @@ def main(
     Exit codes: 0 done; 1 an error; 2 wrong options; 3 slower, with --fail-if-slower.
     """
     if compare is not None:
-        if bundles or reference or cache:
-            raise click.UsageError("--compare measures nothing: give it two files and no BUNDLE")
-        _compare(compare, fail_if_slower, json_out)
+        if models or reference or cache:
+            raise click.UsageError("--compare measures nothing: give it two files and no MODEL")
+        _compare(compare, fail_if_slower, results)
         return
     if fail_if_slower is not None:
         raise click.UsageError("--fail-if-slower goes with --compare")
+    bundles = tuple(model for model in models if not is_checkpoint(model))
+    references = [str(model) for model in models if is_checkpoint(model)]
+    references += [reference] if reference is not None else []
+    if len(references) > 1:
+        raise click.UsageError("give one checkpoint at most")
     if not bundles:
         raise click.UsageError("give at least one BUNDLE, or --compare")
-    for out in (json_out, html_out):
-        if out is not None and not out.absolute().parent.is_dir():
-            raise OutputError(out, "there is no such folder")
+    if html_out is not None and not html_out.absolute().parent.is_dir():
+        raise OutputError(html_out, "there is no such folder")
     result = run_bench(
         bundles,
-        reference=reference,
+        reference=references[0] if references else None,
         clip=clip,
         cache=cache,
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
     )
-    click.echo(render_result(result))
-    if json_out is not None:
-        write_file(json_out, json.dumps(result, indent=1) + "\n")
+    results.tell(result, render_result(result))
     if html_out is not None:
         write_file(html_out, render_report(result))
+
+
+def is_checkpoint(model: Path) -> bool:
+    """Whether a model is a checkpoint: a file, or the name of one that ships."""
+    return model.is_file() or (not model.exists() and str(model) in FUSIONS)
 
 
 def run_bench(
@@ -212,15 +222,13 @@ def _own_detector(bundles: list[Bundle]) -> Path | None:
     return next((one.face_detector for one in bundles if one.face_detector), None)
 
 
-def _compare(files: tuple[Path, Path], percent: float | None, out: Path | None) -> None:
+def _compare(files: tuple[Path, Path], percent: float | None, results: Results) -> None:
     before, after = (read_result(file) for file in files)
     differences = compare_runs(before, after)
     for caveat in list_caveats(before, after):
         warn(caveat)
-    click.echo(render_comparison(differences))
-    if out is not None:
-        found = [one.to_dict() for one in differences]
-        write_file(out, json.dumps({"differences": found}, indent=1) + "\n")
+    found = [one.to_dict() for one in differences]
+    results.tell({"differences": found}, render_comparison(differences))
     slower = [] if percent is None else find_slower(differences, percent)
     for one in slower:
         low, high = one.ratio.low, one.ratio.high

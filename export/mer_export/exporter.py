@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -40,13 +41,15 @@ from mer_runtime.golden import Golden, write_golden
 from mer_runtime.inputs.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
+logger = logging.getLogger(__name__)
+
 #: Of an export, in order, and what a progress bar calls them.
 STAGES = {
     "graphs": "Exporting graphs",
     "calibration": "Calibrating",
     "reference": "Asking the float model",
     "gate": "Asking the engine",
-    "shift": "Measuring what is left",
+    "bias": "Correcting biases",
 }
 
 Progress = Callable[[str, int, int], None]
@@ -120,6 +123,7 @@ def export_bundle(
         clips = ValidationSet(cache, loaded.spec)
     known = None
     dialect = find_dialect(target, cpu or host_cpu())
+    logger.info("%s for %s, dialect %s, in %s", path, target, dialect, precision)
     if precision == "int8" and (ranges is not None or clips is None):
         known = find_ranges(path, ranges)  # an error here saves the work of the graphs
     with replacing(folder) as draft:
@@ -182,7 +186,7 @@ class _Exporter:
 
     @property
     def noise(self) -> Noise | None:
-        """What the calibration predicts of a graph on integers."""
+        """What the calibration predicts of an int8 graph."""
         ranges = self.source.ranges
         if self.precision != "int8" or ranges is None:
             return None
@@ -200,6 +204,7 @@ class _Exporter:
                 self._keep_another(error)
             for file in draft.iterdir():
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
+        logger.info("the gate holds: %s", proof.report.to_dict())
         write_golden(draft, proof.golden)
         write_manifest(
             draft,
@@ -282,6 +287,7 @@ class _Exporter:
                 f"{error} (nor did it hold with {len(self.keep_float)} layers in float: draw other "
                 "clips with --seed, or take --precision fp16)"
             ) from error
+        logger.info("the gate doesn't hold (%s): %s back to float", error, ", ".join(chosen))
         ranges = keep_float(
             self.source.checkpoint,
             self.source.floats,
@@ -289,7 +295,7 @@ class _Exporter:
             self.calibration,
             self.dialect,
             (*self.keep_float, *chosen),
-            lambda done, n: self.show("shift", done, n),
+            lambda done, n: self.show("bias", done, n),
         )
         self.calibration = dataclasses.replace(self.calibration, ranges=ranges)
         self.source = dataclasses.replace(self.source, ranges=ranges)

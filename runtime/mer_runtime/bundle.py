@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mer_runtime.errors import BundleError
 from mer_runtime.files import hash_file
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
-from mer_runtime.spec import Spec
+from mer_runtime.spec import FUSIONS, Spec
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -116,6 +116,8 @@ def load_bundle(bundle: str | Path) -> Bundle:
     path = Path(bundle)
     if not path.exists():
         path = shipped_bundle(str(bundle)) or path
+    if not path.exists() and str(bundle) in FUSIONS:
+        raise BundleError(path, _name_bundle(str(bundle)))
     if not path.is_dir():
         shipped = ", ".join(list_shipped_bundles())
         others = f", or take one that ships ({shipped})" if shipped else ""
@@ -196,6 +198,13 @@ def _read_margins(value: Mapping[str, Any]) -> dict[str, float]:
 def shipped_bundle(name: str) -> Path | None:
     """The folder of a bundle that comes with mer-edge, or None if none is called ``name``."""
     return _bundles_folder() / name if name in list_shipped_bundles() else None
+
+
+def _name_bundle(checkpoint: str) -> str:
+    """What to say where a shipped checkpoint is named in place of a bundle."""
+    own = [name for name in list_shipped_bundles() if name.split("-")[0] == checkpoint]
+    made = f"its bundle is {own[0]}" if own else f"make a bundle of it with mer-export {checkpoint}"
+    return f"this is a checkpoint, and no bundle: {made}"
 
 
 def list_shipped_bundles() -> list[str]:

@@ -32,8 +32,8 @@ def measured(
     folder = tmp_path_factory.mktemp("bench")
     checkpoint, cache = fitted
     out, page = folder / "out.json", folder / "out.html"
-    options = ["--reference", checkpoint, "--clip", sample_clip, "--cache", cache]
-    options += ["--threads", 1, "--seconds", 0.1, "--json", out, "--html", page]
+    options = [checkpoint, "--clip", sample_clip, "--cache", cache]
+    options += ["--threads", 1, "--seconds", 0.1, "--json-out", out, "--html", page]
     result = run(proved.bundle, *options)
     assert result.exit_code == 0, result.output
     return result, json.loads(out.read_text()), page.read_text()
@@ -100,7 +100,7 @@ def test_compare(measured: tuple[Any, dict[str, Any], str], tmp_path: Path) -> N
     result = run(*both)
     assert result.exit_code == 0
     assert "slower" in result.stdout
-    result = run(*both, "--fail-if-slower", "10%", "--json", tmp_path / "c.json")
+    result = run(*both, "--fail-if-slower", "10%", "--json-out", tmp_path / "c.json")
     assert result.exit_code == 3
     assert "Slower: reference takes 100" in result.stderr
     assert json.loads((tmp_path / "c.json").read_text())["differences"]
@@ -124,6 +124,13 @@ class TestBadInput:
     def test_no_bundle(self) -> None:
         self.check(run(), "BUNDLE", code=2)
 
+    def test_checkpoint_alone(self) -> None:
+        self.check(run("ia"), "BUNDLE", code=2)
+
+    def test_two_checkpoints(self) -> None:
+        self.check(run("ia", "lt", "ia-int8"), "one checkpoint", code=2)
+        self.check(run("ia", "ia-int8", "--reference", "lt"), "one checkpoint", code=2)
+
     def test_unknown_bundle(self) -> None:
         self.check(run("nowhere"), "no such bundle")
 
@@ -142,7 +149,7 @@ class TestBadInput:
         self.check(run(bundle, "--clip", sample_clip, "--threads", 4096), "cores")
 
     def test_output_without_a_folder(self, bundle: Path) -> None:
-        self.check(run(bundle, "--json", "/nowhere/x.json"), "can't write")
+        self.check(run(bundle, "--json-out", "/nowhere/x.json"), "can't write")
 
     def test_missing_reference(self, bundle: Path, sample_clip: Path) -> None:
         options = "--reference", "nowhere.safetensors", "--clip", sample_clip, "--threads", 1

@@ -57,7 +57,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
 
 
 def test_bundle_is_what_the_exporter_makes(report: ExportReport) -> None:
-    shipped, exported = shipped_bundle("ia"), report.bundle
+    shipped, exported = shipped_bundle("ia-int8"), report.bundle
     assert shipped is not None
     for name in ("encoder.onnx.gz", "head.onnx.gz", "ranges.json"):
         assert (shipped / name).read_bytes() == (exported / name).read_bytes(), name
@@ -91,7 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def test_bundle_is_small_and_answers_as_it_did(sample_clip: Path, report: ExportReport) -> None:
-    recognizer = Recognizer.load("ia", threads=1)
+    recognizer = Recognizer.load("ia-int8", threads=1)
     graphs = (recognizer.bundle.encoder, recognizer.bundle.head)
     assert sum(file.stat().st_size for file in graphs) == report.graph_size
     assert report.graph_size - report.float_size <= MOST_GRAPHS

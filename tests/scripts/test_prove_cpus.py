@@ -27,7 +27,7 @@ Load = Callable[[str], ModuleType]
 @pytest.fixture(scope="module")
 def exported(load_script: Load) -> Any:
     """The bundle that ships, without the graphs that it was made of."""
-    shipped = load_bundle("ia").path
+    shipped = load_bundle("ia-int8").path
     return load_script("quantised_exports").Exported("ia", "x86", shipped, {})
 
 
@@ -82,7 +82,7 @@ def test_layers_are_written_once(load_script: Load, exported: Any, tmp_path: Pat
 
 
 def _two_layers(seed: int) -> onnx.ModelProto:
-    """Two matrix products on integers, one behind the other."""
+    """Two int8 matrix products, one behind the other."""
     generator = np.random.default_rng(seed)
     weights = generator.integers(-40, 41, (2, 16, 16)).astype(np.int8)
     constants = {

@@ -28,7 +28,7 @@ class Job:
 
     Attributes:
         floats: the float32 graphs.
-        quantise: a dialect's name to the graphs on integers.
+        quantise: a dialect's name to the int8 graphs.
         dialect: that of the target's integers.
         float_layers: layers that an int8 graph leaves in float.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from mer.models import EfficientFace, MultimodalNet
 from mer.protocols import Protocol, SoftHard
 from mer_runtime.files import replacing
 from mer_runtime.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 #: Views that are kept instead of every angle and light: a third of the angles from -10 to 10
 #: lies nearest to each of the angles, and each is about its third's mean.
@@ -63,6 +66,8 @@ class FrozenFaces:
         }
         missing = [(view, actor) for view, actor in files if not self._is_fresh(view, actor)]
         total = sum(len(self._rows(actor)) for _, actor in missing)
+        there = len(files) - len(missing)
+        logger.info("%d of %d feature files are in %s", there, len(files), self.folder)
         done = 0
         for view, actor in missing:
             parts = []

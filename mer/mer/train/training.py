@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from mer.train.plots import plot_curves
 from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.weights import shipped_checkpoint
 from mer_runtime.spec import Fusion, Spec
+
+logger = logging.getLogger(__name__)
 
 Freeze = Literal["encoder", "none"]
 
@@ -129,6 +132,12 @@ def train_model(
         "spec": spec.to_dict(),
         "bf16": bf16,
     }
+    logger.info(
+        "%d clips train and %d validate; the encoder is %s, from %s",
+        *(len(rows[split]) for split in ("train", "validation")),
+        "frozen" if frozen else "trained",
+        encoder or "random weights",
+    )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
     run = RunFolder(out, {"settings": settings, "place": place}, resume=resume)
     learner = Learner(model, plan, data, spec, rows, frozen=frozen, device=device, bf16=bf16)

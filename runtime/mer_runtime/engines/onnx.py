@@ -17,7 +17,7 @@ from mer_runtime.files import PACKED_SUFFIX, read_graph
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
-#: It puts a float layer that stands between integer ones back on integers, with one scale for all
+#: It puts a float layer that stands between int8 ones back into int8, with one scale for all
 #: channels: what an export left in float for the accuracy's sake shall stay so.
 UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
 #: Crops that go through the encoder at once. Few make better use of the processor's cache than a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,6 +16,8 @@ from mer_runtime.engines import Backend, open_backend, usable_cores
 from mer_runtime.engines.openvino import INT8_SETTING
 from mer_runtime.errors import BundleError, MerError
 from mer_runtime.proof.self_test import is_proving, prove_answers
+
+logger = logging.getLogger(__name__)
 
 Engine = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 #: What ``--backend`` takes: an engine, or the fastest of those that can.
@@ -85,6 +88,8 @@ def choose_backend(
         backend = _open(bundle, engine, threads)
         if prove and is_proving():
             prove_answers(bundle, backend)
+        reason = "asked for" if choice else f"the bundle is for {bundle.target}"
+        logger.info("%s runs %s on %d threads: %s", backend.name, bundle.path, threads, reason)
         return Choice(backend, {})
     passed: dict[float, Backend] = {}
     considered: dict[str, str] = {}
@@ -102,7 +107,11 @@ def choose_backend(
         considered[backend.name] = f"{1000 * seconds:.1f} ms a window"
     if not passed:
         raise errors[0]
-    return Choice(passed[min(passed)], considered)
+    fastest = passed[min(passed)]
+    for name, result in considered.items():
+        logger.info("tried %s: %s", name, result)
+    logger.info("%s runs %s on %d threads: the fastest", fastest.name, bundle.path, threads)
+    return Choice(fastest, considered)
 
 
 def _open(bundle: Bundle, engine: Engine, threads: int) -> Backend:

@@ -90,7 +90,7 @@ class TestWindow:
 def rounded(
     net: ModelProto, head: ModelProto, feeds: list[Any], windows: list[Window], quantise: Quantise
 ) -> tuple[ModelProto, ModelProto]:
-    """``net`` and ``head`` on integers."""
+    """``net`` and ``head`` in int8."""
     session = open_session(net, 1)
     samples = [
         {"mfcc": one.mfcc[None], "features": session.run(None, {"faces": one.crops})[0][None]}
