@@ -485,7 +485,7 @@ def graphs_once() -> Iterator[None]:
     """
     from onnx import ModelProto
 
-    from mer_export import deploy, graphs
+    from mer_export.network import deploy, graphs
 
     made: dict[str, ModelProto] = {}
 

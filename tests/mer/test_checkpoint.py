@@ -17,9 +17,9 @@ from torch import Tensor
 import mer
 from mer.checkpoint import REFERENCE_SPEC, load_encoder
 from mer.errors import CheckpointError
-from mer.models import EfficientFace, MultimodalNet, build_model
+from mer.models import FUSIONS, EfficientFace, MultimodalNet, build_model
 from mer_runtime.errors import MerError, OutputError
-from mer_runtime.spec import FUSIONS, AudioSpec, Fusion, Spec
+from mer_runtime.spec import AudioSpec, Fusion, Spec
 
 WriteCheckpoint = Callable[..., Path]
 SmallModel = tuple[MultimodalNet, Spec]
@@ -28,7 +28,8 @@ SmallModel = tuple[MultimodalNet, Spec]
 def net(fusion: Fusion = "ia", num_heads: int = 1, num_classes: int = 8) -> MultimodalNet:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return MultimodalNet(fusion, num_classes=num_classes, num_heads=num_heads).eval()
+        labels = tuple(map(str, range(num_classes)))
+        return build_model(Spec(fusion=fusion, labels=labels, num_heads=num_heads)).eval()
 
 
 @torch.inference_mode()

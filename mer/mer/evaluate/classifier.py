@@ -15,11 +15,11 @@ from mer.checkpoint import Checkpoint, load_checkpoint
 from mer.data.dataset import require_device
 from mer.errors import CheckpointError
 from mer.models import Standardiser
-from mer.weights import find_checkpoint
+from mer.weights import SHIPPED, find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, shipped_bundle
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.spec import FUSIONS, Spec
+from mer_runtime.spec import Spec
 
 #: ``ia-bundle`` is the bundle that ``mer-run`` calls ``ia``.
 BUNDLE_SUFFIX = "-bundle"
@@ -146,7 +146,7 @@ def find_model(model: str | Path) -> Path:
         bundle = shipped_bundle(name.removesuffix(BUNDLE_SUFFIX))
         if bundle is not None:
             return bundle
-    shipped = [*FUSIONS, *(name + BUNDLE_SUFFIX for name in list_shipped_bundles())]
+    shipped = [*SHIPPED, *(name + BUNDLE_SUFFIX for name in list_shipped_bundles())]
     raise CheckpointError(
         model, f"there is no such file or folder, and what ships is {', '.join(shipped)}"
     )
