@@ -155,16 +155,16 @@ def recompute(net: MultimodalNet, heads: int, audio: Tensor, frames: Tensor) -> 
     w = dict(net.state_dict())
     a = branch(w, "audio_model", 1, audio)
     v = branch(w, "visual_model", 1, frames.transpose(1, 2))
-    if isinstance(net, FUSIONS["ia"]):
+    if net.fusion == "ia":
         # audio is weighted by how much the video's queries look at it, and vice versa
         a, v = (
             a * attention_map(w, "va1", a, v, heads).sum(dim=1)[:, None],
             v * attention_map(w, "av1", v, a, heads).sum(dim=1)[:, None],
         )
-    if isinstance(net, FUSIONS["it"]):
+    if net.fusion == "it":
         a, v = a + block(w, "av1", v, a, heads), v + block(w, "va1", a, v, heads)
     a, v = branch(w, "audio_model", 2, a), branch(w, "visual_model", 2, v)
-    if isinstance(net, FUSIONS["lt"]):
+    if net.fusion == "lt":
         a, v = block(w, "av", v, a, heads), block(w, "va", a, v, heads)
     pooled = torch.cat((a.mean(dim=2), v.mean(dim=2)), dim=1)
     return functional.linear(pooled, w["classifier_1.0.weight"], w["classifier_1.0.bias"])

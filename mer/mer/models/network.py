@@ -24,6 +24,9 @@ class MultimodalNet(nn.Module):
     give sequences (B, C, N); the channels C stay what they are, N may become another.
     """
 
+    #: Its name in ``FUSIONS``, where ``build_model`` made it.
+    fusion = ""
+
     def __init__(
         self,
         encoder: type[nn.Module] = EfficientFace,

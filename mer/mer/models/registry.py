@@ -38,12 +38,14 @@ def build_model(spec: Spec) -> MultimodalNet:
     """
     fusion = _find(FUSIONS, "fusion", spec.fusion)
     encoder = _find(ENCODERS, "encoder", spec.encoder)
-    return fusion(
+    model = fusion(
         encoder,
         num_classes=len(spec.labels),
         n_mfcc=spec.audio.n_mfcc,
         num_heads=spec.num_heads,
     )
+    model.fusion = spec.fusion
+    return model
 
 
 def build_encoder(name: str) -> nn.Module:
