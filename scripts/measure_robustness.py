@@ -33,6 +33,7 @@ from mer.evaluate.comparison import compare_logits
 from mer.evaluate.metrics import ClassificationMetrics
 from mer.robustness import Corruption, list_corruptions
 from mer.transcoding import transcode_video
+from mer.weights import SHIPPED
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.console import Command, progress
 from mer_runtime.files import hash_file, write_file
@@ -43,7 +44,7 @@ from mer_runtime.inputs.face import (
     find_detector_file,
 )
 from mer_runtime.inputs.media import ClipWindow
-from mer_runtime.spec import FUSIONS, Fusion, Spec
+from mer_runtime.spec import Fusion, Spec
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "robustness.json"
 #: Voices that make the babble.
@@ -172,7 +173,7 @@ class Bench:
 @click.command(cls=Command)
 @click.argument("corpus", type=click.Path(path_type=Path))
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--fusion", type=click.Choice(FUSIONS), default="ia", show_default=True)
+@click.option("--fusion", type=click.Choice(SHIPPED), default="ia", show_default=True)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
@@ -205,7 +206,7 @@ def main(
         before = json.loads(DATA.read_text("utf-8"))
         if before["corpus"] == digest:
             kept = [row for row in before["rows"] if row["fusion"] != fusion]
-    merged = sorted(kept + rows, key=lambda row: FUSIONS.index(row["fusion"]))
+    merged = sorted(kept + rows, key=lambda row: SHIPPED.index(row["fusion"]))
     described = {"corpus": digest, "rows": merged}
     write_file(DATA, (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode())
     write_all_tables()

@@ -23,14 +23,13 @@ from mer_bench.report import render_report
 from mer_bench.result import assemble, read_result
 from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
-from mer_runtime.bundle import Bundle, load_bundle
+from mer_runtime.bundle import SHIPPED_CHECKPOINTS, Bundle, load_bundle
 from mer_runtime.console import Command, warn
 from mer_runtime.engines import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
 from mer_runtime.inputs.face import find_detector_file
 from mer_runtime.options import Results
-from mer_runtime.spec import FUSIONS
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
 SLOWER = 3
@@ -159,7 +158,7 @@ def main(
 
 def is_checkpoint(model: Path) -> bool:
     """Whether a model is a checkpoint: a file, or the name of one that ships."""
-    return model.is_file() or (not model.exists() and str(model) in FUSIONS)
+    return model.is_file() or (not model.exists() and str(model) in SHIPPED_CHECKPOINTS)
 
 
 def run_bench(

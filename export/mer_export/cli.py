@@ -85,7 +85,7 @@ Examples:
 )
 @click.option(
     "--cpu",
-    type=click.Choice(CPUS),
+    type=click.Choice(list(CPUS)),
     help=f"What int8 for onnx is made for [default: this machine's, {host_cpu()}].",
 )
 @click.option(

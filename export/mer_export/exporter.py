@@ -33,7 +33,7 @@ from mer_export.proof.timing import Timing, time_windows
 from mer_export.proof.validation import ValidationSet, answer_float
 from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
-from mer_export.targets import TARGETS, Cpu, Job, Written, find_dialect, host_cpu
+from mer_export.targets import Cpu, Job, Written, find_dialect, find_target, host_cpu
 from mer_runtime import Recognizer
 from mer_runtime.bundle import Precision, Target, graph_stem, write_manifest, write_no_face
 from mer_runtime.engines import usable_cores
@@ -103,13 +103,14 @@ def export_bundle(
         CalibrationError: the calibration set is too small or not finite, there are no ranges, or
             they belong to another model.
         CacheError, CorpusError: the cache can't be read, doesn't suit the model, or lacks actors.
-        ExportError: the network can't be exported.
+        ExportError: there is no such target or CPU, or the network can't be exported.
         FaceDetectorError: ``face_detector`` isn't a YuNet file.
         GateError: the bundle's answers differ from the checkpoint's; nothing is written.
         MissingExtraError, EngineError: the target's package isn't there, or refuses a graph.
         OutputError: ``out`` can't be written, or another export is writing it.
     """
     show = progress or (lambda stage, done, total: None)
+    dialect = find_dialect(target, cpu or host_cpu())
     path = find_checkpoint(checkpoint)
     loaded = load_checkpoint(path, num_heads=num_heads, labels=labels, spec=spec)
     detector = find_detector_file(face_detector)
@@ -122,7 +123,6 @@ def export_bundle(
         cache = Cache.open(calibration)
         clips = ValidationSet(cache, loaded.spec)
     known = None
-    dialect = find_dialect(target, cpu or host_cpu())
     logger.info("%s for %s, dialect %s, in %s", path, target, dialect, precision)
     if precision == "int8" and (ranges is not None or clips is None):
         known = find_ranges(path, ranges)  # an error here saves the work of the graphs
@@ -241,7 +241,7 @@ class _Exporter:
     def _attempt(
         self, draft: Path, timing: bool
     ) -> tuple[Written, dict[str, Any], Proof, Timing | None]:
-        written = TARGETS[self.target].write(self._job(self.precision), draft)
+        written = find_target(self.target).write(self._job(self.precision), draft)
         write_no_face(draft, self.source.no_face)
         if self.source.detector:
             shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
@@ -313,7 +313,7 @@ class _Exporter:
             return time_windows(checkpoint, golden, engine, None, threads)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            written = TARGETS[self.target].write(self._job("fp32"), folder)
+            written = find_target(self.target).write(self._job("fp32"), folder)
             content = {**self._content(written), "precision": "fp32", "face_detector": None}
             write_golden(folder, golden)
             write_no_face(folder, self.source.no_face)

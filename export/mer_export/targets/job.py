@@ -67,11 +67,17 @@ class Export:
         write: puts the graphs' files into a folder.
         packages: what decides the files' content, apart from PyTorch and ONNX.
         dialect: of its integers; None where the CPU decides.
+        next_step: what to do with the bundle, in words; ``{bundle}`` is its folder.
+        is_here: whether its engine can run on this machine. Where it can't, the stand-in answers.
+        remote: its engine runs elsewhere as a rule, and computes in other types: limits are wider.
     """
 
     write: Callable[[Job, Path], Written]
     packages: tuple[str, ...]
     dialect: DialectName | None
+    next_step: str = "next: mer-run {bundle} CLIP"
+    is_here: Callable[[], bool] = lambda: True
+    remote: bool = False
 
 
 def find_left(graphs: Iterable[ModelProto], job: Job) -> list[NDArray[Any]]:

@@ -25,4 +25,4 @@ def write_onnx(job: Job, folder: Path) -> Written:
     return Written(save_graphs(graphs, folder), {})
 
 
-EXPORT = Export(write_onnx, ("onnxruntime",), None)
+EXPORT = Export(write_onnx, ("onnxruntime",), dialect=None)

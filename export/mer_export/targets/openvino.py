@@ -87,4 +87,9 @@ def _halve_constants(model: Any, names: Collection[str]) -> list[NDArray[Any]]:
     return stored
 
 
-EXPORT = Export(write_openvino, ("openvino",), "openvino")
+EXPORT = Export(
+    write_openvino,
+    ("openvino",),
+    "openvino",
+    next_step="next, where the extra openvino is: mer-run {bundle} CLIP",
+)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from mer_export.network.graphs import Graphs, to_half
 from mer_export.targets.job import Export, Job, Written, find_left, pack_size, save_graphs
 from mer_runtime.bundle import ENCODER, HEAD
-from mer_runtime.engines.builder import build_engine, encoder_profile, import_tensorrt
+from mer_runtime.engines.builder import (
+    EngineError,
+    TensorrtTarget,
+    build_engine,
+    encoder_profile,
+    import_tensorrt,
+)
+from mer_runtime.engines.cuda import Gpu
+from mer_runtime.errors import MissingExtraError
 
 
 def write_tensorrt(job: Job, folder: Path) -> Written:
@@ -47,5 +56,30 @@ def write_tensorrt_rtx(job: Job, folder: Path) -> Written:
     return dataclasses.replace(written, engine={"version": trt.__version__, "files": files})
 
 
-EXPORT = Export(write_tensorrt, (), "tensorrt")
-RTX_EXPORT = Export(write_tensorrt_rtx, ("tensorrt-rtx",), "tensorrt")
+def has_engine(target: TensorrtTarget) -> bool:
+    """Whether TensorRT is installed and there is a GPU."""
+    try:
+        import_tensorrt(target)
+        Gpu()
+    except (MissingExtraError, EngineError):
+        return False
+    return True
+
+
+EXPORT = Export(
+    write_tensorrt,
+    (),
+    "tensorrt",
+    next_step="next: copy {bundle} to the device; mer-run {bundle} CLIP builds its engines at "
+    "first use",
+    is_here=partial(has_engine, "tensorrt"),
+    remote=True,
+)
+RTX_EXPORT = Export(
+    write_tensorrt_rtx,
+    ("tensorrt-rtx",),
+    "tensorrt",
+    next_step="next, on a PC with a GPU of compute capability 8.0 or more: mer-run {bundle} CLIP",
+    is_here=partial(has_engine, "tensorrt-rtx"),
+    remote=True,
+)

@@ -10,20 +10,21 @@ from typing import Any
 import click
 
 from mer.cli.stages import StageBars
+from mer.models import ENCODERS, FUSIONS
 from mer.protocols import MODALITIES, PROTOCOL_NAMES
 from mer.train.runs import Row
 from mer.train.training import TrainingSummary, train_model
 from mer_runtime import options
 from mer_runtime.console import Command
 from mer_runtime.options import Results
-from mer_runtime.spec import FUSIONS
+from mer_runtime.spec import ENCODER
 
 
 @click.command("mer-train", cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
     "--fusion",
-    type=click.Choice(FUSIONS),
+    type=click.Choice(list(FUSIONS)),
     required=True,
     help="ia: intermediate attention; it: intermediate transformer; lt: late transformer.",
 )
@@ -57,6 +58,13 @@ from mer_runtime.spec import FUSIONS
     metavar="FILE",
     help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint, or of "
     "a published EfficientFace.  [default: random; with --freeze encoder, the shipped one]",
+)
+@click.option(
+    "--face-encoder",
+    type=click.Choice(list(ENCODERS)),
+    default=ENCODER,
+    show_default=True,
+    help="Which face encoder.",
 )
 @click.option(
     "--freeze",

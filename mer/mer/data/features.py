@@ -15,7 +15,7 @@ from torch import Tensor
 from mer.data.augmentation import Example, FaceView
 from mer.data.cache import Cache, clip_path, prepared_fields
 from mer.data.dataset import LiveFaces
-from mer.models import EfficientFace, MultimodalNet
+from mer.models import MultimodalNet
 from mer.protocols import Protocol, SoftHard
 from mer_runtime.files import replacing
 from mer_runtime.spec import Spec
@@ -84,7 +84,7 @@ class FrozenFaces:
         return all(self._is_fresh(FaceView(), actor) for actor in actors)
 
     def features(self, examples: Sequence[Example]) -> Tensor:
-        """(B, 15, 1024) float32; ``prepare`` must have been called for the rows and views."""
+        """(B, 15, F) float32; ``prepare`` must have been called for the rows and views."""
         return torch.stack([self._one(e.row, find_view(e.face)) for e in examples])
 
     def _one(self, row: int, view: FaceView) -> Tensor:
@@ -161,10 +161,9 @@ def name_features(cache: Cache, spec: Spec, model: MultimodalNet) -> str:
 def hash_encoder(model: MultimodalNet) -> str:
     """sha256 over the encoder's weights."""
     digest = hashlib.sha256()
-    weights = model.visual_model.state_dict()
-    for name in sorted(EfficientFace().state_dict()):
+    for name, weight in sorted(model.visual_model.encoder_weights().items()):
         digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -16,11 +16,11 @@ from mer.checkpoint import Checkpoint, load_checkpoint
 from mer.data.dataset import require_device
 from mer.errors import CheckpointError
 from mer.models import Standardiser
-from mer.weights import find_checkpoint
+from mer.weights import SHIPPED, find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, shipped_bundle
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.spec import FUSIONS, Spec
+from mer_runtime.spec import Spec
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def find_model(model: str | Path) -> Path:
     if not path.exists():
         path = shipped_bundle(str(model)) or path
     if not path.exists():
-        shipped = ", ".join([*FUSIONS, *list_shipped_bundles()])
+        shipped = ", ".join([*SHIPPED, *list_shipped_bundles()])
         raise CheckpointError(
             model, f"there is no such file or folder, and what ships is {shipped}"
         )

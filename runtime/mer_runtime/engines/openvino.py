@@ -27,10 +27,9 @@ PACKED_IR = f".xml{PACKED_SUFFIX}"
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
 INFERENCE_PRECISIONS = ("f32", "f16", "bf16")
-#: Another: False computes what int8 stands for, in floats. Products of signed integers need that:
-#: on x86 without VNNI, oneDNN halves the weights that meet them, whose last bit is lost.
-INT8_SETTING = "int8_kernels"
-#: OpenVINO's own name for it.
+#: Off, OpenVINO computes in floats what int8 stands for. TensorRT's int8 has signed activations.
+#: Where an x86 processor lacks VNNI, oneDNN halves the weights that meet them, and their last bit
+#: is lost. ONNX Runtime's has none in dense layers.
 LOW_PRECISION = "LP_TRANSFORMS_MODE"
 
 
@@ -72,7 +71,7 @@ class OpenvinoBackend:
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": 1,
         }
-        int8 = bool(bundle.engine.get(INT8_SETTING, True))
+        int8 = not str(bundle.engine.get("made_for", "")).startswith("tensorrt")
         if not int8:
             self._options[LOW_PRECISION] = "NO"
         self._threads = threads

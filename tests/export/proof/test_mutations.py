@@ -16,7 +16,7 @@ from onnx import ModelProto, numpy_helper
 
 from mer import Checkpoint, load_checkpoint
 from mer.evaluate.classifier import NetworkClassifier
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration import DIALECTS, CalibrationError, Ranges, Recipe, SaturationError
 from mer_calibration.graph import quantisation as quantisation_module
 from mer_calibration.graph.dialects import DialectName
@@ -34,7 +34,7 @@ from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
 from mer_runtime.golden import Golden
 from mer_runtime.proof.self_test import encode_crops, find_fault, replay
-from mer_runtime.spec import FUSIONS, Fusion, Spec
+from mer_runtime.spec import Fusion, Spec
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def check(model: Model, network: Any, dialect: DialectName = "x86") -> None:
 # --- no false alarm -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", SHIPPED)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_ships_passes(
     models: Callable[[Fusion], Model], fusion: Fusion, dialect: DialectName
