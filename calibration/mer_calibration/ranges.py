@@ -122,6 +122,9 @@ class Ranges:
     def from_dict(cls, data: Any) -> Ranges:
         """Read what ``to_dict`` wrote.
 
+        A file may lack dialects (``of`` tells who asks for one), and have others than ``DIALECTS``:
+        each stands by itself, so that one that nobody here knows is kept and left alone.
+
         Raises:
             CalibrationError: a field is missing, unknown, of the wrong type or out of range, or
                 another version wrote it.

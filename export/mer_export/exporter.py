@@ -126,6 +126,7 @@ def export_bundle(
     logger.info("%s for %s, dialect %s, in %s", path, target, dialect, precision)
     if precision == "int8" and (ranges is not None or clips is None):
         known = find_ranges(path, ranges)  # an error here saves the work of the graphs
+        known.of(dialect)
     with replacing(folder) as draft:
         show("graphs", 0, 1)
         floats = export_graphs(loaded)
@@ -133,7 +134,6 @@ def export_bundle(
         made: Calibration | None = None
         if known is not None:
             known.require(floats.hashes(), hash_preprocessing(loaded.spec))
-            known.of(dialect)
         elif precision == "int8" and clips is not None:
             made = calibrate(
                 loaded,

@@ -60,8 +60,7 @@ def trained(
 ) -> tuple[Path, Path]:
     """(checkpoint, cache): the fusion and the encoder of their guide, after one epoch.
 
-    The cache's crops and voices are like the golden ones: noise is predicted on what the gate
-    shows.
+    The cache's crops and voices are like the golden ones: calibrated is what the gate shows.
     """
     from mer.train.training import train_model
     from mer_export.proof.golden import golden_inputs, sample_clip

@@ -19,14 +19,20 @@ from mer_runtime import Recognizer
 
 
 def test_guide(
-    follow: Callable[[str], None], trained: tuple[Path, Path], sample_clip: Path, tmp_path: Path
+    follow: Callable[[str], None],
+    trained: tuple[Path, Path],
+    sample_clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     follow("dialect.md")
     assert all(name == dialect.name for name, dialect in DIALECTS.items())
+    for name in DIALECTS.keys() - {"x86", "plain"}:  # each takes its time
+        monkeypatch.delitem(DIALECTS, name)
     checkpoint = load_checkpoint(trained[0])
     graphs = export_graphs(checkpoint)
     found = calibrate(checkpoint, graphs, Cache.open(trained[1]), dialect="plain", clips=16)
-    assert set(found.ranges.dialects) == set(DIALECTS)
+    assert set(found.ranges.dialects) == {"x86", "plain"}
     file = tmp_path / "ranges.json"
     found.ranges.write(file)
     folder = tmp_path / "out"
