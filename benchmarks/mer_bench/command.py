@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -10,26 +9,16 @@ from typing import Any
 
 import click
 
-from mer_bench.accuracy import measure_accuracy, require_train
 from mer_bench.comparison import compare_runs, find_slower, list_caveats
-from mer_bench.contender import (
-    BenchError,
-    Setting,
-    choose_cores,
-    name_entries,
-)
-from mer_bench.machine import describe_machine, describe_state
-from mer_bench.measurement import measure
+from mer_bench.extras import require
 from mer_bench.report import render_report
-from mer_bench.result import assemble, read_result
+from mer_bench.result import read_result
+from mer_bench.run import run_bench
 from mer_bench.text import render_comparison, render_result
 from mer_runtime import __version__
-from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.console import Command, warn
-from mer_runtime.engines import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
-from mer_runtime.inputs.face import find_detector_file
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
 SLOWER = 3
@@ -37,7 +26,7 @@ EPILOG = """\b
 Examples:
   mer-bench ia
   mer-bench bundles/ia-onnx-fp32 bundles/ia-onnx-int8 --clip me.mp4 --html report.html
-  mer-bench ia --reference ia --cache cache/ravdess --json today.json
+  mer-bench ia --reference ia --cache cache/ravdess --json-out today.json
   mer-bench --compare yesterday.json today.json --fail-if-slower 10%
 """
 
@@ -88,8 +77,17 @@ def read_percent(
     metavar="FILE",
     help="YuNet model for all [default: $MER_FACE_DETECTOR, a bundle's, else the Haar cascade].",
 )
-@click.option("--json", "json_out", type=click.Path(path_type=Path), metavar="OUT", help="Results.")
-@click.option("--html", "html_out", type=click.Path(path_type=Path), metavar="OUT", help="Report.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option(
+    "--json-out", type=click.Path(path_type=Path), metavar="FILE", help="Write that JSON."
+)
+@click.option(
+    "--html",
+    "html_out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a report (extra report).",
+)
 @click.option(
     "--compare",
     nargs=2,
@@ -112,6 +110,7 @@ def main(
     threads: int | None,
     seconds: float,
     face_detector: Path | None,
+    as_json: bool,
     json_out: Path | None,
     html_out: Path | None,
     compare: tuple[Path, Path] | None,
@@ -127,7 +126,7 @@ def main(
     if compare is not None:
         if bundles or reference or cache:
             raise click.UsageError("--compare measures nothing: give it two files and no BUNDLE")
-        _compare(compare, fail_if_slower, json_out)
+        _compare(compare, fail_if_slower, as_json, json_out)
         return
     if fail_if_slower is not None:
         raise click.UsageError("--fail-if-slower goes with --compare")
@@ -136,6 +135,8 @@ def main(
     for out in (json_out, html_out):
         if out is not None and not out.absolute().parent.is_dir():
             raise OutputError(out, "there is no such folder")
+    if html_out is not None:
+        require("matplotlib", "report", "the report")
     result = run_bench(
         bundles,
         reference=reference,
@@ -144,83 +145,29 @@ def main(
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
+        tell=lambda step: click.echo(f"... {step}", err=True),
     )
-    click.echo(render_result(result))
-    if json_out is not None:
-        write_file(json_out, json.dumps(result, indent=1) + "\n")
+    _tell(result, render_result(result), as_json, json_out)
     if html_out is not None:
         write_file(html_out, render_report(result))
 
 
-def run_bench(
-    bundles: tuple[Path, ...],
-    *,
-    clip: Path | None = None,
-    reference: str | None = None,
-    cache: Path | None = None,
-    threads: int | None = None,
-    seconds: float = 10.0,
-    face_detector: Path | None = None,
-) -> dict[str, Any]:
-    """Measure bundles on this device; gives what ``--json`` writes (see ``bench.result``).
-
-    Raises:
-        BundleError: a bundle can't be loaded.
-        BenchError: a contender, the clip or the cache can't be used.
-        MissingExtraError: ``reference`` or ``cache`` needs PyTorch, which isn't installed.
-    """
-    loaded = [load_bundle(bundle) for bundle in bundles]
-    if reference is not None:
-        require_train("the reference")
-    if cache is not None:
-        require_train("accuracy on a cache")
-    entries = name_entries(
-        [(given, one.path) for given, one in zip(bundles, loaded, strict=True)], reference
-    )
-    threads = threads or usable_cores()
-    detector = face_detector or find_detector_file() or _own_detector(loaded)
-    if detector is None:
-        warn("faces are found by the Haar cascade: no bundle carries YuNet, and none was given")
-    machine = {**describe_machine(), "before": describe_state()}
-    setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector)
-    times = measure(entries, setting, seconds, lambda step: click.echo(f"... {step}", err=True))
-    machine["after"] = describe_state()
-    accuracy = None
-    if cache is not None:
-        click.echo("... accuracy", err=True)
-        accuracy = measure_accuracy(entries, cache, "test")
-    return assemble(entries, times, setting, seconds, machine, accuracy)
+def _tell(found: dict[str, Any], text: str, as_json: bool, out: Path | None) -> None:
+    content = json.dumps(found, indent=1)
+    click.echo(content if as_json else text)
+    if out is not None:
+        write_file(out, content + "\n")
 
 
-def choose_clip(clip: Path | None) -> Path:
-    """The clip that was given, else the sample that comes with the exporter, absolute.
-
-    Raises:
-        BenchError: there is none.
-    """
-    if clip is None:
-        # Found without importing the exporter, which needs PyTorch.
-        exporter = importlib.util.find_spec("mer_export")
-        if exporter is not None and exporter.origin is not None:
-            clip = Path(exporter.origin).parent / "samples" / "portrait.mp4"
-    if clip is None or not clip.is_file():
-        raise BenchError(f"there is no clip {clip or ''}".rstrip() + ": name one with --clip")
-    return clip.resolve()
-
-
-def _own_detector(bundles: list[Bundle]) -> Path | None:
-    return next((one.face_detector for one in bundles if one.face_detector), None)
-
-
-def _compare(files: tuple[Path, Path], percent: float | None, out: Path | None) -> None:
+def _compare(
+    files: tuple[Path, Path], percent: float | None, as_json: bool, out: Path | None
+) -> None:
     before, after = (read_result(file) for file in files)
     differences = compare_runs(before, after)
     for caveat in list_caveats(before, after):
         warn(caveat)
-    click.echo(render_comparison(differences))
-    if out is not None:
-        found = [one.to_dict() for one in differences]
-        write_file(out, json.dumps({"differences": found}, indent=1) + "\n")
+    found = {"differences": [one.to_dict() for one in differences]}
+    _tell(found, render_comparison(differences), as_json, out)
     slower = [] if percent is None else find_slower(differences, percent)
     for one in slower:
         low, high = one.ratio.low, one.ratio.high
