@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mer_bench.accuracy import measure_accuracy, require_train
 from mer_bench.comparison import compare_runs, find_slower, list_caveats
-from mer_bench.contender import (
-    BenchError,
-    Setting,
-    choose_cores,
-    name_entries,
-)
-from mer_bench.machine import describe_machine, describe_state
-from mer_bench.measurement import measure
+from mer_bench.extras import require
 from mer_bench.report import render_report
-from mer_bench.result import assemble, read_result
+from mer_bench.result import read_result
+from mer_bench.run import run_bench
 from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
-from mer_runtime.bundle import SHIPPED_CHECKPOINTS, Bundle, load_bundle
+from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, warn
-from mer_runtime.engines import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
-from mer_runtime.inputs.face import find_detector_file
 from mer_runtime.options import Results
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -87,7 +76,11 @@ def read_percent(
 )
 @options.results
 @click.option(
-    "--html", "html_out", type=click.Path(path_type=Path), metavar="FILE", help="Write a report."
+    "--html",
+    "html_out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a report (extra report).",
 )
 @click.option(
     "--compare",
@@ -140,8 +133,10 @@ def main(
         raise click.UsageError("give one checkpoint at most")
     if not bundles:
         raise click.UsageError("give at least one BUNDLE, or --compare")
-    if html_out is not None and not html_out.absolute().parent.is_dir():
-        raise OutputError(html_out, "there is no such folder")
+    if html_out is not None:
+        if not html_out.absolute().parent.is_dir():
+            raise OutputError(html_out, "there is no such folder")
+        require("matplotlib", "report", "the report")
     result = run_bench(
         bundles,
         reference=references[0] if references else None,
@@ -150,6 +145,7 @@ def main(
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
+        tell=lambda step: click.echo(f"... {step}", err=True),
     )
     results.tell(result, render_result(result))
     if html_out is not None:
@@ -159,66 +155,6 @@ def main(
 def is_checkpoint(model: Path) -> bool:
     """Whether a model is a checkpoint: a file, or the name of one that ships."""
     return model.is_file() or (not model.exists() and str(model) in SHIPPED_CHECKPOINTS)
-
-
-def run_bench(
-    bundles: tuple[Path, ...],
-    *,
-    clip: Path | None = None,
-    reference: str | None = None,
-    cache: Path | None = None,
-    threads: int | None = None,
-    seconds: float = 10.0,
-    face_detector: Path | None = None,
-) -> dict[str, Any]:
-    """Measure bundles on this device; gives what ``--json`` writes (see ``bench.result``).
-
-    Raises:
-        BundleError: a bundle can't be loaded.
-        BenchError: a contender, the clip or the cache can't be used.
-        MissingExtraError: ``reference`` or ``cache`` needs PyTorch, which isn't installed.
-    """
-    loaded = [load_bundle(bundle) for bundle in bundles]
-    if reference is not None:
-        require_train("the reference")
-    if cache is not None:
-        require_train("accuracy on a cache")
-    entries = name_entries(
-        [(given, one.path) for given, one in zip(bundles, loaded, strict=True)], reference
-    )
-    threads = threads or usable_cores()
-    detector = face_detector or find_detector_file() or _own_detector(loaded)
-    if detector is None:
-        warn("faces are found by the Haar cascade: no bundle carries YuNet, and none was given")
-    machine = {**describe_machine(), "before": describe_state()}
-    setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector)
-    times = measure(entries, setting, seconds, lambda step: click.echo(f"... {step}", err=True))
-    machine["after"] = describe_state()
-    accuracy = None
-    if cache is not None:
-        click.echo("... accuracy", err=True)
-        accuracy = measure_accuracy(entries, cache, "test")
-    return assemble(entries, times, setting, seconds, machine, accuracy)
-
-
-def choose_clip(clip: Path | None) -> Path:
-    """The clip that was given, else the sample that comes with the exporter, absolute.
-
-    Raises:
-        BenchError: there is none.
-    """
-    if clip is None:
-        # Found without importing the exporter, which needs PyTorch.
-        exporter = importlib.util.find_spec("mer_export")
-        if exporter is not None and exporter.origin is not None:
-            clip = Path(exporter.origin).parent / "samples" / "portrait.mp4"
-    if clip is None or not clip.is_file():
-        raise BenchError(f"there is no clip {clip or ''}".rstrip() + ": name one with --clip")
-    return clip.resolve()
-
-
-def _own_detector(bundles: list[Bundle]) -> Path | None:
-    return next((one.face_detector for one in bundles if one.face_detector), None)
 
 
 def _compare(files: tuple[Path, Path], percent: float | None, results: Results) -> None:

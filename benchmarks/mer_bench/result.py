@@ -44,7 +44,7 @@ def assemble(
     Args:
         seconds: measured for each contender in each mode.
         machine: ``describe_machine()``, with the states ``before`` and ``after``.
-        accuracy: by contender's name, as ``bench.accuracy`` reads it.
+        accuracy: by contender's name, as ``mer_bench.accuracy`` gives it.
     """
     clip = clip_seconds(setting.clip)
     contenders = []
