@@ -56,7 +56,10 @@ def follow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Follow]:
 
 @pytest.fixture(scope="module")
 def trained(
-    follow: Follow, write_cache: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    follow: Follow,
+    write_cache: Callable[..., Path],
+    graphs_once: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Path]:
     """(checkpoint, cache): the fusion and the encoder of their guide, after one epoch.
 
