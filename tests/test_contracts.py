@@ -23,6 +23,7 @@ SOURCES = {
     "mer_calibration": ROOT / "calibration",
     "mer_export": ROOT / "export",
     "mer_runtime": ROOT / "runtime",
+    "mer_bench": ROOT / "benchmarks",
 }
 SCRIPTS = sorted(
     entry.name
