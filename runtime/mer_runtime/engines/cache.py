@@ -1,4 +1,9 @@
-"""Engines built on this device: kept under a key, built once even by several processes."""
+"""What was made or found out on this device, kept under a key so that the next start is short.
+
+An engine of TensorRT takes minutes: it is built once even by several processes, and one is told.
+The rest, a graph as an engine prepared it or that a bundle passed its self-test, takes a second at
+most: nothing waits for it, nothing is said about it, and where it can't be kept it is made again.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,18 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from mer_runtime.bundle import Bundle, graph_stem
 from mer_runtime.engines.builder import Progress
+from mer_runtime.engines.processor import name_cpu, read_fact, read_instructions
 from mer_runtime.errors import MerWarning, OutputError
 from mer_runtime.files import locked, write_file
 
@@ -29,6 +37,12 @@ NOWHERE = Path(os.devnull)
 ENGINES_FOLDER = "engines"
 #: First line of an engine's file; the second is JSON, the rest is TensorRT's.
 MAGIC = b"mer-edge engine 1\n"
+#: Inside the folder for engines.
+GRAPHS_FOLDER = "graphs"
+#: Files kept in a folder, those written last: exports and trials would fill the disk otherwise.
+KEPT = 32
+#: What tells two models apart in Linux's description of them.
+CPU_FACTS = ("model name", "flags", "Features", "CPU implementer", "CPU part")
 #: Seconds of silence before a line says what is being waited for.
 PATIENCE = 2.0
 
@@ -41,7 +55,7 @@ class EngineKey:
         graph: sha256 of the ONNX graph, of its unpacked bytes.
         builder: TensorRT's flavour and version, such as ``tensorrt 10.3.0``.
         device: the GPU's name and compute capability, such as ``Orin sm87``.
-        profile: shapes of the dynamic inputs, see ``engine_builder.Profile``.
+        profile: shapes of the dynamic inputs, see ``builder.Profile``.
     """
 
     graph: str
@@ -183,3 +197,66 @@ def _notice() -> Iterator[Callable[[str, float], None]]:
     finally:
         if shown:
             print(file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """The place of what one version of an engine made of one thing on one kind of processor."""
+
+    key: EngineKey
+    path: Path
+
+    def read(self) -> bytes | None:
+        """What was kept; None where there is nothing, or it is damaged or of another key."""
+        content = read_engine(self.path, self.key)
+        logger.debug("%s: %s", self.path, "not kept yet" if content is None else "taken as kept")
+        return content
+
+    def keep(self, content: bytes) -> None:
+        """Keep it where that is possible; the oldest beyond ``KEPT`` go."""
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_engine(self.path, self.key, content)
+            dated = [(f.stat().st_mtime, f) for f in self.path.parent.glob("*.engine")]
+            for _, old in sorted(dated)[:-KEPT]:
+                old.unlink()
+
+    def drop(self) -> None:
+        """Remove one that the engine refused."""
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def find_prepared(
+    bundle: Bundle,
+    graph: Path,
+    engine: str,
+    shapes: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> KeptFile:
+    """Where a bundle's graph, prepared by ``engine``, is kept or may be.
+
+    Args:
+        graph: a file of the bundle; a file of weights beside it counts too.
+        engine: name and version, and every setting that what it makes depends on.
+        shapes: of inputs, where it is made for fixed ones.
+    """
+    files = bundle.manifest["files"]
+    stem = graph_stem(graph)
+    parts = [
+        entry["sha256"] for name, entry in sorted(files.items()) if graph_stem(Path(name)) == stem
+    ]
+    digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+    key = EngineKey(digest, engine, describe_cpu(), shapes or {})
+    _, own = cache_folders(bundle.path)
+    return KeptFile(key, own / GRAPHS_FOLDER / key.file_name(stem))
+
+
+def describe_cpu() -> str:
+    """The processor's model and abilities, as text that differs where these do.
+
+    Abilities are those that this process sees, too: an emulator, say, shows the host's description.
+    """
+    facts = {name: read_fact(name) for name in CPU_FACTS}
+    found = repr((sorted(facts.items()), read_instructions()))
+    abilities = hashlib.sha256(found.encode()).hexdigest()[:16]
+    return f"{name_cpu()} {platform.machine()} {abilities}"

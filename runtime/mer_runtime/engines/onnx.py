@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
 from mer_runtime.engines import Shape, check_shapes, graph_error
-from mer_runtime.engines.kept import find_prepared
+from mer_runtime.engines.cache import find_prepared
 from mer_runtime.files import PACKED_SUFFIX, read_graph
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.bundle import DIGEST_FIELD, Bundle
 from mer_runtime.engines import Backend, read_no_face
-from mer_runtime.engines.cache import EngineKey, cache_folders
-from mer_runtime.engines.kept import KeptFile, describe_cpu
+from mer_runtime.engines.cache import EngineKey, KeptFile, cache_folders, describe_cpu
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.errors import BundleError
 from mer_runtime.golden import GOLDEN_FILE, Golden

@@ -15,10 +15,16 @@ import numpy as np
 import pytest
 
 from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.engines import kept as graph_cache
+from mer_runtime.engines import cache as graph_cache
 from mer_runtime.engines import open_backend
-from mer_runtime.engines.cache import CACHE_VARIABLE, write_engine
-from mer_runtime.engines.kept import GRAPHS_FOLDER, KEPT, describe_cpu, find_prepared
+from mer_runtime.engines.cache import (
+    CACHE_VARIABLE,
+    GRAPHS_FOLDER,
+    KEPT,
+    describe_cpu,
+    find_prepared,
+    write_engine,
+)
 from mer_runtime.errors import BundleError
 
 WriteBundle = Callable[..., Path]
