@@ -2,9 +2,10 @@
 
     python scripts/measure_robustness.py ravdess cache/ravdess --face-detector YUNET.onnx
 
-spoils the test actors' recordings before all preprocessing (``mer.robustness``), answers them with
-both models, and writes docs/robustness.json and the table in docs/robustness.md. Stopped, the same
-command goes on after the last corruption that was finished: those lie in the cache till all are.
+spoils the test actors' recordings before all preprocessing (``robustness.py``), answers them with
+both models, and writes docs/robustness.json and the table in docs/explanation/robustness.md.
+Stopped, the same command goes on after the last corruption that was finished: those lie in the
+cache till all are.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from mer.errors import CorpusError, TrainingError
 from mer.evaluate.classifier import OpenModel, find_model, open_model
 from mer.evaluate.comparison import compare_logits
 from mer.evaluate.metrics import ClassificationMetrics
-from mer.robustness import Corruption, list_corruptions
-from mer.transcoding import transcode_video
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.console import Command, progress
 from mer_runtime.files import hash_file, write_file
@@ -44,6 +43,8 @@ from mer_runtime.inputs.face import (
 )
 from mer_runtime.inputs.media import ClipWindow
 from mer_runtime.spec import FUSIONS, Fusion, Spec
+from robustness import Corruption, list_corruptions
+from transcoding import transcode_video
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "robustness.json"
 #: Voices that make the babble.
@@ -193,7 +194,7 @@ def main(
     face_detector: Path | None,
     seed: int,
 ) -> None:
-    """Spoil CORPUS's test clips and rewrite docs/robustness.{json,md}.
+    """Spoil CORPUS's test clips and rewrite docs/robustness.json and its table.
 
     CACHE (see mer-prepare) says which clips test, and lends training actors' voices as babble.
     """

@@ -6,7 +6,7 @@ Each environment is a virtual environment of its own, with the wheel and OpenVIN
 PyTorch: one package at its lower bound, or the newest that the index has, beside the versions of
 constraints.txt; then all at once. There the bundle that ships answers its golden inputs in both
 engines, and the runtime's tests run on the wheel. The results are kept in docs/versions.json, and
-the table of docs/versions.md is made of them. All of it takes about a quarter of an hour.
+the table of docs/reference/versions.md is made of them. All of it takes about a quarter of an hour.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def measure_accuracy(
     """Scores of the reference, where there is one, and of each bundle, in that order.
 
     Raises:
-        CacheError, CorpusError, CheckpointError, BundleError: see ``mer.evaluate_model``.
+        CacheError, CorpusError, CheckpointError, BundleError: see
+            ``mer.evaluate.evaluation.evaluate_model``.
     """
     float_model = evaluate_model(reference, cache, split=split) if reference else None
     found = [_describe(float_model, float_model)] if float_model else []

@@ -25,7 +25,7 @@ MakeClip = Callable[..., Path]
 SCRIPT = Path(sys.executable).with_name("mer-run")
 #: The bundle that ships.
 BUNDLE = ("ia", "--threads", "1")
-#: What ``StreamEvent.to_dict`` has, and docs/live.md describes.
+#: What ``StreamEvent.to_dict`` has, and docs/how-to/live.md describes.
 FIELDS = {
     "time",
     "label",

@@ -18,7 +18,7 @@ LATE_AUDIO, LATE_VISUAL = AUDIO_CHANNELS[3], VISUAL_CHANNELS[3]
 class MultimodalNet(nn.Module):
     """Face crops and MFCCs to emotion logits, fused by ``fusion``.
 
-    Inputs are standardised (``mer.preprocessing``): audio (B, n_mfcc, T) and video
+    Inputs are standardised (``mer.models.Standardiser``): audio (B, n_mfcc, T) and video
     (B, 15, 3, S, S), float32. Output: logits (B, classes). ``head`` takes frame features
     (B, 15, 1024) instead of crops, so that they can be cached.
     """
