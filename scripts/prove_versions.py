@@ -36,6 +36,7 @@ from mer_runtime.files import write_file
 from prove_wheel import (
     CONSTRAINTS,
     ROOT,
+    WHEEL_HELP,
     ProofError,
     add_test_tools,
     build_wheel,
@@ -243,7 +244,8 @@ def _own_folders(folder: Path) -> dict[str, str]:
     multiple=True,
     help="Run this environment; others keep their results.  [default: all]",
 )
-def main(only: tuple[str, ...]) -> None:
+@click.option("--wheel", type=click.Path(exists=True, path_type=Path), help=WHEEL_HELP)
+def main(only: tuple[str, ...], wheel: Path | None) -> None:
     """Prove the runtime with the oldest and the newest versions that pyproject.toml admits.
 
     \b
@@ -252,7 +254,7 @@ def main(only: tuple[str, ...]) -> None:
     """
     failed = []
     with tempfile.TemporaryDirectory() as name:
-        wheel = build_wheel(Path(name).resolve())
+        wheel = wheel.resolve() if wheel else build_wheel(Path(name).resolve())
         for chosen in only or ENVIRONMENTS:
             click.echo(f"{chosen}:")
             with tempfile.TemporaryDirectory() as place:

@@ -44,6 +44,32 @@ CODECS = {
 }
 
 
+#: What takes long: folders and files whose tests train, calibrate, export or install, and fixtures
+#: that do. ``make test-fast`` is what is left.
+SLOW_PLACES = (
+    "tests/calibration",
+    "tests/examples",
+    "tests/export",
+    "tests/mer/train",
+    "tests/scripts",
+    "tests/cli/test_export.py",
+    "tests/cli/test_pretrain.py",
+    "tests/cli/test_train.py",
+    "tests/test_contracts.py",
+    "tests/test_sample_clip.py",
+)
+SLOW_FIXTURES = {"bundle", "calibration", "corpus", "fitted", "lean_python", "proved", "wheel"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        place = item.path.relative_to(ROOT).as_posix()
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if place.startswith(SLOW_PLACES) or fixtures & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder ``shared`` beside the checkout: stand-in corpus, oracle, YuNet."""
@@ -485,7 +511,7 @@ def graphs_once() -> Iterator[None]:
     """
     from onnx import ModelProto
 
-    from mer_export import deploy, graphs
+    from mer_export.network import deploy, graphs
 
     made: dict[str, ModelProto] = {}
 
