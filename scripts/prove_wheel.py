@@ -75,7 +75,7 @@ def make_environment(folder: Path, wheel: Path | str, constraints: Path = CONSTR
         ProofError: pip can't install them within the constraints, or not without a compiler.
     """
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--only-binary", ":all:"]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--only-binary", ":all:"]
     run_step("installing the wheel", [*pip, "--constraint", constraints, wheel])
     return folder / "bin"
 
