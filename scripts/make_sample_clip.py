@@ -62,7 +62,7 @@ def draw_frame(time: float) -> NDArray[np.uint8]:
     centre_y = FACE_CENTRE[1] + 5 * np.sin(2 * turn)
     zoom = SIZE[0] / VIEW_WIDTH * (1 + 0.06 * np.sin(turn - 1))
     matrix = cv2.getRotationMatrix2D((centre_x, centre_y), 3 * np.sin(turn + 0.5), zoom)
-    matrix[:, 2] += np.array(SIZE) / 2 - (centre_x, centre_y)
+    matrix[:, 2] += (SIZE[0] / 2 - centre_x, SIZE[1] / 2 - centre_y)
     frame = cv2.warpAffine(
         data.astronaut(), matrix, SIZE, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
     )
@@ -89,7 +89,7 @@ def synthesise_voice(pitch: float = 1.0, seed: int = SEED) -> NDArray[np.float32
             hiss *= 0.12 * np.hanning(len(hiss)) / np.abs(hiss).max()
             voice[at - len(hiss) : at] += hiss
     voice += 0.0005 * generator.standard_normal(len(voice))  # a room is never quite silent
-    return (0.6 * voice / np.abs(voice).max()).astype(np.float32)
+    return np.asarray(0.6 * voice / np.abs(voice).max(), np.float32)
 
 
 def _glottal_pulses(
@@ -162,7 +162,7 @@ def _encode(
         voice.sample_rate = SAMPLE_RATE
         voice.pts, voice.time_base = 0, Fraction(1, SAMPLE_RATE)
         packets += video.encode(None) + audio.encode(voice) + audio.encode(None)
-        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+        for packet in sorted(packets, key=lambda p: (p.dts or 0) * p.time_base):
             container.mux(packet)
 
 

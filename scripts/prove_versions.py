@@ -81,17 +81,17 @@ ENVIRONMENTS = {
 
 def read_ranges(wheel: Path) -> Ranges:
     """What a wheel of ours admits of each package that the runtime may import."""
-    ranges = {}
+    ranges: dict[str, SpecifierSet] = {}
     for line in read_metadata(wheel).get_all("Requires-Dist") or ():
         wanted = Requirement(line)
         if wanted.marker is None or wanted.marker.evaluate({"extra": EXTRA}):
-            ranges[canonicalize_name(wanted.name)] = wanted.specifier
+            ranges[str(canonicalize_name(wanted.name))] = wanted.specifier
     return ranges
 
 
 def read_pins(text: str) -> dict[str, str]:
     """The versions that a constraints file has for this Python."""
-    pins = {}
+    pins: dict[str, str] = {}
     for line in text.splitlines():
         if pin := line.partition("#")[0].strip():
             wanted = Requirement(pin)
@@ -162,8 +162,8 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
 
 def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
     """What is installed of the packages in question."""
-    pip = [binaries / "python", "-m", "pip", "list", "--format", "json"]
-    found = {
+    pip = [str(binaries / "python"), "-m", "pip", "list", "--format", "json"]
+    found: dict[str, str] = {
         canonicalize_name(one["name"]): one["version"] for one in json.loads(run_step("pip", pip))
     }
     return {package: found[package] for package in ranges}
@@ -171,7 +171,7 @@ def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
 
 def replay(binaries: Path, engine: str, folder: Path) -> Json:
     """The golden inputs of the shipped bundle in one engine, started afresh."""
-    command = [binaries / "mer-run", "ia", "--self-test", "--json", "--backend", engine]
+    command = [str(binaries / "mer-run"), "ia", "--self-test", "--json", "--backend", engine]
     # What would keep an engine from reporting to its maker, whatever we do.
     quiet = {"CI", "ORT_DISABLE_TELEMETRY"}
     variables = {name: value for name, value in _own_folders(folder).items() if name not in quiet}
@@ -199,8 +199,8 @@ def run_tests(binaries: Path, folder: Path) -> Json:
     """
     report = folder / "report.xml"
     # Started outside the checkout, which "python -m" would put on the path.
-    command = [binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", SELECTED]
-    command += [f"--junitxml={report}", *(ROOT / test for test in TESTS)]
+    command = [str(binaries / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-m", SELECTED, f"--junitxml={report}", *(str(ROOT / test) for test in TESTS)]
     subprocess.run(command, check=False, cwd=folder, env=_own_folders(folder))
     if not report.is_file():
         raise ProofError("pytest ran no test")
