@@ -61,7 +61,8 @@ def draw_frame(time: float) -> NDArray[np.uint8]:
     centre_x = FACE_CENTRE[0] + 12 * np.sin(turn)
     centre_y = FACE_CENTRE[1] + 5 * np.sin(2 * turn)
     zoom = SIZE[0] / VIEW_WIDTH * (1 + 0.06 * np.sin(turn - 1))
-    matrix = cv2.getRotationMatrix2D((centre_x, centre_y), 3 * np.sin(turn + 0.5), zoom)
+    turned = cv2.getRotationMatrix2D((centre_x, centre_y), 3 * np.sin(turn + 0.5), zoom)
+    matrix = np.asarray(turned, np.float64)
     matrix[:, 2] += (SIZE[0] / 2 - centre_x, SIZE[1] / 2 - centre_y)
     frame = cv2.warpAffine(
         data.astronaut(), matrix, SIZE, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
