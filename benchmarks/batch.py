@@ -16,15 +16,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import click
 
 from batch_table import write_docs
-from bench import ROOT, require_cores, write_result
-from mer_bench.intervals import find_interval, find_ratio
-from mer_bench.machine import describe_machine
+from bench import ROOT, write_result
+from mer_bench import choose_cores, describe_machine, find_interval, find_ratio
+from mer_runtime.console import Command
 from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime.turns import take_turns
 
 #: Where ``ray_environment.sh cache`` puts it.
 RAY_PYTHON = ROOT / "cache" / "ray" / "bin" / "python"
@@ -50,24 +52,25 @@ def time_ray(bundle: str, archive: Path, workers: int) -> float:
 WAYS: dict[str, Callable[[str, Path, int], float]] = {"jobs": time_jobs, "ray": time_ray}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("archive", type=click.Path(path_type=Path, exists=True))
-@click.option("--bundle", default="ia", show_default=True)
+@click.option("--bundle", default="ia-int8", show_default=True)
 @click.option("--workers", "counts", multiple=True, type=int, default=(1, 2), show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--docs/--no-docs", default=True, help="Rewrite the docs' table.")
 def main(archive: Path, bundle: str, counts: tuple[int, ...], rounds: int, docs: bool) -> None:
     """Time ARCHIVE, a folder of clips; write benchmarks/results and the docs' table."""
-    require_cores(max(counts))
+    choose_cores(max(counts))
     if not RAY_PYTHON.is_file():
         raise click.ClickException("no environment for Ray: benchmarks/ray_environment.sh cache")
     machine = describe_machine()
-    rates: dict[str, list[float]] = {f"{way}-{n}": [] for way in WAYS for n in counts}
-    for turn in range(rounds):
-        click.echo(f"round {turn + 1} of {rounds}", err=True)
-        for way, measure in WAYS.items():
-            for n in counts:
-                rates[f"{way}-{n}"].append(measure(bundle, archive, n))
+
+    def run(way: str, workers: int) -> float:
+        click.echo(f"{way}, {workers} workers", err=True)
+        return WAYS[way](bundle, archive, workers)
+
+    runs = {f"{way}-{n}": partial(run, way, n) for way in WAYS for n in counts}
+    rates = take_turns(runs, rounds)
     path = write_result(
         {
             "date": date.today().isoformat(),

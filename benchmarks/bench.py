@@ -11,7 +11,6 @@ Close other programs first: the load average at the start is written down too.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,20 +18,29 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import numpy as np
 
 from goals import RATIOS, Ratio
 from mer.weights import shipped_checkpoint
-from mer_bench.intervals import find_interval, find_ratio
-from mer_bench.machine import describe_machine
-from mer_bench.result import clip_seconds
+from mer_bench import (
+    Contender,
+    bind_children,
+    choose_cores,
+    clip_seconds,
+    describe_machine,
+    find_interval,
+    find_ratio,
+)
 from mer_export.proof.golden import sample_clip
+from mer_runtime.console import Command
 from mer_runtime.engines.processor import find_kind, read_instructions
 from mer_runtime.files import write_file
+from mer_runtime.turns import take_turns
 from rivals import prepare_rivals
 from table import BUNDLES, list_rows, name_kind, write_tables
 
@@ -54,40 +62,8 @@ WINDOWS = (
     "openvino-int8",
 )
 MFCCS = ("mfcc-ours", "mfcc-librosa")
-#: Seconds after which the threads of the contender before have stopped waiting busily.
-PAUSE = 0.05
 #: Rounds that aren't counted.
 WARM_UP = 3
-
-
-class Contender:
-    """A worker process that does one task when it is told."""
-
-    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
-        self.name = name
-        assert process.stdin
-        assert process.stdout
-        self._process = process
-        self._orders: IO[str] = process.stdin
-        self._answers: IO[str] = process.stdout
-        self.facts: dict[str, Any] = self._read()
-        self.tasks: list[str] = self.facts.pop("tasks")
-        self.logits: list[float] | None = self.facts.pop("logits")
-
-    def run(self, task: str) -> float:
-        """Do ``task`` twice; milliseconds of the second time."""
-        self._orders.write(f"{task}\n")
-        self._orders.flush()
-        return float(self._read())
-
-    def _read(self) -> Any:
-        line = self._answers.readline()
-        if not line:
-            code = self._process.wait()
-            raise click.ClickException(
-                f"{self.name} ended early with exit code {code}; its message is above"
-            )
-        return json.loads(line)
 
 
 @contextmanager
@@ -97,28 +73,15 @@ def open_contenders(
     """Worker processes, loaded one after the other, that end with the block."""
     # torch.compile would take what it made for another kind of processor.
     compiled = paths["folder"] / f"compiled-{find_kind(read_instructions())}"
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(len(cores)),
-        "TORCHINDUCTOR_CACHE_DIR": str(compiled.resolve()),
-    }
+    variables = {"TORCHINDUCTOR_CACHE_DIR": str(compiled.resolve())}
+    threads = len(cores)
+    options = [word for option, path in paths.items() for word in (f"--{option}", path)]
     with ExitStack() as stack:
         opened = []
         for name in names:
-            numbers = ",".join(map(str, cores))
-            command = [sys.executable, str(HERE / "worker.py"), name, "--cores", numbers]
-            for option, path in paths.items():
-                command += [f"--{option}", str(path)]
-            process = stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    env=environment,
-                )
-            )
-            opened.append(Contender(name, process))
+            command = [sys.executable, HERE / "contenders.py", name, "--threads", threads, *options]
+            contender = Contender(name, command, threads=threads, cores=cores, variables=variables)
+            opened.append(stack.enter_context(contender))
         yield opened
 
 
@@ -127,39 +90,28 @@ def time_rounds(
 ) -> dict[str, list[float]]:
     """Milliseconds of every counted round by ``contender/task``."""
     by_name = {contender.name: contender for contender in contenders}
-    times: dict[str, list[float]] = {f"{name}/{task}": [] for name, task in tasks}
-    for number in range(WARM_UP + rounds):
-        for name, task in tasks:
-            time.sleep(PAUSE)
-            taken = by_name[name].run(task)
-            if number >= WARM_UP:
-                times[f"{name}/{task}"].append(taken)
-    return times
+    runs = {f"{name}/{task}": partial(by_name[name].ask, "time", task) for name, task in tasks}
+    return take_turns(runs, rounds, warm_up=WARM_UP)
 
 
 def time_starts(bundle: Path, clip: Path, cores: Sequence[int], runs: int) -> list[float]:
     """Milliseconds from a process's start to its answer on a clip, files already in memory."""
-    taken = []
     command = [Path(sys.executable).with_name("mer-run"), bundle, clip]
-    for number in range(1 + runs):
-        time.sleep(PAUSE)
-        start = time.perf_counter()
-        subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
-        if number:
-            taken.append(1e3 * (time.perf_counter() - start))
-    return taken
+
+    def start() -> float:
+        began = time.perf_counter()
+        with bind_children(cores):
+            subprocess.run(command, check=True, capture_output=True)
+        return 1e3 * (time.perf_counter() - began)
+
+    return take_turns({"start": start}, runs, warm_up=1)["start"]
 
 
 def measure(
     names: Sequence[str], threads: int, rounds: int, paths: dict[str, Path]
 ) -> dict[str, Any]:
     """All tasks with ``threads`` threads on as many cores, JSON-ready."""
-    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    cores = choose_cores(threads)
     with open_contenders([*names, *MFCCS], cores, paths) as contenders:
         check_answers(contenders)
         windows = [(name, "window") for name in names]
@@ -192,7 +144,8 @@ def summarise_times(
 
 def check_answers(contenders: Sequence[Contender]) -> None:
     """A fast wrong answer doesn't count: every contender names PyTorch's label."""
-    labels = {c.name: int(np.argmax(c.logits)) for c in contenders if c.logits is not None}
+    logits = {one.name: one.facts["logits"] for one in contenders}
+    labels = {name: int(np.argmax(found)) for name, found in logits.items() if found is not None}
     for name, label in labels.items():
         if label != labels["pytorch"]:
             click.echo(f"note: {name} names another emotion than PyTorch on the clip", err=True)
@@ -216,22 +169,12 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def require_cores(threads: int) -> None:
-    """Refuse more threads than this process may use cores.
-
-    Raises:
-        click.ClickException: it may use fewer.
-    """
-    if threads > len(os.sched_getaffinity(0)):
-        raise click.ClickException(f"this process may use {len(os.sched_getaffinity(0))} cores")
-
-
 def describe_clip(clip: Path) -> dict[str, Any]:
     """Name and length in seconds, JSON-ready."""
     return {"name": clip.name, "seconds": round(clip_seconds(clip), 3)}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--threads", "counts", type=int, multiple=True, default=(1, 2), show_default=True)
 @click.option("--rounds", default=30, show_default=True)
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="By default the shipped one.")
@@ -257,7 +200,7 @@ def main(
     readme: bool,
 ) -> None:
     """Time every contender in turns; write benchmarks/results and the tables made from them."""
-    require_cores(max(counts))
+    choose_cores(max(counts))
     machine = describe_machine()
     checkpoint, clip = checkpoint or shipped_checkpoint(), clip or sample_clip()
     if prepare:

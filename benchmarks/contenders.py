@@ -1,13 +1,16 @@
-"""Everything that is timed: by name, how it is loaded, and what it then does."""
+"""Everything that ``bench.py`` times, a process for each: how it is loaded, what it then does."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mer_bench.worker import Loaded, serve, time_second
 
 #: Of a loaded contender: the name of a task to what does it once.
 Tasks = Mapping[str, Callable[[], Any]]
@@ -166,3 +169,26 @@ def _load_bundle(
         "hop": hop,
         "clip": lambda: recognizer.predict(clip),
     }
+
+
+def main() -> None:
+    """Serve one (see ``mer_bench.worker``): its logits, where it has some, and ``time``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    for option in ("--folder", "--checkpoint", "--clip"):
+        parser.add_argument(option, type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    options = parser.parse_args()
+
+    def load() -> Loaded:
+        tasks = load_contender(
+            options.name, options.folder, options.checkpoint, options.clip, options.threads
+        )
+        logits = tasks["window"]().tolist() if "window" in tasks else None
+        return {"logits": logits}, {"time": lambda task: time_second(tasks[task])}
+
+    serve(load)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,11 +9,9 @@ in RAVDESS's layout the peer's answers to its test clips are counted, too.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import wave
 from collections.abc import Iterator, Sequence
@@ -30,11 +28,8 @@ import numpy as np
 
 from bench import (
     HERE,
-    PAUSE,
     ROOT,
-    Contender,
     describe_clip,
-    require_cores,
     summarise_times,
     time_rounds,
     write_result,
@@ -42,16 +37,20 @@ from bench import (
 from mer.data.corpus import Recording, find_recordings
 from mer.data.splits import split_actors
 from mer.weights import shipped_checkpoint
-from mer_bench.machine import describe_machine
+from mer_bench import Contender, choose_cores, describe_machine
 from mer_export import export_bundle
 from mer_export.proof.golden import sample_clip
+from mer_runtime.console import Command
 from mer_runtime.inputs.face import find_detector_file
+from mer_runtime.turns import take_turns
 from peer_accuracy import score_answers
 from peer_table import RATIOS, write_docs
 from rivals import BUNDLES
 
 #: Bundles that compete, the first with everything, the second from a file to its answer.
 ONNX, OPENVINO = "onnx-int8", "openvino-int8"
+#: TensorFlow's greetings are left out.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,11 @@ class Entry:
     tasks: tuple[str, ...]
     start: str
 
-    def command(self, clip: Path, cores: Sequence[int]) -> list[str]:
-        numbers = ",".join(map(str, cores))
-        worker = [str(self.python), str(HERE / "peer_worker.py"), self.name]
-        return [*worker, "--clip", str(clip), "--cores", numbers, *self.options]
+    def open(self, clip: Path, cores: Sequence[int]) -> Contender:
+        """Start its worker with a thread on each of ``cores``."""
+        command = [self.python, HERE / "peer_worker.py", self.name, "--clip", clip]
+        command += ["--threads", len(cores), *self.options]
+        return Contender(self.name, command, threads=len(cores), cores=cores, variables=QUIET)
 
 
 def list_entries(cache: Path, detector: Path | None) -> list[Entry]:
@@ -130,34 +130,14 @@ def open_entries(
 ) -> Iterator[list[Contender]]:
     """Worker processes, loaded one after the other, that end with the block."""
     with ExitStack() as stack:
-        yield [
-            Contender(
-                entry.name,
-                stack.enter_context(
-                    subprocess.Popen(
-                        entry.command(clip, cores),
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        text=True,
-                        env=quiet_environment(len(cores)),
-                    )
-                ),
-            )
-            for entry in entries
-        ]
-
-
-def quiet_environment(threads: int) -> dict[str, str]:
-    """Threads for those that ask OpenMP; TensorFlow's greetings left out."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **quiet, "OMP_NUM_THREADS": str(threads)}
+        yield [stack.enter_context(entry.open(clip, cores)) for entry in entries]
 
 
 def measure(entries: Sequence[Entry], clip: Path, threads: int, rounds: int) -> dict[str, Any]:
     """All tasks with ``threads`` threads on as many cores, JSON-ready."""
-    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    cores = choose_cores(threads)
     with open_entries(entries, clip, cores) as contenders:
-        facts = {c.name: c.facts for c in contenders}
+        facts = {one.name: one.ask("describe") for one in contenders}
         tasks = [(entry.name, task) for entry in entries for task in entry.tasks]
         times = time_rounds(contenders, tasks, rounds)
     return {
@@ -172,35 +152,23 @@ def measure(entries: Sequence[Entry], clip: Path, threads: int, rounds: int) -> 
 
 def time_starts(entry: Entry, clip: Path, cores: Sequence[int], runs: int = 3) -> dict[str, Any]:
     """A fresh process until it has done its task once: median seconds, and MB held at most."""
-    seconds, memory = [], []
-    for number in range(1 + runs):  # the first reads the disk
-        time.sleep(PAUSE)
-        start = time.perf_counter()
-        done = subprocess.run(
-            [*entry.command(clip, cores), "--once", entry.start],
-            check=True,
-            stdout=subprocess.PIPE,
-            env=quiet_environment(len(cores)),
-        )
-        if number:
-            seconds.append(time.perf_counter() - start)
-            memory.append(json.loads(done.stdout)["memory_mb"])
-    return {"seconds": round(median(seconds), 2), "memory_mb": max(memory, default=None)}
+
+    def start() -> tuple[float, float | None]:
+        began = time.perf_counter()
+        with entry.open(clip, cores) as contender:
+            contender.ask("once", entry.start)
+            return time.perf_counter() - began, contender.ask("memory")
+
+    # The first start reads the disk.
+    seconds, memory = zip(*take_turns({"start": start}, runs, warm_up=1)["start"], strict=True)
+    known = [one for one in memory if one is not None]
+    return {"seconds": round(median(seconds), 2), "memory_mb": max(known, default=None)}
 
 
 def answer_clips(entry: Entry, clip: Path, recordings: Sequence[Recording]) -> list[Any]:
     """Scores of each recording, by what they were made from."""
-    cores = sorted(os.sched_getaffinity(0))
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listing:
-        listing.write("".join(f"{recording.path.resolve()}\n" for recording in recordings))
-        listing.flush()
-        done = subprocess.run(
-            [*entry.command(clip, cores), "--answer", listing.name],
-            check=True,
-            stdout=subprocess.PIPE,
-            env=quiet_environment(len(cores)),
-        )
-    return list(json.loads(done.stdout))
+    with entry.open(clip, sorted(os.sched_getaffinity(0))) as contender:
+        return [contender.ask("answer", str(row.path.resolve())) for row in recordings]
 
 
 def measure_accuracy(
@@ -234,7 +202,7 @@ def measure_accuracy(
     return found
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--threads", "counts", type=int, multiple=True, default=(1, 2), show_default=True)
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="By default the shipped one.")
@@ -264,7 +232,7 @@ def main(
     docs: bool,
 ) -> None:
     """Time our runtime and its peers in turns; write benchmarks/results and the docs' tables."""
-    require_cores(max(counts))
+    choose_cores(max(counts))
     machine = describe_machine()
     clip, cache = clip or sample_clip(), cache.resolve()
     if fresh:

@@ -7,11 +7,12 @@ import sys
 
 import av
 
-from mer_runtime import Recognizer
-from mer_runtime.inputs.waveform import mix_down
+from mer_runtime import Recognizer, mix_down
 from mer_runtime.stream import StreamRecognizer
 
-stream = StreamRecognizer(Recognizer.load("ia"), live=False, on_event=lambda e: print(e.to_dict()))
+stream = StreamRecognizer(
+    Recognizer.load("ia-int8"), live=False, on_event=lambda e: print(e.to_dict())
+)
 with av.open(sys.argv[1]) as clip:
     for frame in clip.decode():
         if isinstance(frame, av.VideoFrame):

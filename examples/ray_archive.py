@@ -1,7 +1,7 @@
 """An archive too large for one machine: its clips answered by a Ray cluster.
 
     pip install 'ray[data]' mer-edge
-    python examples/ray_archive.py ia archive/ answers/ --workers 2
+    python examples/ray_archive.py ia-int8 archive/ answers/ --workers 2
 
 Each worker is an actor that loads the bundle once. Clips go out in small blocks, whose answers are
 a JSON Lines file each in ``answers/``. A worker that dies is replaced and its block done again;
@@ -24,8 +24,7 @@ from typing import Any
 
 import ray
 
-from mer_runtime import MerError, Recognizer
-from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime import MEDIA_SUFFIXES, MerError, Recognizer
 
 #: Clips of a block: what is done again where a worker dies.
 BLOCK = 8

@@ -22,6 +22,7 @@ from emulation import Emulation
 from integer_layers import find_integer_layers
 from layer_cases import make_cases, make_product_case
 from mer_runtime.bundle import load_bundle
+from mer_runtime.files import read_graph
 from mer_runtime.golden import Golden
 from prove_wheel import ROOT, ProofError
 from quantised_exports import Exported, put_out_integers
@@ -120,7 +121,7 @@ def read_answers(exported: Exported, emulation: Emulation, cpu: str) -> Answers:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "answers.npz"
         if exported.engine == "onnx":
-            encoder = onnx.load(load_bundle(exported.bundle).encoder)
+            encoder = onnx.load_from_string(read_graph(load_bundle(exported.bundle).encoder))
             onnx.save(put_out_integers(encoder), out.with_name(COPY_FILE))
         emulation.python(SCRIPTS / "drive_bundle.py", exported.bundle, out)
         with np.load(out) as found:

@@ -1,4 +1,4 @@
-"""What a graph with Q/DQ pairs multiplies on integers, layer by layer."""
+"""What a graph with Q/DQ pairs multiplies in int8, layer by layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Quantiser:
 
 @dataclass(frozen=True)
 class Layer:
-    """A weighted layer on integers.
+    """A weighted int8 layer.
 
     Attributes:
         node: the operation, with its attributes.
@@ -41,7 +41,7 @@ class Layer:
         bias: float64 (channels,), or None.
         integer_bias: whether the graph has it in int32.
         data, output: what it reads and what it is rounded to; None where its sums stay float.
-        rectified: whether a rectifier stands before the rounding.
+        relu: whether a ReLU stands before the rounding.
     """
 
     node: NodeProto
@@ -51,7 +51,7 @@ class Layer:
     integer_bias: bool
     data: Quantiser
     output: Quantiser | None
-    rectified: bool
+    relu: bool
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class Layer:
             if name in ("group", "strides", "dilations", "pads") and np.any(np.array(value) > 1):
                 words.append(f"{name} {np.max(value)}")
         words += [self.data.dtype.name, "to", self.output.dtype.name if self.output else "float32"]
-        return " ".join(words + ["rectified"] * self.rectified)
+        return " ".join(words + ["with ReLU"] * self.relu)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product of two activations on integers: neither can be kept small."""
+    """A matrix int8 product of two activations: neither can be kept small."""
 
     first: Quantiser
     second: Quantiser
@@ -156,7 +156,7 @@ class _Reading:
         return Quantiser(zero_point.dtype, int(zero_point), float(scale))
 
     def read_layer(self, node: NodeProto, data: NodeProto, weight: NodeProto) -> Layer:
-        output, rectified = self._find_output(node.output[0])
+        output, relu = self._find_output(node.output[0])
         bias, dequantiser = None, None
         if len(node.input) > 2:
             dequantiser = self.producers.get(node.input[2])
@@ -170,16 +170,16 @@ class _Reading:
             integer_bias=dequantiser is not None,
             data=self.read_quantiser(data),
             output=self.read_quantiser(output) if output is not None else None,
-            rectified=rectified,
+            relu=relu,
         )
 
     def _find_output(self, name: str) -> tuple[NodeProto | None, bool]:
-        rectified = False
+        relu = False
         while len(following := self.readers.get(name, [])) == 1:
             (node,) = following
             if node.op_type == "QuantizeLinear":
-                return node, rectified
+                return node, relu
             if node.op_type != "Relu":
                 break
-            rectified, name = True, node.output[0]
-        return None, rectified
+            relu, name = True, node.output[0]
+        return None, relu

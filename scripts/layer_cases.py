@@ -1,4 +1,4 @@
-"""Layers on integers, each as a graph of its own, with inputs that are worst for its weights.
+"""Int8 layers, each as a graph of its own, with inputs that are worst for its weights.
 
 What a case reads holds, for each output channel, a window with the largest integer where the
 channel's weight is positive and the smallest where it is negative; or the other way round. The
@@ -163,12 +163,12 @@ def _make_exact(
         if layer.output is not None:
             output = replace(layer.output, scale=1.0)
         low, high = (-128, 127) if output is None else _values(output)
-        middle = (max(low, 0 if layer.rectified else low) + high) // 2
+        middle = (max(low, 0 if layer.relu else low) + high) // 2
         bias = middle - np.array([sums[place] for place in places])
     whole = sums.astype(np.float32).astype(np.float64) if not layer.integer_bias else sums
     if bias is not None:
         whole = whole + _along_channels(bias, sums.ndim)
-    expected = _finish(whole, output, layer.rectified)
+    expected = _finish(whole, output, layer.relu)
     plain = replace(layer, scales=np.ones_like(layer.scales), data=replace(layer.data, scale=1.0))
     return _write(replace(plain, output=output, bias=bias), form, read, expected, expected)
 
@@ -181,7 +181,7 @@ def _make_own(layer: Layer, read: NDArray[np.int64]) -> Case:
     if layer.output is not None:
         size = size + layer.output.scale * 256  # the zero-point is added, too
     slack = ROUNDINGS * size
-    low, high = (_finish(exact + d, layer.output, layer.rectified) for d in (-slack, slack))
+    low, high = (_finish(exact + d, layer.output, layer.relu) for d in (-slack, slack))
     return _write(layer, "own", read, low, high)
 
 
@@ -196,10 +196,10 @@ def _values(output: Quantiser) -> tuple[int, int]:
 
 
 def _finish(
-    values: NDArray[np.float64], output: Quantiser | None, rectified: bool
+    values: NDArray[np.float64], output: Quantiser | None, relu: bool
 ) -> NDArray[np.float32]:
     """Values as the layer gives them: in steps of its output, where it has one."""
-    values = np.maximum(values, 0) if rectified else values
+    values = np.maximum(values, 0) if relu else values
     if output is not None:
         values = np.clip(np.rint(values / output.scale), *_values(output))
     return values.astype(np.float32)
@@ -231,9 +231,9 @@ def _write(
         inputs.append(graph.keep("bias", layer.bias.astype(np.float32)))
     last = "sums"
     graph.add(layer.node.op_type, inputs, last, **layer.attributes)
-    if layer.rectified:
-        graph.add("Relu", [last], "rectified")
-        last = "rectified"
+    if layer.relu:
+        graph.add("Relu", [last], "relu")
+        last = "relu"
     if layer.output is not None:
         last = graph.round(last, layer.output)
     name = f"{layer.name}, {form}"

@@ -26,10 +26,10 @@ from mer import load_checkpoint
 from mer.data.cache import Cache
 from mer.data.dataset import read_crops
 from mer.evaluate.comparison import compare_logits
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_export.proof.validation import MODALITIES, Logits, ValidationSet, answer_float
 from mer_runtime.console import Command, progress
-from mer_runtime.spec import FUSIONS, Fusion
+from mer_runtime.spec import Fusion
 from prove_aarch64 import CPU, install_base
 from quantised_exports import export_int8
 
@@ -59,8 +59,8 @@ def main(cache: Path, clips: int, cpu: str, out: Path) -> None:
         folder = Path(name).resolve()
         emulate, _ = install_base(folder)
         machine = emulate(cpu)
-        with progress(length=len(FUSIONS) * clips, label="Measuring") as bar:
-            for fusion in FUSIONS:
+        with progress(length=len(SHIPPED) * clips, label="Measuring") as bar:
+            for fusion in SHIPPED:
                 rows += measure_fusion(fusion, opened, clips, machine, folder, bar.update)
     data = {"corpus": opened.digest, "cpu": cpu, "rows": rows}
     out.write_text(json.dumps(data, indent=1) + "\n")

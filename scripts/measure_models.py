@@ -26,10 +26,9 @@ from mer.evaluate.evaluation import evaluate_model
 from mer.protocols import Modality
 from mer.train.plots import plot_runs
 from mer.train.runs import BEST_FILE, METRICS_FILE
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_runtime.console import Command, progress
 from mer_runtime.files import hash_file, write_file
-from mer_runtime.spec import FUSIONS
 from train_table import TableRun, is_finished, list_runs
 
 #: What a model of both modalities is fed, by the names of the tables: options of mer-eval.
@@ -116,7 +115,7 @@ def main(runs: Path, cache: Path, root: Path, threads: int) -> None:
     wanted = [
         (run.name, runs / run.name / BEST_FILE, choose_feeds(run), run.fold) for run in finished
     ]
-    wanted += [(fusion, shipped_checkpoint(fusion), list(FEEDS), None) for fusion in FUSIONS]
+    wanted += [(fusion, shipped_checkpoint(fusion), list(FEEDS), None) for fusion in SHIPPED]
     encoders = set()
     rows = []
     with progress(wanted, label="Measuring") as bar:
@@ -125,7 +124,7 @@ def main(runs: Path, cache: Path, root: Path, threads: int) -> None:
             if row is None or row["checkpoint"] != hash_file(path) or list(row["scores"]) != feeds:
                 row = measure_checkpoint(path, cache, feeds, fold)
             rows.append({"name": name, **row})
-            if name not in FUSIONS:
+            if name not in SHIPPED:
                 encoders.add(row["encoder"])
     if len(encoders) > 1:
         raise TrainingError(f"the runs in {runs} have {len(encoders)} encoders: train them again")

@@ -3,9 +3,8 @@
     python scripts/measure_robustness.py ravdess cache/ravdess --face-detector YUNET.onnx
 
 spoils the test actors' recordings before all preprocessing (``robustness.py``), answers them with
-both models, and writes docs/robustness.json and the table in docs/explanation/robustness.md.
-Stopped, the same command goes on after the last corruption that was finished: those lie in the
-cache till all are.
+both models, and writes docs/robustness.json and the table made of it. Stopped, the same
+command goes on after the last corruption that was finished: those lie in the cache till all are.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from mer.errors import CorpusError, TrainingError
 from mer.evaluate.classifier import OpenModel, find_model, open_model
 from mer.evaluate.comparison import compare_logits
 from mer.evaluate.metrics import ClassificationMetrics
+from mer.weights import SHIPPED
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.console import Command, progress
 from mer_runtime.files import hash_file, write_file
@@ -42,7 +42,7 @@ from mer_runtime.inputs.face import (
     find_detector_file,
 )
 from mer_runtime.inputs.media import ClipWindow
-from mer_runtime.spec import FUSIONS, Fusion, Spec
+from mer_runtime.spec import Fusion, Spec
 from robustness import Corruption, list_corruptions
 from transcoding import transcode_video
 
@@ -173,7 +173,7 @@ class Bench:
 @click.command(cls=Command)
 @click.argument("corpus", type=click.Path(path_type=Path))
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--fusion", type=click.Choice(FUSIONS), default="ia", show_default=True)
+@click.option("--fusion", type=click.Choice(SHIPPED), default="ia", show_default=True)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
@@ -194,7 +194,7 @@ def main(
     face_detector: Path | None,
     seed: int,
 ) -> None:
-    """Spoil CORPUS's test clips and rewrite docs/robustness.json and its table.
+    """Spoil CORPUS's test clips and rewrite docs/robustness.{json,md}.
 
     CACHE (see mer-prepare) says which clips test, and lends training actors' voices as babble.
     """
@@ -206,7 +206,7 @@ def main(
         before = json.loads(DATA.read_text("utf-8"))
         if before["corpus"] == digest:
             kept = [row for row in before["rows"] if row["fusion"] != fusion]
-    merged = sorted(kept + rows, key=lambda row: FUSIONS.index(row["fusion"]))
+    merged = sorted(kept + rows, key=lambda row: SHIPPED.index(row["fusion"]))
     described = {"corpus": digest, "rows": merged}
     write_file(DATA, (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode())
     write_all_tables()
@@ -230,7 +230,7 @@ def measure_fusion(
     if file is None:
         raise TrainingError(f"name YuNet's file with --face-detector or ${DETECTOR_VARIABLE}")
     opened = Cache.open(cache)
-    names = {"float": fusion, "int8": bundle or f"{fusion}-bundle"}
+    names = {"float": fusion, "int8": bundle or f"{fusion}-int8"}
     models = {key: open_model(name) for key, name in names.items()}
     for model in models.values():
         opened.require(model.spec)

@@ -23,7 +23,7 @@ from make_tables import ROOT, write_all_tables
 from mer import Checkpoint, load_checkpoint
 from mer.data.cache import Cache
 from mer.evaluate.classifier import NetworkClassifier
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges, Recipe
 from mer_calibration.graph.dialects import DialectName
 from mer_export.calibration import calibrate
@@ -36,7 +36,7 @@ from mer_export.proof.validation import Logits, ValidationSet, answer_engine, an
 from mer_runtime.console import progress
 from mer_runtime.golden import Golden
 from mer_runtime.proof.self_test import encode_crops, replay
-from mer_runtime.spec import FUSIONS, Fusion
+from mer_runtime.spec import Fusion
 
 DATA = ROOT / "docs" / "gate.json"
 SEEDS = 10
@@ -131,10 +131,10 @@ def keep(name: str, rows: Sequence[dict[str, Any]], corpus: str) -> None:
 def main(cache: Path, seeds: int) -> None:
     """Calibrate and prove on CACHE (see mer-prepare); rewrite docs/gate.json and its table."""
     opened = Cache.open(cache)
-    with progress(length=len(FUSIONS) * seeds, label="Calibrating") as bar:
+    with progress(length=len(SHIPPED) * seeds, label="Calibrating") as bar:
         rows = [
             row
-            for fusion in FUSIONS
+            for fusion in SHIPPED
             for row in measure_fusion(fusion, opened, range(seeds), lambda: bar.update(1))
         ]
     keep("seeds", rows, opened.digest)

@@ -193,7 +193,7 @@ def export_bundles(folder: Path) -> dict[str, str | Path]:
     return {
         "fp32": folder / "fp32",
         "int8 for ARM": folder / "int8",
-        "int8 for x86, as shipped": "ia",
+        "int8 for x86, as shipped": "ia-int8",
     }
 
 

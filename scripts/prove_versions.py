@@ -171,7 +171,7 @@ def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
 
 def replay(binaries: Path, engine: str, folder: Path) -> Json:
     """The golden inputs of the shipped bundle in one engine, started afresh."""
-    command = [str(binaries / "mer-run"), "ia", "--self-test", "--json", "--backend", engine]
+    command = [str(binaries / "mer-run"), "ia-int8", "--self-test", "--json", "--backend", engine]
     # What would keep an engine from reporting to its maker, whatever we do.
     quiet = {"CI", "ORT_DISABLE_TELEMETRY"}
     variables = {name: value for name, value in _own_folders(folder).items() if name not in quiet}

@@ -122,7 +122,7 @@ def main(options: tuple[str, ...], wheel: Path | None) -> None:
         names = [line.split(" @")[0] for line in listed.splitlines()]
         click.echo(f"installed: {', '.join(names)}")
         for arguments in (["--self-test"], [CLIP, "--threads", "1"]):
-            said = run_step("mer-run", [binaries / "mer-run", "ia", *arguments], cwd=folder)
+            said = run_step("mer-run", [binaries / "mer-run", "ia-int8", *arguments], cwd=folder)
             click.echo(said.splitlines()[0])
         add_test_tools(binaries)
         for package in ("mer_runtime", "mer"):

@@ -15,7 +15,7 @@ from mer_export.targets import TARGETS, Cpu, Job, Written
 from mer_runtime.bundle import FEATURES, Target
 from mer_runtime.spec import Fusion
 
-#: How a dialect is asked for. What is in ``tensorrt`` no processor multiplies on integers: it is
+#: How a dialect is asked for. What is in ``tensorrt`` no processor multiplies in int8: it is
 #: TensorRT's, and ONNX Runtime, which stands in for that, has its float biases computed in float.
 DIALECTS: dict[DialectName, tuple[Target, Cpu]] = {
     "x86": ("onnx", "x86"),

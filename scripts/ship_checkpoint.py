@@ -20,7 +20,7 @@ from mer_runtime.bundle import Target
 from mer_runtime.console import Command
 from mer_runtime.inputs.face import DETECTOR_VARIABLE
 
-#: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia CLIP`` works.
+#: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia-int8 CLIP`` works.
 BUNDLED = "ia"
 #: Every dialect. The first is calibrated, for all; the others are proved with its ranges.
 PROVED: tuple[tuple[Target, Cpu], ...] = (
@@ -85,7 +85,7 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
         shutil.copyfile(ranges, ranges_file(shipped))
     if shipped.stem == BUNDLED:
         os.environ.pop(DETECTOR_VARIABLE, None)  # a downloaded file isn't ours to ship
-        report = export_bundle(out=BUNDLES / BUNDLED, cpu="x86", timing=False)
+        report = export_bundle(out=BUNDLES / f"{BUNDLED}-int8", cpu="x86", timing=False)
         click.echo(report.format())
 
 

@@ -23,7 +23,7 @@ from measure_seeds import keep
 from mer import load_checkpoint
 from mer.data.cache import Cache
 from mer.protocols import Modality
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration.graph.dialects import DialectName
 from mer_export.errors import GateError
 from mer_export.proof.gate import check_together, check_validation
@@ -31,7 +31,7 @@ from mer_export.proof.limits import LEAST_AGREEMENT, MAX_DROP, find_limits
 from mer_export.proof.validation import Logits, ValidationSet, answer_float
 from mer_export.ranges import find_ranges
 from mer_runtime.console import progress
-from mer_runtime.spec import FUSIONS, Fusion
+from mer_runtime.spec import Fusion
 
 DIALECT: DialectName = "x86"
 
@@ -172,10 +172,10 @@ def simulate(
 def main(cache: Path, draws: int) -> None:
     """Simulate on CACHE (see mer-prepare) and rewrite docs/gate.json and its table."""
     opened = Cache.open(cache)
-    with progress(length=len(FUSIONS) * len(ENGINES) * draws, label="Simulating") as bar:
+    with progress(length=len(SHIPPED) * len(ENGINES) * draws, label="Simulating") as bar:
         rows = [
             row
-            for fusion in FUSIONS
+            for fusion in SHIPPED
             for row in simulate(fusion, opened, draws, lambda: bar.update(1))
         ]
     keep("simulated", rows, opened.digest)

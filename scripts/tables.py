@@ -9,7 +9,7 @@ from typing import Any
 from cpu_tables import format_arm, format_cpus
 from gate_tables import format_seeds, format_simulated
 from mer.data.splits import load_splits
-from mer_runtime.spec import FUSIONS
+from mer.weights import SHIPPED
 from table_rows import head as _head
 from table_rows import row as _row
 
@@ -38,7 +38,7 @@ def format_models(data: Json) -> str:
         "fusion", "recipe", "loss", "prec1, % (95 %)", "prec5, %", "UAR, % (95 %)", "ECE, %"
     )
     rows = _by_name(data)
-    for fusion in FUSIONS:
+    for fusion in SHIPPED:
         loss, prec1, prec5 = PAPER[fusion]
         lines.append(_row(f"`{fusion}`", "paper's Table 2, on RAVDESS", loss, prec1, prec5, "", ""))
         for recipe, told in RECIPES.items():
@@ -106,7 +106,7 @@ def format_ablation(data: Json) -> str:
 def format_confusion(data: Json) -> str:
     """Confusion matrices of the shipped checkpoints, true class by row."""
     tables = []
-    for fusion in FUSIONS:
+    for fusion in SHIPPED:
         if not (row := _by_name(data).get(fusion)):
             continue
         scores = row["scores"]["both"]
@@ -130,7 +130,7 @@ def format_shipped(data: Json) -> str:
         "checkpoint", "fed with", "loss", "prec1, % (95 %)", "prec5, %", "UAR, % (95 %)", "ECE, %"
     )
     rows = _by_name(data)
-    for fusion in FUSIONS:
+    for fusion in SHIPPED:
         for key in ("both", "voice", "face"):
             if fusion in rows:
                 scores = _scores(rows[fusion]["scores"][key])
@@ -141,7 +141,7 @@ def format_shipped(data: Json) -> str:
 def format_robustness(data: Json) -> str:
     """Prec1 of float and int8 under each corruption."""
     tables = []
-    for fusion in FUSIONS:
+    for fusion in SHIPPED:
         rows = [row for row in data["rows"] if row["fusion"] == fusion]
         if not rows:
             continue
@@ -264,7 +264,7 @@ def format_pixels(data: Json) -> str:
         for row in data["rows"]
         if row["precision"] == "int8"
     }
-    for fusion in FUSIONS:
+    for fusion in SHIPPED:
         for modality in ("both", "video"):
             draws = [
                 row
@@ -317,7 +317,7 @@ def _by_name(data: Json) -> dict[str, Json]:
 
 
 def _name(row: Json) -> str:
-    if row["name"] in FUSIONS:
+    if row["name"] in SHIPPED:
         return f"`{row['name']}`, shipped"
     if row["name"] in ("voice-only", "face-only"):
         return f"{row['name']} model"

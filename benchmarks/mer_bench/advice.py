@@ -29,7 +29,7 @@ def advise(
     ratios: Sequence[Mapping[str, Any]],
     flags: Sequence[str],
 ) -> str:
-    """One sentence from a run's contenders and their ratios to the first (see ``bench.result``).
+    """One sentence from the contenders and ratios of a run (see ``mer_bench.result``).
 
     Args:
         flags: instruction sets of the processor, as ``describe_machine`` names them.

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mer_bench.accuracy import measure_accuracy, require_train
 from mer_bench.comparison import compare_runs, find_slower, list_caveats
-from mer_bench.contender import (
-    BenchError,
-    Setting,
-    choose_cores,
-    name_entries,
-)
-from mer_bench.machine import describe_machine, describe_state
-from mer_bench.measurement import measure
+from mer_bench.extras import require
 from mer_bench.report import render_report
-from mer_bench.result import assemble, read_result
+from mer_bench.result import read_result
+from mer_bench.run import run_bench
 from mer_bench.text import render_comparison, render_result
-from mer_runtime import __version__
-from mer_runtime.bundle import Bundle, load_bundle
+from mer_runtime import options
+from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, warn
-from mer_runtime.engines import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
-from mer_runtime.inputs.face import find_detector_file
+from mer_runtime.options import Results
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
 SLOWER = 3
 EPILOG = """\b
 Examples:
-  mer-bench ia
+  mer-bench ia-int8
   mer-bench bundles/ia-onnx-fp32 bundles/ia-onnx-int8 --clip me.mp4 --html report.html
-  mer-bench ia --reference ia --cache cache/ravdess --json today.json
+  mer-bench ia ia-int8 --cache cache/ravdess --json-out today.json
   mer-bench --compare yesterday.json today.json --fail-if-slower 10%
 """
 
@@ -57,8 +46,8 @@ def read_percent(
     return found
 
 
-@click.command(cls=Command, epilog=EPILOG)
-@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.command("mer-bench", cls=Command, epilog=EPILOG)
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="MODEL...")
 @click.option(
     "--reference",
     metavar="CHECKPOINT",
@@ -74,7 +63,7 @@ def read_percent(
     type=click.Path(path_type=Path),
     help="Measure accuracy on the test split of a corpus by mer-prepare (extra train).",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="[default: all cores]")
+@options.threads
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -82,14 +71,17 @@ def read_percent(
     show_default=True,
     help="Measure each contender so long in each mode.",
 )
+@options.face_detector(
+    "YuNet's ONNX file for all", "$MER_FACE_DETECTOR, a bundle's, else the Haar cascade"
+)
+@options.results
 @click.option(
-    "--face-detector",
+    "--html",
+    "html_out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="YuNet model for all [default: $MER_FACE_DETECTOR, a bundle's, else the Haar cascade].",
+    help="Write a report (extra report).",
 )
-@click.option("--json", "json_out", type=click.Path(path_type=Path), metavar="OUT", help="Results.")
-@click.option("--html", "html_out", type=click.Path(path_type=Path), metavar="OUT", help="Report.")
 @click.option(
     "--compare",
     nargs=2,
@@ -103,21 +95,24 @@ def read_percent(
     metavar="PERCENT",
     help="With --compare: exit with 3 where B takes so much longer, beyond noise.",
 )
-@click.version_option(__version__)
+@options.common
 def main(
-    bundles: tuple[Path, ...],
+    models: tuple[Path, ...],
     reference: str | None,
     clip: Path | None,
     cache: Path | None,
     threads: int | None,
     seconds: float,
     face_detector: Path | None,
-    json_out: Path | None,
+    results: Results,
     html_out: Path | None,
     compare: tuple[Path, Path] | None,
     fail_if_slower: float | None,
 ) -> None:
-    """Time BUNDLEs, folders by mer-export or names of those that ship, on this device.
+    """Time MODELs on this device: bundles, as ia-int8, and one checkpoint, as ia, in PyTorch.
+
+    A MODEL is a folder by mer-export, a checkpoint file, or the name of one that ships. The
+    checkpoint is the reference that the bundles are compared with.
 
     Every contender runs in a process of its own, bound to the same cores, by turns. Nothing that
     was timed is left out; warm-up is told. Close other programs first.
@@ -125,102 +120,50 @@ def main(
     Exit codes: 0 done; 1 an error; 2 wrong options; 3 slower, with --fail-if-slower.
     """
     if compare is not None:
-        if bundles or reference or cache:
-            raise click.UsageError("--compare measures nothing: give it two files and no BUNDLE")
-        _compare(compare, fail_if_slower, json_out)
+        if models or reference or cache:
+            raise click.UsageError("--compare measures nothing: give it two files and no MODEL")
+        _compare(compare, fail_if_slower, results)
         return
     if fail_if_slower is not None:
         raise click.UsageError("--fail-if-slower goes with --compare")
+    bundles = tuple(model for model in models if not is_checkpoint(model))
+    references = [str(model) for model in models if is_checkpoint(model)]
+    references += [reference] if reference is not None else []
+    if len(references) > 1:
+        raise click.UsageError("give one checkpoint at most")
     if not bundles:
         raise click.UsageError("give at least one BUNDLE, or --compare")
-    for out in (json_out, html_out):
-        if out is not None and not out.absolute().parent.is_dir():
-            raise OutputError(out, "there is no such folder")
+    if html_out is not None:
+        if not html_out.absolute().parent.is_dir():
+            raise OutputError(html_out, "there is no such folder")
+        require("matplotlib", "report", "the report")
     result = run_bench(
         bundles,
-        reference=reference,
+        reference=references[0] if references else None,
         clip=clip,
         cache=cache,
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
+        tell=lambda step: click.echo(f"... {step}", err=True),
     )
-    click.echo(render_result(result))
-    if json_out is not None:
-        write_file(json_out, json.dumps(result, indent=1) + "\n")
+    results.tell(result, render_result(result))
     if html_out is not None:
         write_file(html_out, render_report(result))
 
 
-def run_bench(
-    bundles: tuple[Path, ...],
-    *,
-    clip: Path | None = None,
-    reference: str | None = None,
-    cache: Path | None = None,
-    threads: int | None = None,
-    seconds: float = 10.0,
-    face_detector: Path | None = None,
-) -> dict[str, Any]:
-    """Measure bundles on this device; gives what ``--json`` writes (see ``bench.result``).
-
-    Raises:
-        BundleError: a bundle can't be loaded.
-        BenchError: a contender, the clip or the cache can't be used.
-        MissingExtraError: ``reference`` or ``cache`` needs PyTorch, which isn't installed.
-    """
-    loaded = [load_bundle(bundle) for bundle in bundles]
-    if reference is not None:
-        require_train("the reference")
-    if cache is not None:
-        require_train("accuracy on a cache")
-    entries = name_entries(
-        [(given, one.path) for given, one in zip(bundles, loaded, strict=True)], reference
-    )
-    threads = threads or usable_cores()
-    detector = face_detector or find_detector_file() or _own_detector(loaded)
-    if detector is None:
-        warn("faces are found by the Haar cascade: no bundle carries YuNet, and none was given")
-    machine = {**describe_machine(), "before": describe_state()}
-    setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector)
-    times = measure(entries, setting, seconds, lambda step: click.echo(f"... {step}", err=True))
-    machine["after"] = describe_state()
-    accuracy = None
-    if cache is not None:
-        click.echo("... accuracy", err=True)
-        accuracy = measure_accuracy(entries, cache, "test")
-    return assemble(entries, times, setting, seconds, machine, accuracy)
+def is_checkpoint(model: Path) -> bool:
+    """Whether a model is a checkpoint: a file, or the name of one that ships."""
+    return model.is_file() or (not model.exists() and str(model) in SHIPPED_CHECKPOINTS)
 
 
-def choose_clip(clip: Path | None) -> Path:
-    """The clip that was given, else the sample that comes with the exporter, absolute.
-
-    Raises:
-        BenchError: there is none.
-    """
-    if clip is None:
-        # Found without importing the exporter, which needs PyTorch.
-        exporter = importlib.util.find_spec("mer_export")
-        if exporter is not None and exporter.origin is not None:
-            clip = Path(exporter.origin).parent / "samples" / "portrait.mp4"
-    if clip is None or not clip.is_file():
-        raise BenchError(f"there is no clip {clip or ''}".rstrip() + ": name one with --clip")
-    return clip.resolve()
-
-
-def _own_detector(bundles: list[Bundle]) -> Path | None:
-    return next((one.face_detector for one in bundles if one.face_detector), None)
-
-
-def _compare(files: tuple[Path, Path], percent: float | None, out: Path | None) -> None:
+def _compare(files: tuple[Path, Path], percent: float | None, results: Results) -> None:
     before, after = (read_result(file) for file in files)
     differences = compare_runs(before, after)
     for caveat in list_caveats(before, after):
         warn(caveat)
-    click.echo(render_comparison(differences))
-    if out is not None:
-        found = [one.to_dict() for one in differences]
-        write_file(out, json.dumps({"differences": found}, indent=1) + "\n")
+    found = [one.to_dict() for one in differences]
+    results.tell({"differences": found}, render_comparison(differences))
     slower = [] if percent is None else find_slower(differences, percent)
     for one in slower:
         low, high = one.ratio.low, one.ratio.high

@@ -1,13 +1,13 @@
-"""A contender as the bench sees it: a worker process that is told what to do, by turns."""
+"""Contenders: a worker process for each, which is told what to do (see ``mer_bench.worker``)."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,6 @@ from typing import IO, Any, Literal
 from mer_runtime.errors import MerError
 
 Kind = Literal["bundle", "reference"]
-#: What serves each kind, as ``python -m`` takes it. The runtime imports none of the packages above
-#: it; the reference, which needs the extra ``train``, has a process of its own.
-WORKERS: Mapping[Kind, str] = {
-    "bundle": "mer_bench.worker",
-    "reference": "mer_bench.torch_worker",
-}
 #: How libraries are told, before they are imported, how many threads to take.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: Seconds that a worker gets to end by itself.
@@ -64,69 +58,63 @@ class Setting:
 class Contender:
     """A worker process; ended by ``close`` or at the end of a ``with`` statement.
 
+    Args:
+        command: starts a program that calls ``mer_bench.worker.serve``.
+        threads: that libraries are told to take.
+        cores: numbers of those that it is bound to from its start; empty for any.
+        variables: of its environment, besides this process's own.
+
     Attributes:
-        start: milliseconds from the process's start to its answer on the clip.
-        load: of these, what loading the model took once Python and its packages were there.
+        start: milliseconds from the process's start to its first line.
+        facts: that line.
 
     Raises:
-        BenchError: the worker can't load its model or answer the clip.
+        BenchError: the worker can't load what it serves.
     """
 
     def __init__(
-        self, entry: Entry, setting: Setting, *, copies: int = 1, cache: Path | None = None
+        self,
+        name: str,
+        command: Sequence[object],
+        *,
+        threads: int,
+        cores: Sequence[int] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        self.name = entry.name
-        threads = 1 if copies > 1 else setting.threads
-        command = [sys.executable, "-m", WORKERS[entry.kind], entry.model, str(setting.clip)]
-        command += ["--threads", str(threads), "--copies", str(copies)]
-        if setting.cores:
-            command += ["--cores", ",".join(map(str, setting.cores))]
-        if setting.detector:
-            command += ["--detector", str(setting.detector)]
-        variables = dict.fromkeys(THREAD_VARIABLES, str(threads))
-        if cache is not None:
-            variables["MER_CACHE"] = str(cache)
+        self.name = name
+        told = dict.fromkeys(THREAD_VARIABLES, str(threads))
         began = time.perf_counter()
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **variables},
-        )
+        with bind_children(cores):
+            self._process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **told, **(variables or {})},
+            )
         assert self._process.stdin
         assert self._process.stdout
         self._orders: IO[str] = self._process.stdin
         self._answers: IO[str] = self._process.stdout
         try:
-            ready = self._read()
+            self.facts: dict[str, Any] = self._read()
         except BaseException:
             self.close()
             raise
         self.start = 1e3 * (time.perf_counter() - began)
-        self.load = float(ready["load"])
-        self.label = str(ready["label"])
-        self.engine = str(ready["engine"])
 
-    def time_queries(self, count: int) -> list[dict[str, float]]:
-        """Answer the clip so often, after once for warmth; milliseconds by measure."""
-        found: list[dict[str, float]] = self._ask("single", count)
-        return found
+    def ask(self, task: str, *arguments: object) -> Any:
+        """Have a task done; gives what the worker gave.
 
-    def time_batch(self, count: int) -> tuple[int, float]:
-        """Answer the clip so often with each copy at once: (clips, seconds)."""
-        found = self._ask("offline", count)
-        return int(found["clips"]), float(found["seconds"])
-
-    def read_memory(self) -> float | None:
-        """Megabytes held at most, so far."""
-        found: float | None = self._ask("memory")
-        return found
-
-    def profile(self, windows: int) -> list[dict[str, Any]] | None:
-        """Time by layer; None where the engine doesn't tell."""
-        found: list[dict[str, Any]] | None = self._ask("profile", windows)
-        return found
+        Raises:
+            BenchError: the worker ended, or can't do it.
+        """
+        try:
+            self._orders.write(json.dumps([task, *arguments]) + "\n")
+            self._orders.flush()
+        except BrokenPipeError:
+            pass  # it ended: reading tells
+        return self._read()
 
     def close(self) -> None:
         """End the worker."""
@@ -149,14 +137,6 @@ class Contender:
     ) -> None:
         self.close()
 
-    def _ask(self, task: str, count: int = 1) -> Any:
-        try:
-            self._orders.write(json.dumps({"task": task, "count": count}) + "\n")
-            self._orders.flush()
-        except BrokenPipeError:
-            pass  # it ended: reading tells
-        return self._read()
-
     def _read(self) -> Any:
         line = self._answers.readline()
         if not line:
@@ -171,8 +151,28 @@ class Contender:
         return answer
 
 
+@contextmanager
+def bind_children(cores: Sequence[int]) -> Iterator[None]:
+    """Bind this thread to ``cores`` for the block; processes that it starts remain bound.
+
+    Some libraries count cores when they are imported: a process that binds itself may be too late.
+    """
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def choose_cores(threads: int) -> tuple[int, ...]:
     """The last cores that this process may use: the first serve the system's interrupts.
+
+    Returns:
+        One for each thread; none where a process can't be bound to cores.
 
     Raises:
         BenchError: there are fewer than ``threads``.
@@ -182,7 +182,7 @@ def choose_cores(threads: int) -> tuple[int, ...]:
     cores = sorted(os.sched_getaffinity(0))
     if threads > len(cores):
         raise BenchError(
-            f"--threads {threads} is more than the {len(cores)} cores that this process may use"
+            f"{threads} threads are more than the {len(cores)} cores that this process may use"
         )
     return tuple(cores[-threads:])
 

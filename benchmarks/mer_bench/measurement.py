@@ -6,16 +6,18 @@ one clip at a time, latency by percentile. *Offline*: all clips are there at onc
 
 from __future__ import annotations
 
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mer_bench.contender import Contender, Entry, Setting
 from mer_bench.subject import MEASURES
+from mer_runtime.turns import take_turns
 
 #: Starts of each contender's process, after a first one that finds nothing prepared.
 STARTS = 2
@@ -25,15 +27,13 @@ BURST = 4
 WARM_UP, LEAST_TURNS = 1, 3
 #: Clips of each copy in a turn of offline mode.
 BATCH = 4
-#: Seconds after which the threads of the contender before have stopped waiting busily.
-PAUSE = 0.05
 #: Windows of a profile.
 PROFILED = 10
-#: Telling how far it is: what is done, of how many steps.
+#: Told how far a run is.
 Tell = Callable[[str], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Times:
     """Everything that was measured of one contender; times in milliseconds.
 
@@ -43,17 +43,18 @@ class Times:
         turns: by measure, the times of each turn.
         batches: (clips, seconds) of each turn of offline mode.
         memory: megabytes that the process held at most in single-stream mode.
+        profile: times by layer; None where the engine doesn't tell.
     """
 
-    engine: str = ""
-    label: str = ""
-    cold: float = 0.0
-    starts: list[float] = field(default_factory=list)
-    loads: list[float] = field(default_factory=list)
-    turns: dict[str, list[list[float]]] = field(default_factory=dict)
-    batches: list[tuple[int, float]] = field(default_factory=list)
-    memory: float | None = None
-    profile: list[dict[str, Any]] | None = None
+    engine: str
+    label: str
+    cold: float
+    starts: list[float]
+    loads: list[float]
+    turns: dict[str, list[list[float]]]
+    batches: list[tuple[int, float]]
+    memory: float | None
+    profile: list[dict[str, Any]] | None
 
 
 def measure(
@@ -66,70 +67,77 @@ def measure(
     Raises:
         BenchError: a contender can't be run.
     """
-    times = {entry.name: Times() for entry in entries}
+    limits: dict[str, Any] = {"warm_up": WARM_UP, "seconds": seconds * len(entries)}
     with tempfile.TemporaryDirectory(prefix="mer-bench-") as folder, ExitStack() as stack:
         cache = Path(folder)
-        contenders = []
-        for number in range(1 + STARTS):
-            tell(f"starting, {number + 1} of {1 + STARTS}")
-            for entry in entries:
-                time.sleep(PAUSE)
-                contender = Contender(entry, setting, cache=cache)
-                note_start(times[entry.name], contender, first=number == 0)
-                if number < STARTS:
-                    contender.close()
-                else:
-                    contenders.append(stack.enter_context(contender))
+
+        def start(entry: Entry, copies: int = 1) -> Contender:
+            return stack.enter_context(open_contender(entry, setting, cache, copies))
+
+        def start_and_end(entry: Entry) -> Contender:
+            with open_contender(entry, setting, cache) as contender:
+                return contender
+
+        tell("starts")
+        ended = take_turns({one.name: partial(start_and_end, one) for one in entries}, STARTS)
+        opened = take_turns({one.name: partial(start, one) for one in entries}, 1)
+        contenders = {name: one for name, (one,) in opened.items()}
         tell("single-stream")
-        take_turns(contenders, times, seconds)
-        for contender in contenders:
-            times[contender.name].memory = contender.read_memory()
+        queries = take_turns(
+            {name: partial(one.ask, "single", BURST) for name, one in contenders.items()},
+            LEAST_TURNS,
+            **limits,
+        )
+        memory = {name: one.ask("memory") for name, one in contenders.items()}
         tell("profiles")
-        for contender in contenders:
-            times[contender.name].profile = contender.profile(PROFILED)
-        for contender in contenders:
+        profiles = {name: one.ask("profile", PROFILED) for name, one in contenders.items()}
+        for contender in contenders.values():
             contender.close()
         tell("offline")
-        copies = [
-            stack.enter_context(Contender(entry, setting, copies=setting.threads, cache=cache))
-            for entry in entries
-        ]
-        take_batches(copies, times, seconds)
-    return times
+        copies = [start(entry, setting.threads) for entry in entries]
+        batches = take_turns(
+            {one.name: partial(one.ask, "offline", BATCH) for one in copies}, LEAST_TURNS, **limits
+        )
+    return {
+        name: Times(
+            engine=str(last.facts["engine"]),
+            label=str(last.facts["label"]),
+            cold=ended[name][0].start,
+            starts=[one.start for one in (*ended[name][1:], last)],
+            loads=[float(one.facts["load"]) for one in (*ended[name][1:], last)],
+            turns=group_times(queries[name]),
+            batches=[(batch["clips"], batch["seconds"]) for batch in batches[name]],
+            memory=memory[name],
+            profile=profiles[name],
+        )
+        for name, last in contenders.items()
+    }
 
 
-def note_start(times: Times, contender: Contender, *, first: bool) -> None:
-    """Keep what a start took."""
-    times.engine, times.label = contender.engine, contender.label
-    if first:
-        times.cold = contender.start
-    else:
-        times.starts.append(contender.start)
-        times.loads.append(contender.load)
+def open_contender(entry: Entry, setting: Setting, cache: Path, copies: int = 1) -> Contender:
+    """Start a worker that prepares graphs in ``cache``; several copies have one thread each.
+
+    Raises:
+        BenchError: it can't load its model or answer the clip.
+    """
+    threads = 1 if copies > 1 else setting.threads
+    command = [sys.executable, "-m", "mer_bench.worker", entry.kind, entry.model, setting.clip]
+    command += ["--threads", threads, "--copies", copies]
+    if setting.detector:
+        command += ["--detector", setting.detector]
+    return Contender(
+        entry.name,
+        command,
+        threads=threads,
+        cores=setting.cores,
+        variables={"MER_CACHE": str(cache)},
+    )
 
 
-def take_turns(contenders: Sequence[Contender], times: dict[str, Times], seconds: float) -> None:
-    """Single queries, a burst each, until every contender had its seconds on average."""
-    began, turn = time.perf_counter(), -WARM_UP
-    while turn < LEAST_TURNS or time.perf_counter() - began < seconds * len(contenders):
-        for contender in contenders:
-            time.sleep(PAUSE)
-            queries = contender.time_queries(BURST)
-            if turn >= 0:
-                for name in MEASURES:
-                    found = [query[name] for query in queries if name in query]
-                    if found:
-                        times[contender.name].turns.setdefault(name, []).append(found)
-        turn += 1
-
-
-def take_batches(contenders: Sequence[Contender], times: dict[str, Times], seconds: float) -> None:
-    """Batches by turns, as ``take_turns``."""
-    began, turn = time.perf_counter(), -WARM_UP
-    while turn < LEAST_TURNS or time.perf_counter() - began < seconds * len(contenders):
-        for contender in contenders:
-            time.sleep(PAUSE)
-            batch = contender.time_batch(BATCH)
-            if turn >= 0:
-                times[contender.name].batches.append(batch)
-        turn += 1
+def group_times(turns: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, list[list[float]]]:
+    """By measure the times of each turn; a measure that the clip lacks is left out."""
+    found = {
+        name: [times for turn in turns if (times := [one[name] for one in turn if name in one])]
+        for name in MEASURES
+    }
+    return {name: times for name, times in found.items() if times}

@@ -44,7 +44,7 @@ def assemble(
     Args:
         seconds: measured for each contender in each mode.
         machine: ``describe_machine()``, with the states ``before`` and ``after``.
-        accuracy: by contender's name, as ``bench.accuracy`` reads it.
+        accuracy: by contender's name, as ``mer_bench.accuracy`` gives it.
     """
     clip = clip_seconds(setting.clip)
     contenders = []
@@ -150,7 +150,7 @@ def clip_seconds(clip: Path) -> float:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A file that ``mer-bench --json`` wrote.
+    """A file that ``mer-bench --json-out`` wrote.
 
     Raises:
         BenchError: it isn't one, or another version of mer-edge wrote it.
@@ -160,7 +160,7 @@ def read_result(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} can't be read: {error}") from error
     if not isinstance(result, dict) or not {"format", "contenders", "machine"} <= set(result):
-        raise BenchError(f"{path} holds no results of mer-bench: make them with --json")
+        raise BenchError(f"{path} holds no results of mer-bench: make them with --json-out")
     if result["format"] != FORMAT_VERSION:
         raise BenchError(
             f"{path} has format {result['format']}, this mer-edge reads {FORMAT_VERSION}: "

@@ -1,8 +1,13 @@
-"""What is timed, bundle or reference: the way from a clip to an answer, whole and by stage."""
+"""What is timed, bundle or reference: the way from a clip to an answer, whole and by stage.
+
+Preprocessing is the runtime's for both, so that what differs is the network.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_bench.profile import find_family, profile_bundle
+from mer_runtime.inputs.clip import read_clip
 from mer_runtime.inputs.face import FaceDetector, HaarDetector, YuNetDetector, crop_detected
+from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.recognizer import Recognizer
@@ -29,7 +37,7 @@ MEASURES = (*STAGES, WINDOW, TOTAL, CPU)
 
 
 class Subject(Protocol):
-    """A model that answers clips; ``Recognizer`` through ``BundleSubject``, or the reference."""
+    """A model that answers clips; a bundle or the reference."""
 
     @property
     def spec(self) -> Spec: ...
@@ -54,7 +62,7 @@ class Subject(Protocol):
         ...
 
     def profile(self, windows: int) -> list[dict[str, Any]] | None:
-        """Time by layer (see ``bench.profile``); None where the engine doesn't tell."""
+        """Time by layer (see ``mer_bench.profile``); None where the engine doesn't tell."""
         ...
 
 
@@ -85,10 +93,85 @@ class BundleSubject:
         return self.recognizer.classify(mfcc, features)
 
     def profile(self, windows: int) -> list[dict[str, Any]] | None:
-        from mer_bench.profile import profile_bundle
-
         layers = profile_bundle(self.recognizer.bundle, self.threads, windows)
         return None if layers is None else [layer.to_dict() for layer in layers]
+
+
+class ReferenceSubject:
+    """A checkpoint in PyTorch, eager, float32 (extra ``train``).
+
+    Raises:
+        CheckpointError: it can't be read.
+    """
+
+    def __init__(self, checkpoint: str, threads: int, detector: Path | None) -> None:
+        import torch
+
+        from mer.evaluate.classifier import open_model
+
+        torch.set_num_threads(threads)
+        self.engine = f"torch {torch.__version__.partition('+')[0]}"
+        self._classifier = open_model(checkpoint).classifier
+        self.spec = self._classifier.spec
+        self._search = FaceSearch(lambda: open_detector(detector), threads)
+
+    def predict(self, clip: Path) -> str:
+        """The label of a clip, found as ``Recognizer.predict`` finds it.
+
+        Raises:
+            MissingModalityError: it shows no face and has no sound.
+        """
+        read = read_clip(clip, self.spec, self._search)
+        logits = self.classify(read.mfcc, self.encode(read.faces.crops) if read.faces else None)
+        return self.spec.labels[int(logits.argmax())]
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, S, S, 3) to features (n, F)."""
+        return self._classifier.encode(faces)
+
+    def classify(
+        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """MFCCs (n_mfcc, T) and features (frames, F) to logits (classes,)."""
+        return self._classifier.classify(mfcc, features)
+
+    def profile(self, windows: int) -> list[dict[str, Any]]:
+        """Time by operator, from PyTorch's profiler: its layers bear no names."""
+        # Before the profiler is there: it tells every start and stop.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        from torch.profiler import ProfilerActivity, profile
+
+        faces = np.zeros(self.spec.video.shape, np.uint8)
+        mfcc = np.zeros(self.spec.audio.shape, np.float32)
+        times: dict[str, float] = defaultdict(float)
+        self.classify(mfcc, self.encode(faces))
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(windows):
+                self.classify(mfcc, self.encode(faces))
+        for event in profiler.key_averages():
+            times[event.key] += event.self_cpu_time_total / 1e3 / windows
+        return [
+            {
+                "graph": "network",
+                "name": name,
+                "kind": name,
+                "family": find_family(name),
+                "milliseconds": round(taken, 4),
+            }
+            for name, taken in sorted(times.items(), key=lambda item: -item[1])
+            if taken
+        ]
+
+
+def open_subject(kind: str, model: str, threads: int, detector: Path | None) -> Subject:
+    """Load a ``bundle`` or a ``reference``.
+
+    Raises:
+        BundleError, CheckpointError: it can't be loaded.
+    """
+    if kind == "reference":
+        return ReferenceSubject(model, threads, detector)
+    return BundleSubject(Recognizer.load(model, threads, detector), threads)
 
 
 def open_detector(file: Path | None) -> FaceDetector:

@@ -1,136 +1,117 @@
-"""A contender in a process of its own: a line of JSON with an order in, one with the answer out.
+"""A worker: a process that loads something, then does what it is told, a line for each.
 
-    python -m mer_bench.worker MODEL CLIP --cores 0,1 --threads 2
+A line in is a JSON list, a task and its arguments; a line out is what the task gave. The first line
+out are the facts of what was loaded. ``{"error": "..."}`` is the last one.
 
-The first line out says that the model is loaded and has answered the clip. Orders are
-``{"task": "single", "count": n}``, ``{"task": "offline", "count": n}``, ``{"task": "memory"}`` and
-``{"task": "profile", "count": n}``.
+    python -m mer_bench.worker bundle MODEL CLIP --threads 2
+
+serves a contender of ``mer-bench``. Peers' environments have none of our packages' needs and serve
+with this module too: it imports the standard library, and all else where it is needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-# Before any engine is imported: some count cores then. So the rest is imported where it's needed.
 STATUS = Path("/proc/self/status")
+#: Facts, and what does each task.
+Loaded = tuple[Mapping[str, Any], Mapping[str, Callable[..., Any]]]
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """What a worker is started with.
-
-    Attributes:
-        copies: of the model, for offline mode; each has ``threads`` threads.
-    """
-
-    model: str
-    clip: Path
-    cores: tuple[int, ...]
-    threads: int
-    copies: int
-    detector: Path | None
-
-
-def read_options(arguments: Sequence[str] | None = None) -> WorkerOptions:
-    """Of the command line; also binds the process to the cores."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    parser.add_argument("clip", type=Path)
-    parser.add_argument("--cores", default="", help="numbers, with commas between them")
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--copies", type=int, default=1)
-    parser.add_argument("--detector", type=Path)
-    given = parser.parse_args(arguments)
-    cores = tuple(int(core) for core in given.cores.split(",") if core)
-    if cores:
-        os.sched_setaffinity(0, cores)
-    return WorkerOptions(
-        given.model, given.clip, cores, given.threads, given.copies, given.detector
-    )
-
-
-def serve(options: WorkerOptions, load: Callable[[WorkerOptions], Any]) -> None:
-    """Load the model, answer the clip once, then do as told until the orders end.
+def serve(load: Callable[[], Loaded], told: tuple[type[Exception], ...] = ()) -> None:
+    """Load, give the facts, then do tasks until the lines end; ``memory`` is always one.
 
     Args:
-        load: gives a ``bench.subject.Subject``; called once for each copy.
+        load: gives facts and tasks; facts, arguments and what tasks give are JSON-ready.
+        told: errors that end the process with one line, not with a traceback.
     """
     warnings.simplefilter("ignore")
     answers, sys.stdout = sys.stdout, sys.stderr  # engines print
-    from mer_runtime.errors import MerError
+
+    def give(answer: object) -> None:
+        answers.write(f"{json.dumps(answer)}\n")
+        answers.flush()
 
     try:
-        start = time.perf_counter()
-        subjects = [load(options) for _ in range(options.copies)]
-        loaded = 1e3 * (time.perf_counter() - start)
-        label = subjects[0].predict(options.clip)
-        ready = {"load": loaded, "label": label, "engine": subjects[0].engine}
-        _give(answers, ready)
+        facts, tasks = load()
+        give(facts)
         for line in sys.stdin:
-            order = json.loads(line)
-            _give(answers, _obey(order["task"], int(order.get("count", 1)), options, subjects))
-    except MerError as error:
-        _give(answers, {"error": " ".join(str(error).split())})
+            task, *arguments = json.loads(line)
+            give(peak_memory() if task == "memory" else tasks[task](*arguments))
+    except told as error:
+        give({"error": " ".join(str(error).split())})
         raise SystemExit(1) from None
 
 
+def time_second(run: Callable[[], object]) -> float:
+    """Milliseconds of the second of two calls: the first wakes threads and caches."""
+    run()
+    start = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - start)
+
+
 def peak_memory() -> float | None:
-    """Megabytes that this process held at most; None where the system doesn't tell."""
-    try:
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
+    """Megabytes that this process held at most (Linux's VmHWM); None elsewhere."""
+    for line in STATUS.read_text().splitlines() if STATUS.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
     return None
 
 
-def _obey(task: str, count: int, options: WorkerOptions, subjects: Sequence[Any]) -> Any:
-    from mer_bench.subject import open_detector, time_query
+def load_contender(options: argparse.Namespace) -> Loaded:
+    """The copies of a model, after one answer to the clip.
 
-    if task == "single":
+    Raises:
+        MerError: the model can't be loaded or the clip can't be answered.
+    """
+    from mer_bench.subject import open_detector, open_subject, time_query
+
+    start = time.perf_counter()
+    subjects = [
+        open_subject(options.kind, options.model, options.threads, options.detector)
+        for _ in range(options.copies)
+    ]
+    load = 1e3 * (time.perf_counter() - start)
+    first, clip = subjects[0], options.clip
+
+    def single(count: int) -> list[dict[str, float]]:
         detector = open_detector(options.detector)
         # Wakes threads and caches; said in the report, and the only query that doesn't count.
-        time_query(subjects[0], detector, options.clip)
-        return [time_query(subjects[0], detector, options.clip) for _ in range(count)]
-    if task == "offline":
+        time_query(first, detector, clip)
+        return [time_query(first, detector, clip) for _ in range(count)]
+
+    def offline(count: int) -> dict[str, float]:
         with ThreadPoolExecutor(len(subjects)) as pool:
             start = time.perf_counter()
-            list(pool.map(lambda s: [s.predict(options.clip) for _ in range(count)], subjects))
+            list(pool.map(lambda one: [one.predict(clip) for _ in range(count)], subjects))
             return {"clips": count * len(subjects), "seconds": time.perf_counter() - start}
-    if task == "memory":
-        return peak_memory()
-    if task == "profile":
-        return subjects[0].profile(count)
-    raise ValueError(f"there is no task {task}")
 
-
-def _give(answers: TextIO, answer: object) -> None:
-    answers.write(f"{json.dumps(answer)}\n")
-    answers.flush()
+    facts = {"load": load, "label": first.predict(clip), "engine": first.engine}
+    return facts, {"single": single, "offline": offline, "profile": first.profile}
 
 
 def main() -> None:
-    """Serve a bundle."""
+    """Serve a bundle or the reference."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("bundle", "reference"))
+    parser.add_argument("model")
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--threads", type=int, required=True, help="of each copy")
+    parser.add_argument("--copies", type=int, default=1, help="of the model, for offline mode")
+    parser.add_argument("--detector", type=Path)
+    options = parser.parse_args()
+    from mer_runtime.errors import MerError
 
-    def load(options: WorkerOptions) -> Any:
-        from mer_bench.subject import BundleSubject
-        from mer_runtime.recognizer import Recognizer
-
-        recognizer = Recognizer.load(options.model, options.threads, options.detector)
-        return BundleSubject(recognizer, options.threads)
-
-    serve(read_options(), load)
+    serve(lambda: load_contender(options), (MerError,))
 
 
 if __name__ == "__main__":

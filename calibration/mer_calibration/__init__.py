@@ -14,30 +14,30 @@ grid of an activation is, and what it cuts off, is decided here, in this order:
 5. ``place`` decides which tensors of a float graph are rounded, and ``quantise_graph`` writes them
    down as Q/DQ pairs in one of the ``DIALECTS``; ``check_dialect`` refuses a graph that isn't of
    its dialect. Where an engine wants zero-point 0, ``fold_zero_points`` hides others in the layers
-   around (``mer_calibration.graph.centring``). ``shorten_names`` and ``pack_constants`` make the
-   file small.
+   around (``mer_calibration.graph.zero_point_folding``). ``shorten_names`` and ``halve_weights``
+   make the file small.
 6. ``certify`` holds the outcome to the rule of ``mer_calibration.graph.saturation``: no sum of it
-can
-   overflow, so that every processor computes the same integers.
+   can overflow, so that every processor computes the same integers.
 7. ``FloatAnswers`` measures what rounding adds to the answers, and ``compare_tensors`` what it adds
    layer by layer; ``format_layers`` prints that.
 
-``mer_calibration.recipe`` has the order of all this, and what stands around it: equalisation makes
-the channels of a tensor alike before 1, rounding lets the errors of weights cancel, and a shift
-takes back what all roundings together add to a graph's output on average.
+``mer_calibration.recipe`` has the order of all this, and what stands around it: cross-layer
+equalisation makes the channels of a tensor alike before 1, GPTQ rounding lets the errors of
+weights cancel, and bias correction takes back what all roundings together add to a graph's output
+on average.
 
 It knows ONNX graphs and numpy arrays; of our packages it imports ``mer_runtime`` alone.
 """
 
 from mer_calibration.errors import CalibrationError, DialectError, SaturationError
-from mer_calibration.graph.centring import find_centred, fold_zero_points
 from mer_calibration.graph.dialects import DIALECTS, Dialect, check_dialect
 from mer_calibration.graph.grid import Grid, Range, asymmetric_grid, symmetric_grid, weight_scales
 from mer_calibration.graph.naming import shorten_names
-from mer_calibration.graph.packing import find_stored_weights, pack_constants
 from mer_calibration.graph.placement import place
 from mer_calibration.graph.quantisation import Quantised, quantise_graph
 from mer_calibration.graph.saturation import Certificate, certify
+from mer_calibration.graph.storage import find_stored_weights, halve_weights
+from mer_calibration.graph.zero_point_folding import find_foldable, fold_zero_points
 from mer_calibration.measure.histogram import Histogram
 from mer_calibration.measure.noise import FloatAnswers, LogitNoise, Noise, Window
 from mer_calibration.measure.observation import Probe, observe
@@ -72,15 +72,15 @@ __all__ = [
     "certify",
     "check_dialect",
     "compare_tensors",
-    "find_centred",
+    "find_foldable",
     "find_range",
     "find_stored_weights",
     "fold_zero_points",
     "format_layers",
+    "halve_weights",
     "hash_graph",
     "layers_to_dicts",
     "observe",
-    "pack_constants",
     "place",
     "quantise_graph",
     "shorten_names",

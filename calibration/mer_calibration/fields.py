@@ -1,7 +1,7 @@
 """Data read from JSON, checked field by field: the first fault is told with its place.
 
 Every function here raises ``CalibrationError`` where the data isn't what it says. ``name`` is how
-the error calls the place, as in ``dialects.x86.shift``.
+the error calls the place, as in ``dialects.x86.bias_correction``.
 """
 
 from __future__ import annotations

@@ -41,15 +41,15 @@ class DialectRanges:
 
     Attributes:
         tensors: graph's name to tensor's name to range.
-        shift: what is added to the features that the encoder puts out
-        (``mer_calibration.measure.shift``). float_layers: layers that must stay float for the
-        answers to be as right as the float
+        bias_correction: what is added to the features that the encoder puts out
+            (``mer_calibration.measure.bias_correction``).
+        float_layers: layers that must stay float for the answers to be as right as the float
             model's, as a proof on a corpus found.
         noise: what rounding adds to the answers, with ``float_layers`` in float.
     """
 
     tensors: Mapping[str, Mapping[str, Range]]
-    shift: tuple[float, ...]
+    bias_correction: tuple[float, ...]
     float_layers: tuple[str, ...]
     noise: Noise
 
@@ -110,7 +110,7 @@ class Ranges:
             "dialects": {
                 name: {
                     "tensors": _map(one.tensors, dataclasses.asdict),
-                    "shift": _join(one.shift),
+                    "bias_correction": _join(one.bias_correction),
                     "float_layers": list(one.float_layers),
                     "noise": dataclasses.asdict(one.noise),
                 }
@@ -121,6 +121,9 @@ class Ranges:
     @classmethod
     def from_dict(cls, data: Any) -> Ranges:
         """Read what ``to_dict`` wrote.
+
+        A file may lack dialects (``of`` tells who asks for one), and have others than ``DIALECTS``:
+        each stands by itself, so that one that nobody here knows is kept and left alone.
 
         Raises:
             CalibrationError: a field is missing, unknown, of the wrong type or out of range, or
@@ -254,7 +257,9 @@ def _read_dialect(value: Any, name: str, graphs: Mapping[str, Any]) -> DialectRa
     require(set(logits) <= set(SHOWN), f"{name}.noise.logits", f"of {', '.join(SHOWN)}")
     return DialectRanges(
         tensors=_read_layers(fields["tensors"], f"{name}.tensors", graphs, _read_range),
-        shift=read_numbers(fields["shift"], f"{name}.shift", float, "finite numbers"),
+        bias_correction=read_numbers(
+            fields["bias_correction"], f"{name}.bias_correction", float, "finite numbers"
+        ),
         float_layers=tuple(left),
         noise=Noise(
             read_number(noise["sqnr"], f"{name}.noise.sqnr"),

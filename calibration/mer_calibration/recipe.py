@@ -1,9 +1,9 @@
 """The order of int8, once: equalise, round, range, correct; then write it in a dialect.
 
-1. Channels of a tensor are made alike (``equalisation``).
-2. Weights are rounded so that errors cancel, and no sum can overflow (``rounding``).
+1. Cross-layer equalisation makes the channels of a tensor alike (``equalisation``).
+2. GPTQ rounds weights so that errors cancel, and no sum can overflow (``gptq``).
 3. Activations get ranges, on the graph whose weights are rounded (``observation``, ``observers``).
-4. What all roundings together add to the features on average is taken back (``shift``).
+4. Bias correction takes back what rounding adds to the features (``bias_correction``).
 5. What is left is measured (``noise``).
 
 4 and 5 differ by dialect. ``calibrate_graphs`` finds all of it, ``Recipe`` writes graphs by it.
@@ -19,20 +19,20 @@ from functools import cached_property
 
 from onnx import ModelProto
 
-from mer_calibration.graph.centring import find_centred
 from mer_calibration.graph.dialects import DIALECTS, Dialect, DialectName
 from mer_calibration.graph.grid import Range
 from mer_calibration.graph.placement import place
 from mer_calibration.graph.quantisation import Quantised, quantise_graph
 from mer_calibration.graph.saturation import Certificate
 from mer_calibration.graph.weights import RoundedWeights, apply_roundings, replace_weights
+from mer_calibration.graph.zero_point_folding import find_foldable
+from mer_calibration.measure.bias_correction import correct_bias, measure_bias
 from mer_calibration.measure.equalisation import equalise, find_exponents, measure_peaks
+from mer_calibration.measure.gptq import find_roundings
 from mer_calibration.measure.histogram import Histogram
 from mer_calibration.measure.noise import FloatAnswers, Noise, Window
 from mer_calibration.measure.observation import Feed, observe
 from mer_calibration.measure.observers import find_range
-from mer_calibration.measure.rounding import find_roundings
-from mer_calibration.measure.shift import measure_shift, shift_output
 from mer_calibration.ranges import DialectRanges, Ranges
 from mer_calibration.report.layers import Layer, measure_layers
 
@@ -122,11 +122,11 @@ def find_tensor_ranges(
     model: ModelProto, histograms: Mapping[str, Histogram], dialect: Dialect
 ) -> dict[str, Range]:
     """The range of every tensor on the grid that ``dialect`` has for it."""
-    centred: Collection[str] = ()
-    if dialect.centred:
-        centred = find_centred(model, dialect.place(model))
+    folded: Collection[str] = ()
+    if dialect.fold_zero_points:
+        folded = find_foldable(model, dialect.place(model))
     return {
-        tensor: find_range(histogram, symmetric=dialect.symmetric and tensor not in centred)
+        tensor: find_range(histogram, symmetric=dialect.symmetric and tensor not in folded)
         for tensor, histogram in histograms.items()
     }
 
@@ -140,16 +140,18 @@ def measure_dialect(
     answers: FloatAnswers | None = None,
     step: Step = lambda: None,
 ) -> DialectRanges:
-    """The ranges of ``dialect`` with those layers in float: shift and noise measured anew.
+    """The ranges of ``dialect`` with those layers in float: bias and noise measured anew.
 
     Raises:
         CalibrationError: the graphs can't be run on the samples.
     """
-    known = dataclasses.replace(ranges.of(dialect), float_layers=tuple(float_layers), shift=())
+    known = dataclasses.replace(
+        ranges.of(dialect), float_layers=tuple(float_layers), bias_correction=()
+    )
     recipe = Recipe(graphs, ranges.replace(dialect, known))
     shown = _count(feeds.encoder(), step)
-    shift = measure_shift(recipe.equal[ENCODER], recipe.write(dialect).encoder, shown)
-    known = dataclasses.replace(known, shift=shift)
+    correction = measure_bias(recipe.equal[ENCODER], recipe.write(dialect).encoder, shown)
+    known = dataclasses.replace(known, bias_correction=correction)
     written = Recipe(graphs, ranges.replace(dialect, known)).write(dialect)
     answers = answers or FloatAnswers(graphs[ENCODER], graphs[HEAD], feeds.windows)
     noise = answers.measure(written.encoder, written.head, step)
@@ -180,7 +182,7 @@ class Recipe:
         }
 
     def write(self, dialect: DialectName) -> Written:
-        """Both graphs on integers.
+        """Both graphs in int8.
 
         Raises:
             CalibrationError: there are no ranges for ``dialect``, or they are of other graphs.
@@ -188,12 +190,12 @@ class Recipe:
                 rightly on every processor.
         """
         encoder, head = (self._quantise(name, dialect) for name in (ENCODER, HEAD))
-        shift = self.ranges.of(dialect).shift
-        shifted = shift_output(encoder.model, shift) if shift else encoder.model
-        return Written(shifted, head.model, encoder.certificate.join(head.certificate))
+        correction = self.ranges.of(dialect).bias_correction
+        corrected = correct_bias(encoder.model, correction) if correction else encoder.model
+        return Written(corrected, head.model, encoder.certificate.join(head.certificate))
 
     def describe_layers(self, dialect: DialectName, feeds: Feeds) -> tuple[Layer, ...]:
-        """The report per layer, with all of them on integers."""
+        """The report per layer, with all of them in int8."""
         layers = []
         for name, model in self.equal.items():
             few = itertools.islice(feeds.of(name), LAYER_SAMPLES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from mer_export.feeds import (
     hash_samples,
 )
 from mer_export.network.graphs import Graphs
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -58,6 +61,7 @@ def calibrate(
     spec = checkpoint.spec
     cache.require(spec)
     samples = choose_samples(cache, spec, clips=clips, seed=seed)
+    logger.info("calibrating on %d clips of %s, seed %d", len(samples), cache.path, seed)
     feeds = CalibrationInputs(cache, spec, samples, graphs).feeds()
     steps = _Steps(count_steps(feeds) + 1, progress)
     blank = Ranges(

@@ -8,10 +8,11 @@ from typing import get_args
 
 import click
 
-from mer_runtime import __version__
+from mer_runtime import options
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.console import Command, exit_without, split_labels
+from mer_runtime.console import Command, exit_without
 from mer_runtime.errors import SpecError
+from mer_runtime.options import Results
 from mer_runtime.spec import Spec
 
 try:
@@ -31,7 +32,7 @@ Examples:
 """
 
 
-@click.command(cls=Command, epilog=EPILOG)
+@click.command("mer-export", cls=Command, epilog=EPILOG)
 @click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--target",
@@ -84,7 +85,7 @@ Examples:
 )
 @click.option(
     "--cpu",
-    type=click.Choice(CPUS),
+    type=click.Choice(list(CPUS)),
     help=f"What int8 for onnx is made for [default: this machine's, {host_cpu()}].",
 )
 @click.option(
@@ -93,19 +94,9 @@ Examples:
     metavar="BUNDLE",
     help="Folder to write [default: MODEL-TARGET-PRECISION]; a bundle there is replaced.",
 )
-@click.option(
-    "--face-detector",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YuNet model to put into the bundle [default: $MER_FACE_DETECTOR].",
-)
-@click.option(
-    "--labels",
-    callback=split_labels,
-    metavar="A,B,...",
-    help="Class names of a model with others than ours.",
-)
-@click.option("--num-heads", type=click.IntRange(min=1), help="Heads of a reference checkpoint.")
+@options.face_detector("YuNet's ONNX file to put into the bundle", "$MER_FACE_DETECTOR")
+@options.labels
+@options.num_heads
 @click.option(
     "--spec",
     "spec_file",
@@ -114,8 +105,8 @@ Examples:
     help="Preprocessing spec (JSON) of a foreign checkpoint [default: the reference's].",
 )
 @click.option("--layers", is_flag=True, help="Print the calibration's table per layer too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-@click.version_option(__version__)
+@options.results
+@options.common
 def main(
     checkpoint: Path | None,
     target: Target,
@@ -132,7 +123,7 @@ def main(
     num_heads: int | None,
     spec_file: Path | None,
     layers: bool,
-    as_json: bool,
+    results: Results,
 ) -> None:
     """Export CHECKPOINT to a bundle that a device loads with mer-run.
 
@@ -159,12 +150,8 @@ def main(
             spec=_read_spec(spec_file) if spec_file else None,
             progress=bars.show,
         )
-    if as_json:
-        click.echo(json.dumps(report.to_dict()))
-        return
-    click.echo(report.format())
-    if layers:
-        click.echo(report.format_layers())
+    text = report.format()
+    results.tell(report.to_dict(), f"{text}\n{report.format_layers()}" if layers else text)
 
 
 def _read_spec(path: Path) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from mer_export.proof.timing import Timing, time_windows
 from mer_export.proof.validation import ValidationSet, answer_float
 from mer_export.ranges import RANGES_FILE, find_ranges
 from mer_export.report import ExportReport
-from mer_export.targets import TARGETS, Cpu, Job, Written, find_dialect, host_cpu
+from mer_export.targets import Cpu, Job, Written, find_dialect, find_target, host_cpu
 from mer_runtime import Recognizer
 from mer_runtime.bundle import Precision, Target, graph_stem, write_manifest, write_no_face
 from mer_runtime.engines import usable_cores
@@ -40,13 +41,15 @@ from mer_runtime.golden import Golden, write_golden
 from mer_runtime.inputs.face import YuNetDetector, find_detector_file
 from mer_runtime.spec import Spec
 
+logger = logging.getLogger(__name__)
+
 #: Of an export, in order, and what a progress bar calls them.
 STAGES = {
     "graphs": "Exporting graphs",
     "calibration": "Calibrating",
     "reference": "Asking the float model",
     "gate": "Asking the engine",
-    "shift": "Measuring what is left",
+    "bias": "Correcting biases",
 }
 
 Progress = Callable[[str, int, int], None]
@@ -100,13 +103,14 @@ def export_bundle(
         CalibrationError: the calibration set is too small or not finite, there are no ranges, or
             they belong to another model.
         CacheError, CorpusError: the cache can't be read, doesn't suit the model, or lacks actors.
-        ExportError: the network can't be exported.
+        ExportError: there is no such target or CPU, or the network can't be exported.
         FaceDetectorError: ``face_detector`` isn't a YuNet file.
         GateError: the bundle's answers differ from the checkpoint's; nothing is written.
         MissingExtraError, EngineError: the target's package isn't there, or refuses a graph.
         OutputError: ``out`` can't be written, or another export is writing it.
     """
     show = progress or (lambda stage, done, total: None)
+    dialect = find_dialect(target, cpu or host_cpu())
     path = find_checkpoint(checkpoint)
     loaded = load_checkpoint(path, num_heads=num_heads, labels=labels, spec=spec)
     detector = find_detector_file(face_detector)
@@ -119,9 +123,10 @@ def export_bundle(
         cache = Cache.open(calibration)
         clips = ValidationSet(cache, loaded.spec)
     known = None
-    dialect = find_dialect(target, cpu or host_cpu())
+    logger.info("%s for %s, dialect %s, in %s", path, target, dialect, precision)
     if precision == "int8" and (ranges is not None or clips is None):
         known = find_ranges(path, ranges)  # an error here saves the work of the graphs
+        known.of(dialect)
     with replacing(folder) as draft:
         show("graphs", 0, 1)
         floats = export_graphs(loaded)
@@ -129,7 +134,6 @@ def export_bundle(
         made: Calibration | None = None
         if known is not None:
             known.require(floats.hashes(), hash_preprocessing(loaded.spec))
-            known.of(dialect)
         elif precision == "int8" and clips is not None:
             made = calibrate(
                 loaded,
@@ -182,7 +186,7 @@ class _Exporter:
 
     @property
     def noise(self) -> Noise | None:
-        """What the calibration predicts of a graph on integers."""
+        """What the calibration predicts of an int8 graph."""
         ranges = self.source.ranges
         if self.precision != "int8" or ranges is None:
             return None
@@ -200,6 +204,7 @@ class _Exporter:
                 self._keep_another(error)
             for file in draft.iterdir():
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
+        logger.info("the gate holds: %s", proof.report.to_dict())
         write_golden(draft, proof.golden)
         write_manifest(
             draft,
@@ -236,7 +241,7 @@ class _Exporter:
     def _attempt(
         self, draft: Path, timing: bool
     ) -> tuple[Written, dict[str, Any], Proof, Timing | None]:
-        written = TARGETS[self.target].write(self._job(self.precision), draft)
+        written = find_target(self.target).write(self._job(self.precision), draft)
         write_no_face(draft, self.source.no_face)
         if self.source.detector:
             shutil.copyfile(self.source.detector, draft / DETECTOR_FILE)
@@ -282,6 +287,7 @@ class _Exporter:
                 f"{error} (nor did it hold with {len(self.keep_float)} layers in float: draw other "
                 "clips with --seed, or take --precision fp16)"
             ) from error
+        logger.info("the gate doesn't hold (%s): %s back to float", error, ", ".join(chosen))
         ranges = keep_float(
             self.source.checkpoint,
             self.source.floats,
@@ -289,7 +295,7 @@ class _Exporter:
             self.calibration,
             self.dialect,
             (*self.keep_float, *chosen),
-            lambda done, n: self.show("shift", done, n),
+            lambda done, n: self.show("bias", done, n),
         )
         self.calibration = dataclasses.replace(self.calibration, ranges=ranges)
         self.source = dataclasses.replace(self.source, ranges=ranges)
@@ -307,7 +313,7 @@ class _Exporter:
             return time_windows(checkpoint, golden, engine, None, threads)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            written = TARGETS[self.target].write(self._job("fp32"), folder)
+            written = find_target(self.target).write(self._job("fp32"), folder)
             content = {**self._content(written), "precision": "fp32", "face_detector": None}
             write_golden(folder, golden)
             write_no_face(folder, self.source.no_face)

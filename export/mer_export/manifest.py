@@ -16,7 +16,7 @@ from mer import Checkpoint
 from mer_calibration import Certificate, Ranges
 from mer_export.network.deploy import OPSET
 from mer_export.network.graphs import Graphs
-from mer_export.targets import TARGETS, Written
+from mer_export.targets import Written, find_target
 from mer_runtime.bundle import Precision, Target
 from mer_runtime.files import hash_file
 
@@ -51,7 +51,7 @@ def describe_bundle(
         certificate: that no sum of an int8 bundle can overflow; None for others.
     """
     ranges = source.ranges if precision == "int8" else None
-    packages = (*VERSIONED, *TARGETS[target].packages)
+    packages = (*VERSIONED, *find_target(target).packages)
     return {
         "made_by": f"mer-edge {importlib.metadata.version('mer-edge')}",
         "target": target,

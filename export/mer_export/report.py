@@ -9,18 +9,9 @@ from typing import Any
 from mer_calibration import Layer, format_layers, layers_to_dicts
 from mer_export.proof.gate import GateReport
 from mer_export.proof.timing import Timing
+from mer_export.targets import find_target
 from mer_runtime.bundle import Precision, Target
 from mer_runtime.engines.processor import KIND_TITLES, find_kind
-
-#: What comes after an export, by target.
-NEXT_STEPS: dict[Target, str] = {
-    "onnx": "next: mer-run {bundle} CLIP",
-    "openvino": "next, where the extra openvino is: mer-run {bundle} CLIP",
-    "tensorrt": "next: copy {bundle} to the device; mer-run {bundle} CLIP builds its engines at "
-    "first use",
-    "tensorrt-rtx": "next, on a PC with a GPU of compute capability 8.0 or more: "
-    "mer-run {bundle} CLIP",
-}
 
 #: Kinds of processor on which ``make bench`` saw OpenVINO gain more by int8 than ONNX Runtime.
 OPENVINO_GAINS = ("vnni", "avx2")
@@ -134,7 +125,7 @@ class ExportReport:
         advice = self.advice()
         if advice:
             lines.append(f"  {advice}")
-        lines.append("  " + NEXT_STEPS[self.target].format(bundle=self.bundle))
+        lines.append("  " + find_target(self.target).next_step.format(bundle=self.bundle))
         return "\n".join(lines)
 
     def format_layers(self) -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mer.errors import CheckpointError
-from mer.models import EfficientFace, MultimodalNet, build_model
+from mer.models import MultimodalNet, build_encoder, build_model
 from mer_runtime.errors import OutputError, SpecError
 from mer_runtime.files import replacing
-from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Fusion, Spec, VideoSpec
+from mer_runtime.spec import ENCODER, RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge"
@@ -142,14 +142,18 @@ def load_checkpoint(
     return Checkpoint(model.eval(), found, notes, temperature)
 
 
-def load_encoder(path: str | Path) -> dict[str, Tensor]:
+def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     """Encoder weights from ``mer-pretrain`` or from a published EfficientFace checkpoint.
 
+    Args:
+        encoder: which one they are of, by its name in ``mer.models.ENCODERS``.
+
     Returns:
-        A state dict that ``EfficientFace`` takes whole; a classifier in the file is dropped.
+        A state dict that the encoder takes whole; a classifier in the file is dropped.
 
     Raises:
         CheckpointError: the file can't be read or lacks some of the encoder's weights.
+        SpecError: there is no such encoder.
     """
     path = Path(path)
     if not path.is_file():
@@ -158,12 +162,13 @@ def load_encoder(path: str | Path) -> dict[str, Tensor]:
         weights = _read_safetensors(path)[0]
     else:
         weights = _state_dict(path, _read_pickle(path))
-    wanted = EfficientFace().state_dict()
+    network = build_encoder(encoder)
+    wanted = network.state_dict()
     for prefix in ("", "visual_model."):
         if all(prefix + name in weights for name in wanted):
             return {name: weights[prefix + name].float() for name in wanted}
     missing = next(name for name in wanted if name not in weights)
-    raise CheckpointError(path, f"not an EfficientFace encoder: it lacks {missing}")
+    raise CheckpointError(path, f"not an {type(network).__name__} encoder: it lacks {missing}")
 
 
 def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float]:
@@ -242,11 +247,11 @@ def _read_reference(path: Path, base: Spec) -> tuple[dict[str, Tensor], Spec, di
     return weights, spec, notes
 
 
-def _find_fusion(path: Path, weights: Mapping[str, Tensor]) -> Fusion:
+def _find_fusion(path: Path, weights: Mapping[str, Tensor]) -> str:
     signs = {"ia": "av1.q.weight", "it": "av1.attn.q.weight", "lt": "av.attn.q.weight"}
     for fusion, name in signs.items():
         if name in weights and "audio_model.conv1d_0.0.weight" in weights:
-            return cast(Fusion, fusion)
+            return fusion
     raise CheckpointError(
         path, "not a face-and-voice checkpoint: its weights are of none of the three fusions"
     )

@@ -1,5 +1,11 @@
 """The lean runtime of mer-edge: a bundle and a clip in, an emotion out."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines.telemetry import switch_off_telemetry
 from mer_runtime.errors import (
     BundleError,
@@ -12,29 +18,75 @@ from mer_runtime.errors import (
     OutputError,
     SpecError,
 )
-from mer_runtime.recognizer import Prediction, Recognizer
+from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime.inputs.waveform import mix_down
+from mer_runtime.proof.self_test import SelfTest
+from mer_runtime.recognizer import Analysis, Prediction, Recognizer
 from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+
+if TYPE_CHECKING:
+    from mer_runtime.engines.builder import EngineError
+    from mer_runtime.live.overlay import write_overlay
+    from mer_runtime.live.page import PageServer
+    from mer_runtime.live.session import Input, LiveSession
+    from mer_runtime.live.sources import Notice, SourceError, camera, microphone, parse_source
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MEDIA_SUFFIXES",
     "RAVDESS_LABELS",
+    "Analysis",
     "AudioSpec",
+    "Bundle",
     "BundleError",
+    "EngineError",
     "FaceDetectorError",
+    "Input",
+    "LiveSession",
     "MediaError",
     "MerError",
     "MerWarning",
     "MissingExtraError",
     "MissingModalityError",
+    "Notice",
     "OutputError",
+    "PageServer",
     "Prediction",
     "Recognizer",
+    "SelfTest",
+    "SourceError",
     "Spec",
     "SpecError",
     "VideoSpec",
     "__version__",
+    "camera",
+    "load_bundle",
+    "microphone",
+    "mix_down",
+    "parse_source",
+    "write_overlay",
 ]
+
+#: What a clip's answer has no use for is imported when it is asked for.
+_HOMES = {
+    "EngineError": "engines.builder",
+    "Input": "live.session",
+    "LiveSession": "live.session",
+    "Notice": "live.sources",
+    "PageServer": "live.page",
+    "SourceError": "live.sources",
+    "camera": "live.sources",
+    "microphone": "live.sources",
+    "parse_source": "live.sources",
+    "write_overlay": "live.overlay",
+}
 
 # Here, because none of our packages imports an engine before this one is imported.
 switch_off_telemetry()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"mer_runtime.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'mer_runtime' has no attribute {name!r}")

@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from mer_runtime.errors import BundleError
 from mer_runtime.files import hash_file
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
+from mer_runtime.registry import list_targets
 from mer_runtime.spec import Spec
 
-Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
+#: One of ``registry.list_targets()``.
+Target = str
 Precision = Literal["fp32", "fp16", "int8"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+#: Checkpoints that come with mer-edge, in ``mer.weights``: here, for what is said where one of them
+#: is named in place of a bundle.
+SHIPPED_CHECKPOINTS = ("ia", "it", "lt")
 #: What this version writes, and the only one it reads.
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -116,6 +120,8 @@ def load_bundle(bundle: str | Path) -> Bundle:
     path = Path(bundle)
     if not path.exists():
         path = shipped_bundle(str(bundle)) or path
+    if not path.exists() and str(bundle) in SHIPPED_CHECKPOINTS:
+        raise BundleError(path, _name_bundle(str(bundle)))
     if not path.is_dir():
         shipped = ", ".join(list_shipped_bundles())
         others = f", or take one that ships ({shipped})" if shipped else ""
@@ -148,8 +154,12 @@ def load_bundle(bundle: str | Path) -> Bundle:
         margins = _read_margins(manifest["doubtful_margins"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(path, f"its manifest is incomplete or malformed: {error}") from error
-    if target not in TARGETS or precision not in PRECISIONS:
-        raise BundleError(path, f"can't run target {target} with precision {precision}")
+    for name, value, known in (
+        ("target", target, list_targets()),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise BundleError(path, f"can't run {name} {value}, only {', '.join(known)}")
     if not isinstance(engine, dict):
         raise BundleError(path, "its manifest's engine settings aren't an object")
     unlisted = [name for name in needed if name not in files]
@@ -196,6 +206,13 @@ def _read_margins(value: Mapping[str, Any]) -> dict[str, float]:
 def shipped_bundle(name: str) -> Path | None:
     """The folder of a bundle that comes with mer-edge, or None if none is called ``name``."""
     return _bundles_folder() / name if name in list_shipped_bundles() else None
+
+
+def _name_bundle(checkpoint: str) -> str:
+    """What to say where a shipped checkpoint is named in place of a bundle."""
+    own = [name for name in list_shipped_bundles() if name.split("-")[0] == checkpoint]
+    made = f"its bundle is {own[0]}" if own else f"make a bundle of it with mer-export {checkpoint}"
+    return f"this is a checkpoint, and no bundle: {made}"
 
 
 def list_shipped_bundles() -> list[str]:

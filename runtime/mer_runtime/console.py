@@ -48,13 +48,6 @@ def warn(message: str) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-def split_labels(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    """Callback of a ``--labels A,B,...`` option."""
-    return tuple(label.strip() for label in value.split(",")) if value else None
-
-
 @contextmanager
 def progress(
     items: Iterable[T] | None = None,

@@ -6,9 +6,9 @@
     ├── MissingModalityError neither a face nor a voice to work with
     ├── FaceDetectorError    a detector file that can't be used
     ├── EngineError          TensorRT can't build or run an engine here
-    (mer_runtime.engines.builder) ├── BundleError          a bundle that is missing, foreign, edited
-    or too new ├── MissingExtraError    an optional package isn't installed └── OutputError
-    an output path that can't be written
+    ├── BundleError          a bundle that is missing, foreign, edited or too new
+    ├── MissingExtraError    an optional package isn't installed
+    └── OutputError          an output path that can't be written
 
     MerWarning               a degraded answer
 

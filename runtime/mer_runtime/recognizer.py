@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from mer_runtime.inputs.media import ClipWindow
 from mer_runtime.proof.choice import EngineChoice, choose_backend
 from mer_runtime.proof.self_test import SelfTest, run_self_test
 from mer_runtime.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Recognizer:
     Attributes:
         considered: with ``backend="auto"``, what became of each engine (see ``Choice``).
 
-    >>> recognizer = Recognizer.load("ia")                  # doctest: +SKIP
+    >>> recognizer = Recognizer.load("ia-int8")                  # doctest: +SKIP
     >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
     'happy'
     """
@@ -127,8 +130,9 @@ class Recognizer:
                 may use cores.
             face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
                 bundle's, else the Haar cascade (with a ``MerWarning``).
-            backend: an engine other than the bundle's own, or ``auto``: the fastest of those
-                whose answers are right here.
+            backend: as ``mer-run --backend``: an engine other than the bundle's own
+                (``onnxruntime``, ``openvino``, ``tensorrt``, ``tensorrt-rtx``), or ``auto``: the
+                fastest of those whose answers are right here.
             prove: False leaves the proof out, and so does ``MER_PROVE=0`` in the environment,
                 but ``auto`` can't do without.
 
@@ -288,6 +292,7 @@ class Recognizer:
         trained = self.spec.video.detector
         file = find_detector_file() or self.bundle.face_detector
         detector = YuNetDetector(file) if file else HaarDetector()
+        logger.info("faces are found by %s (%s)", detector.name, file or "no YuNet file is known")
         if detector.name != trained:
             remedy = f"give YuNet's file with --face-detector or ${DETECTOR_VARIABLE}"
             warnings.warn(

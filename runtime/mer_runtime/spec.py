@@ -9,12 +9,11 @@ from typing import Any, Literal, get_args
 
 from mer_runtime.errors import SpecError
 
-Fusion = Literal["ia", "it", "lt"]
+#: One of ``mer.models.FUSIONS``; a device doesn't care which.
+Fusion = str
 Amplitude = Literal["peak", "none"]
 Colour = Literal["rgb", "bgr"]
 Detector = Literal["yunet", "haar"]
-
-FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 #: RAVDESS's eight emotions, in the order of its file names' third field.
 RAVDESS_LABELS: tuple[str, ...] = (
@@ -27,6 +26,9 @@ RAVDESS_LABELS: tuple[str, ...] = (
     "disgust",
     "surprised",
 )
+
+#: The face encoder where none is named: the paper's.
+ENCODER = "efficientface"
 
 #: Seconds of one window: what the model sees of a clip (reference implementation, 3.6 s).
 WINDOW_SECONDS = 3.6
@@ -119,7 +121,8 @@ class VideoSpec:
 class Spec:
     """Everything a device must know about a model apart from its weights.
 
-    A missing modality is raw zeros (black crops, zero MFCCs), before standardisation.
+    A missing modality is raw zeros (black crops, zero MFCCs), before standardisation. ``fusion``
+    and ``encoder`` are names of ``mer.models``.
     """
 
     audio: AudioSpec = field(default_factory=AudioSpec)
@@ -127,10 +130,13 @@ class Spec:
     labels: tuple[str, ...] = RAVDESS_LABELS
     fusion: Fusion = "ia"
     num_heads: int = 1
+    encoder: str = ENCODER
 
     def __post_init__(self) -> None:
         _require(self.audio.window == self.video.window, "audio.window", "equal to video.window")
-        _require(self.fusion in FUSIONS, "fusion", "'ia', 'it' or 'lt'")
+        for name in ("fusion", "encoder"):
+            value = getattr(self, name)
+            _require(isinstance(value, str) and value != "", name, "a name")
         _require(self.num_heads in (1, 2, 4, 8, 16, 32, 64), "num_heads", "a power of two to 64")
         _require(len(self.labels) >= 2, "labels", "at least two names")
         _require(
@@ -141,8 +147,13 @@ class Spec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON-ready data; ``Spec.from_dict`` reverses it exactly."""
+        """The spec as JSON-ready data; ``Spec.from_dict`` reverses it exactly.
+
+        The paper's encoder isn't named, as it wasn't before there were others.
+        """
         data: dict[str, Any] = _listed(dataclasses.asdict(self))
+        if self.encoder == ENCODER:
+            del data["encoder"]
         return data
 
     @classmethod

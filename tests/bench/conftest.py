@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mer_bench.advice import advise
-from mer_bench.intervals import find_interval
+from mer_bench import advise, find_interval
 from mer_bench.result import compare_contenders
 from mer_bench.subject import CPU, STAGES, TOTAL, WINDOW
 from mer_bench.summary import medians, summarise

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mer_bench import machine
-from mer_bench.contender import BenchError, choose_cores, name_entries
+from mer_bench import BenchError, choose_cores, machine
+from mer_bench.contender import name_entries
 from mer_bench.profile import find_family
 
 

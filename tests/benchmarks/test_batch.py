@@ -80,6 +80,6 @@ def test_every_way_has_its_row(load: Load) -> None:
 def test_jobs_are_timed(load: Load, sample_clip: Path, tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         shutil.copyfile(sample_clip, tmp_path / name)
-    assert 0 < load("batch").time_jobs("ia", tmp_path, 1) < 100
+    assert 0 < load("batch").time_jobs("ia-int8", tmp_path, 1) < 100
     with pytest.raises(click.ClickException, match=r"mer-run: .*nowhere"):
-        load("batch").time_jobs("ia", tmp_path / "nowhere", 1)
+        load("batch").time_jobs("ia-int8", tmp_path / "nowhere", 1)

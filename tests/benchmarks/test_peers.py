@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import wave
 from collections.abc import Callable
@@ -185,6 +186,14 @@ def test_voice_is_written_at_its_own_rate(
     assert np.abs(samples).max() / 32768 == pytest.approx(0.5, abs=0.02)
 
 
+def test_workers_need_nothing_of_a_peer_s_environment() -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); import mer_bench.worker"
+    code += "; print('numpy' in sys.modules, 'mer_runtime' in sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
 def test_our_worker_takes_turns_and_answers(
     load: Load, bundle: Path, sample_clip: Path, tmp_path: Path
 ) -> None:
@@ -195,8 +204,9 @@ def test_our_worker_takes_turns_and_answers(
         "haar-onnx-int8", Path(sys.executable), ("--bundle", str(bundle)), tasks, "clip"
     )
     with peers.open_entries([entry], sample_clip, [core()]) as contenders:
-        assert contenders[0].facts["detector"] == "haar"
-        assert contenders[0].facts["faces_found"] > 0
+        facts = contenders[0].ask("describe")
+        assert facts["detector"] == "haar"
+        assert facts["faces_found"] > 0
         pairs = [("haar-onnx-int8", task) for task in tasks]
         times = bench.time_rounds(contenders, pairs, rounds=1)
     assert all(len(times[f"haar-onnx-int8/{task}"]) == 1 for task in tasks)

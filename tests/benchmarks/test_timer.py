@@ -190,7 +190,7 @@ def test_workers_take_turns(
     names = ["pytorch", "onnx-int8", "mfcc-ours"]
     with bench.open_contenders(names, [core], paths) as contenders:
         assert [c.name for c in contenders] == names
-        pytorch, onnx = (np.array(c.logits) for c in contenders[:2])
+        pytorch, onnx = (np.array(c.facts["logits"]) for c in contenders[:2])
         np.testing.assert_allclose(onnx, pytorch, rtol=1e-3, atol=1e-3)  # float32 in two engines
         tasks = [("pytorch", "window"), ("onnx-int8", "hop"), ("mfcc-ours", "mfcc")]
         times = bench.time_rounds(contenders, tasks, rounds=2)

@@ -173,7 +173,7 @@ def quantise(ranges_of: RangesOf) -> Callable[..., Quantised]:
     ) -> Quantised:
         chosen = DIALECTS[dialect]  # type: ignore[index]
         if plain:
-            chosen = dataclasses.replace(chosen, float_outputs=False, centred=False)
+            chosen = dataclasses.replace(chosen, float_outputs=False, fold_zero_points=False)
         return quantise_graph(model, ranges_of(model, feeds), chosen, keep_float)
 
     return run

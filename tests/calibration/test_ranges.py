@@ -36,7 +36,7 @@ X86 = DialectRanges(
         },
         "head": {"gate": Range(0.0, 1.0, 0.0, 1.0, 0.0)},
     },
-    shift=(0.000125, -1e-06, 0.0),
+    bias_correction=(0.000125, -1e-06, 0.0),
     float_layers=("stem",),
     noise=Noise(
         33.25,
@@ -167,9 +167,18 @@ NOISE = ("dialects", "x86", "noise")
         (lambda data: data["dialects"]["arm"].pop("noise"), "dialects.arm: noise is missing"),
         (edit("dialects", "x86", "float_layers", value="a"), "x86.float_layers must be a list"),
         (edit("dialects", "x86", "float_layers", value=[1]), "must be names of layers"),
-        (edit("dialects", "x86", "shift", value=[0.5]), "x86.shift must be a text"),
-        (edit("dialects", "x86", "shift", value="0.5 x"), "x86.shift must be finite numbers"),
-        (edit("dialects", "x86", "shift", value="0.5 inf"), "x86.shift must be finite numbers"),
+        (
+            edit("dialects", "x86", "bias_correction", value=[0.5]),
+            "x86.bias_correction must be a text",
+        ),
+        (
+            edit("dialects", "x86", "bias_correction", value="0.5 x"),
+            "x86.bias_correction must be finite numbers",
+        ),
+        (
+            edit("dialects", "x86", "bias_correction", value="0.5 inf"),
+            "x86.bias_correction must be finite numbers",
+        ),
         (edit(*NOISE, value=33.0), "dialects.x86.noise must be an object"),
         (edit(*NOISE, "sqnr", value=None), "x86.noise.sqnr must be a finite number"),
         (edit(*NOISE, "logits", value=[]), "x86.noise.logits must be an object"),

@@ -24,7 +24,7 @@ from mer_calibration import (
     calibrate_graphs,
     certify,
     check_dialect,
-    find_centred,
+    find_foldable,
     find_range,
     hash_graph,
     observe,
@@ -33,6 +33,7 @@ from mer_calibration import (
 )
 from mer_calibration.graph.dialects import DialectName
 from mer_calibration.graph.saturation import LIMIT
+from mer_calibration.measure.noise import NOISELESS
 from mer_calibration.recipe import count_steps, find_tensor_ranges, measure_dialect
 
 Run = Callable[..., NDArray[np.float32]]
@@ -151,18 +152,18 @@ class TestCalibrateGraphs:
 
 
 def test_each_tensor_has_the_range_of_its_grid(net: ModelProto, feeds: list[Any]) -> None:
-    """Those that are centred have all steps for one side; others spend half on the other."""
+    """Those that are folded have all steps for one side; others spend half on the other."""
     histograms = observe(net, feeds, ["left_relu", "join_relu"], threads=1)
     by_grid = {
         symmetric: {name: find_range(one, symmetric=symmetric) for name, one in histograms.items()}
         for symmetric in (False, True)
     }
     for chosen in DIALECTS.values():
-        centred = find_centred(net, chosen.place(net)) if chosen.centred else frozenset()
+        folded = find_foldable(net, chosen.place(net)) if chosen.fold_zero_points else frozenset()
         # ``join_relu`` stays float in those dialects, or is read by nothing that could fold.
-        assert ("left_relu" in centred, "join_relu" in centred) == (chosen.centred, False)
+        assert ("left_relu" in folded, "join_relu" in folded) == (chosen.fold_zero_points, False)
         assert find_tensor_ranges(net, histograms, chosen) == {
-            name: by_grid[chosen.symmetric and name not in centred][name] for name in histograms
+            name: by_grid[chosen.symmetric and name not in folded][name] for name in histograms
         }
 
 
@@ -244,9 +245,9 @@ class TestWrite:
         errors = np.concatenate(
             [one.run(None, feed)[0] - other.run(None, feed)[0] for feed in shown.encoder()]
         )
-        # The shift is rounded, and equalised graphs differ by float32's roundings.
+        # The correction is rounded, and equalised graphs differ by float32's roundings.
         assert np.abs(errors.mean(axis=0, dtype=np.float64)).max() < 1e-5
-        assert np.abs(calibrated.of(dialect).shift).max() > 1e-3
+        assert np.abs(calibrated.of(dialect).bias_correction).max() > 1e-3
 
     def test_better_than_nearest_steps_of_uneven_channels(
         self,
@@ -336,7 +337,7 @@ class TestFloatLayers:
         before, after = calibrated.of("x86"), kept.of("x86")
         assert after.float_layers == KEPT
         assert after.tensors == before.tensors
-        assert after.shift != before.shift
+        assert after.bias_correction != before.bias_correction
         assert after.noise.sqnr > before.noise.sqnr
         written = Recipe(graphs, kept).write("x86")
         answers = FloatAnswers(graphs["encoder"], graphs["head"], shown.windows)
@@ -353,7 +354,7 @@ class TestFloatLayers:
     ) -> None:
         every = [layer.name for model in graphs.values() for layer in place(model).layers]
         found = measure_dialect(graphs, calibrated, "arm", shown, every)
-        assert found.noise.sqnr > 100
+        assert found.noise.sqnr == NOISELESS
         ranges = calibrated.replace("arm", found)
         assert Recipe(graphs, ranges).write("arm").certificate.layers == 0
         ranges.write(tmp_path / "ranges.json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,14 @@ def measured(
     fitted: tuple[Path, Path],
     proved: Any,
     tmp_path_factory: pytest.TempPathFactory,
-    sample_clip: Path,
+    small_clip: Path,
 ) -> tuple[Any, dict[str, Any], str]:
     """(command's result, its JSON, its HTML): a small reference and its int8 bundle."""
     folder = tmp_path_factory.mktemp("bench")
     checkpoint, cache = fitted
     out, page = folder / "out.json", folder / "out.html"
-    options = ["--reference", checkpoint, "--clip", sample_clip, "--cache", cache]
-    options += ["--threads", 1, "--seconds", 0.1, "--json", out, "--html", page]
+    options = [checkpoint, "--clip", small_clip, "--cache", cache]
+    options += ["--threads", 1, "--seconds", 0.1, "--json-out", out, "--html", page]
     result = run(proved.bundle, *options)
     assert result.exit_code == 0, result.output
     return result, json.loads(out.read_text()), page.read_text()
@@ -100,12 +99,14 @@ def test_compare(measured: tuple[Any, dict[str, Any], str], tmp_path: Path) -> N
     result = run(*both)
     assert result.exit_code == 0
     assert "slower" in result.stdout
-    result = run(*both, "--fail-if-slower", "10%", "--json", tmp_path / "c.json")
+    result = run(*both, "--fail-if-slower", "10%", "--json-out", tmp_path / "c.json")
     assert result.exit_code == 3
     assert "Slower: reference takes 100" in result.stderr
     assert json.loads((tmp_path / "c.json").read_text())["differences"]
     same = run("--compare", tmp_path / "a.json", tmp_path / "a.json", "--fail-if-slower", "10")
     assert same.exit_code == 0
+    told = run(*both, "--json")
+    assert json.loads(told.stdout)["differences"][0]["verdict"] == "slower"
     back = run("--compare", tmp_path / "b.json", tmp_path / "a.json", "--fail-if-slower", "10%")
     assert back.exit_code == 0
     assert "faster" in back.stdout
@@ -123,6 +124,13 @@ class TestBadInput:
 
     def test_no_bundle(self) -> None:
         self.check(run(), "BUNDLE", code=2)
+
+    def test_checkpoint_alone(self) -> None:
+        self.check(run("ia"), "BUNDLE", code=2)
+
+    def test_two_checkpoints(self) -> None:
+        self.check(run("ia", "lt", "ia-int8"), "one checkpoint", code=2)
+        self.check(run("ia", "ia-int8", "--reference", "lt"), "one checkpoint", code=2)
 
     def test_unknown_bundle(self) -> None:
         self.check(run("nowhere"), "no such bundle")
@@ -142,7 +150,7 @@ class TestBadInput:
         self.check(run(bundle, "--clip", sample_clip, "--threads", 4096), "cores")
 
     def test_output_without_a_folder(self, bundle: Path) -> None:
-        self.check(run(bundle, "--json", "/nowhere/x.json"), "can't write")
+        self.check(run(bundle, "--json-out", "/nowhere/x.json"), "can't write")
 
     def test_missing_reference(self, bundle: Path, sample_clip: Path) -> None:
         options = "--reference", "nowhere.safetensors", "--clip", sample_clip, "--threads", 1
@@ -160,15 +168,30 @@ class TestBadInput:
         self.check(run("--compare", tmp_path / "a.json", tmp_path / "a.json"), "no results")
 
 
-def test_on_a_device_without_pytorch(
-    lean_python: LeanPython, bundle: Path, tmp_path: Path, sample_clip: Path
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--reference", "ia", ("the reference", "torch", "train")),
+        ("--cache", "cache", ("accuracy on a cache", "torch", "train")),
+        ("--html", "report.html", ("the report", "matplotlib", "report")),
+    ],
+)
+def test_on_a_device_without_extras(
+    lean_python: LeanPython, bundle: Path, option: str, value: str, told: tuple[str, str, str]
 ) -> None:
-    """The reference needs an extra, and says so before anything is measured."""
-    start = "from mer_bench.command import main; main()"
-    shutil.copytree(bundle, tmp_path / "ia")
-    done = lean_python(start, tmp_path / "ia", "--reference", "ia", "--clip", sample_clip)
+    """What needs an extra says so before anything is measured."""
+    done = lean_python("from mer_bench.command import main; main()", bundle, option, value)
+    purpose, package, extra = told
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "Error: the reference needs the package torch: install it with "
-        "pip install 'mer-edge[train]'"
+        f"Error: {purpose} needs the package {package}: install it with "
+        f"pip install 'mer-edge[{extra}]'"
     )
+
+
+def test_bundle_on_a_device(lean_python: LeanPython, bundle: Path, small_clip: Path) -> None:
+    """A bundle's worker serves with the base install."""
+    start = "from mer_bench.worker import main; main()"
+    done = lean_python(start, "bundle", bundle, small_clip, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["engine"].startswith("onnxruntime ")

@@ -132,7 +132,7 @@ def clips(make_clip: Write, portrait: np.ndarray) -> Path:
 
 def test_own_clips(model: Path, other: Path, clips: Path, tmp_path: Path) -> None:
     table = clips / "labels.csv"
-    result = run(model, clips, "--labels", table, "--against", other)
+    result = run(model, clips, "--truth", table, "--against", other)
     assert result.exit_code == 1, result.output  # one clip can't be read
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["file", "label", "answer", "prob.", "place"]
@@ -145,7 +145,7 @@ def test_own_clips(model: Path, other: Path, clips: Path, tmp_path: Path) -> Non
     assert sum("broken.mp4 is not scored: " in line for line in told) == 1
     assert sum(f"1 media files in {clips} are not in {table}" in line for line in told) == 1
     picture = tmp_path / "confusion.png"
-    args = ("--labels", table, "--labels", ",".join("abcdefgh"), "--json")
+    args = ("--truth", table, "--labels", ",".join("abcdefgh"), "--json")
     (clips / "labels.csv").write_text("file,label\nface.mp4,B\nvoice.wav,c\n")
     named = run(model, clips, *args, "--confusion", picture, "--modality", "audio")
     assert named.exit_code == 0, named.output
@@ -159,12 +159,11 @@ def test_own_clips(model: Path, other: Path, clips: Path, tmp_path: Path) -> Non
 def test_own_clips_that_can_t_be_scored(model: Path, cache: Path, clips: Path) -> None:
     table = clips / "labels.csv"
     for args, code, message in [
-        ((clips, "--labels", clips / "none.csv"), 1, "can't be read as a CSV file"),
-        ((clips,), 1, "--labels TABLE.csv"),
-        ((clips, "--labels", table, "--split", "test"), 2, "--split is of a cache's actors"),
-        ((clips, "--labels", table, "--labels", table), 2, "one table"),
+        ((clips, "--truth", clips / "none.csv"), 1, "can't be read as a CSV file"),
+        ((clips,), 1, "--truth TABLE.csv"),
+        ((clips, "--truth", table, "--split", "test"), 2, "--split is of a cache's actors"),
         ((cache, "--face-detector", table), 2, "a cache has crops"),
-        ((clips, "--labels", table, "--face-detector", table), 1, "not a YuNet"),
+        ((clips, "--truth", table, "--face-detector", table), 1, "not a YuNet"),
     ]:
         result = run(model, *args)
         assert result.exit_code == code, (args, result.output)

@@ -92,7 +92,7 @@ def test_layers_left_in_float_are_measured_again(
     )
     found, before = kept.of("arm"), calibration.ranges.of("arm")
     assert found.float_layers == head
-    assert found.shift == before.shift, "of the encoder"
+    assert found.bias_correction == before.bias_correction, "of the encoder"
     assert found.noise.sqnr == before.noise.sqnr
     # Without a face there is no encoder, so all that is left are the roundings of float32.
     assert found.noise.logits["audio"].rms < 1e-3 * before.noise.logits["audio"].rms

@@ -154,7 +154,7 @@ def test_report(proved: ExportReport) -> None:
     assert told["timing"]["engine"] > 0
     assert told["timing"]["engine_fp32"] > 0
     assert told["size"] == sum(f.stat().st_size for f in proved.bundle.iterdir())
-    assert told["graph_size"] == sum(f.stat().st_size for f in proved.bundle.glob("*.onnx"))
+    assert told["graph_size"] == sum(f.stat().st_size for f in proved.bundle.glob("*.onnx.gz"))
     assert len(told["layers"]) == len(proved.layers) > 60
     assert told["float_layers"] == []
     text = proved.format()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mer import load_checkpoint
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges
 from mer_calibration.measure.noise import SHOWN
 from mer_export import ExportReport, export_bundle
@@ -19,7 +19,7 @@ from mer_export.ranges import ranges_file
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
 from mer_runtime.inputs.face import DETECTOR_VARIABLE
-from mer_runtime.spec import FUSIONS, Fusion
+from mer_runtime.spec import Fusion
 
 #: Bytes: weights in half precision, and the graphs of a quantised bundle.
 MOST_WEIGHTS, MOST_GRAPHS = 4_200_000, 2_200_000
@@ -27,7 +27,7 @@ MOST_WEIGHTS, MOST_GRAPHS = 4_200_000, 2_200_000
 ANSWERS = ("gate", "digest", "files")
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", SHIPPED)
 def test_checkpoint_has_ranges_of_its_preprocessing(fusion: Fusion) -> None:
     path = shipped_checkpoint(fusion)
     checkpoint = load_checkpoint(path)
@@ -45,7 +45,7 @@ def test_checkpoint_has_ranges_of_its_preprocessing(fusion: Fusion) -> None:
 
 def test_one_file_of_ranges_for_each() -> None:
     folder = shipped_checkpoint("ia").parent
-    assert set(folder.glob("*.json")) == {ranges_file(shipped_checkpoint(one)) for one in FUSIONS}
+    assert set(folder.glob("*.json")) == {ranges_file(shipped_checkpoint(one)) for one in SHIPPED}
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
 
 
 def test_bundle_is_what_the_exporter_makes(report: ExportReport) -> None:
-    shipped, exported = shipped_bundle("ia"), report.bundle
+    shipped, exported = shipped_bundle("ia-int8"), report.bundle
     assert shipped is not None
-    for name in ("encoder.onnx", "head.onnx", "ranges.json"):
+    for name in ("encoder.onnx.gz", "head.onnx.gz", "ranges.json"):
         assert (shipped / name).read_bytes() == (exported / name).read_bytes(), name
     ours, made = (read_manifest(folder) for folder in (shipped, exported))
     for name in ANSWERS:
@@ -91,7 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def test_bundle_is_small_and_answers_as_it_did(sample_clip: Path, report: ExportReport) -> None:
-    recognizer = Recognizer.load("ia", threads=1)
+    recognizer = Recognizer.load("ia-int8", threads=1)
     graphs = (recognizer.bundle.encoder, recognizer.bundle.head)
     assert sum(file.stat().st_size for file in graphs) == report.graph_size
     assert report.graph_size - report.float_size <= MOST_GRAPHS

@@ -17,9 +17,11 @@ from torch import Tensor
 import mer
 from mer.checkpoint import REFERENCE_SPEC, load_encoder
 from mer.errors import CheckpointError
-from mer.models import EfficientFace, MultimodalNet, build_model
+from mer.models import FUSIONS, EfficientFace, MultimodalNet, build_model
+from mer.weights import SHIPPED
+from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.errors import MerError, OutputError
-from mer_runtime.spec import FUSIONS, AudioSpec, Fusion, Spec
+from mer_runtime.spec import AudioSpec, Fusion, Spec
 
 WriteCheckpoint = Callable[..., Path]
 SmallModel = tuple[MultimodalNet, Spec]
@@ -28,7 +30,8 @@ SmallModel = tuple[MultimodalNet, Spec]
 def net(fusion: Fusion = "ia", num_heads: int = 1, num_classes: int = 8) -> MultimodalNet:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return MultimodalNet(fusion, num_classes=num_classes, num_heads=num_heads).eval()
+        labels = tuple(map(str, range(num_classes)))
+        return build_model(Spec(fusion=fusion, labels=labels, num_heads=num_heads)).eval()
 
 
 @torch.inference_mode()
@@ -460,3 +463,7 @@ def test_bad_encoder(content: str, suffix: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         load_encoder(path)
     one_line(path, error)
+
+
+def test_the_runtime_knows_the_names_of_what_ships() -> None:
+    assert SHIPPED_CHECKPOINTS == SHIPPED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mer.models import (
+    FUSIONS,
     AudioBranch,
     EfficientFace,
     MultimodalNet,
@@ -20,7 +22,7 @@ from mer.models import (
     build_model,
 )
 from mer.models.efficientface import LocalFeatureExtractor, Modulator, ShuffleUnit
-from mer_runtime.spec import FUSIONS, AudioSpec, Fusion, Spec, VideoSpec
+from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Fusion, Spec, VideoSpec
 
 CONFIGURATIONS = [("ia", 1), ("ia", 4), ("it", 1), ("it", 4), ("lt", 1), ("lt", 4)]
 
@@ -33,7 +35,8 @@ def _seeded() -> None:
 @torch.no_grad()
 def make_net(fusion: Fusion, num_heads: int = 1, num_classes: int = 8) -> MultimodalNet:
     """Random weights large enough for the fusion to matter, batch statistics not trivial."""
-    net = MultimodalNet(fusion, num_classes=num_classes, num_heads=num_heads)
+    labels = RAVDESS_LABELS[:num_classes]
+    net = build_model(Spec(fusion=fusion, labels=labels, num_heads=num_heads))
     for name, value in net.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
@@ -54,7 +57,7 @@ def test_reference_oracle(shared: Path, missing: str) -> None:
     weights = {
         name[2:]: torch.from_numpy(oracle[name]) for name in oracle.files if name.startswith("w:")
     }
-    net = MultimodalNet("ia", num_heads=int(oracle["num_heads"]))
+    net = build_model(Spec(num_heads=int(oracle["num_heads"])))
     net.load_state_dict(weights)  # strict: every name and shape is the reference's
     net.eval()
     audio = torch.from_numpy(oracle["audio"])
@@ -176,7 +179,7 @@ def test_fusion_recomputed(fusion: Fusion, heads: int) -> None:
     # float32 rounding over sums of a few hundred terms; logits are of the order of 1.
     torch.testing.assert_close(got, recompute(net, heads, audio, frames), rtol=1e-4, atol=1e-4)
     if heads == 4:
-        other = MultimodalNet(fusion, num_heads=1).eval()
+        other = build_model(Spec(fusion=fusion)).eval()
         other.load_state_dict(net.state_dict())
         # The heads matter: the same weights with one head answer otherwise.
         assert (other.head(audio, frames) - got).abs().max() > 1e-3
@@ -219,7 +222,7 @@ def test_other_lengths_and_sizes() -> None:
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_number_of_parameters(fusion: Fusion) -> None:
     """1.85 M by design.md; the three fusions differ by their attention alone."""
-    count = sum(p.numel() for p in MultimodalNet(fusion).parameters())
+    count = sum(p.numel() for p in build_model(Spec(fusion=fusion)).parameters())
     assert 1_800_000 < count < 2_100_000
     if fusion == "ia":
         assert count == pytest.approx(1_850_000, rel=0.005)
@@ -227,7 +230,7 @@ def test_number_of_parameters(fusion: Fusion) -> None:
 
 def test_channels_are_the_papers() -> None:
     """Table 1 and EfficientFace's 29/116/232/464/1024 channels in 4/8/4 units."""
-    net = MultimodalNet("ia")
+    net: Any = build_model(Spec())
     visual, audio = net.visual_model, net.audio_model
     convolutions = [visual.get_submodule(f"conv1d_{i}.0") for i in range(4)]
     assert [c.out_channels for c in convolutions] == [64, 64, 128, 128]

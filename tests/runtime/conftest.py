@@ -1,16 +1,11 @@
-"""A bundle of two graphs so small that numpy can answer for it; a browser to look at pages with."""
+"""A bundle of two graphs so small that numpy can answer for it."""
 
 from __future__ import annotations
 
 import gzip
-import json
-import shutil
-import subprocess
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -233,88 +228,3 @@ def _golden(spec: Spec, model: TinyModel, temperature: float) -> Golden:
         signal_mfcc=signal_mfcc(spec.audio),
         signal_crop=signal_crop(spec.video),
     )
-
-
-class Browser:
-    """A session of ChromeDriver's."""
-
-    def __init__(self, port: int) -> None:
-        self._root = f"http://127.0.0.1:{port}/session"
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        wanted = {
-            "goog:chromeOptions": {
-                "binary": shutil.which("chromium"),
-                "args": [*flags, "--window-size=1200,1000"],
-            },
-            "goog:loggingPrefs": {"browser": "ALL"},
-        }
-        self._id = self._ask("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
-
-    def open(self, url: str) -> None:
-        self._ask(f"/{self._id}/url", {"url": url})
-
-    def run(self, script: str) -> Any:
-        """What a function's body returns."""
-        return self._ask(f"/{self._id}/execute/sync", {"script": script, "args": []})
-
-    def show(self, width: int, scheme: str) -> None:
-        """The window's width and the colours that its user prefers."""
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 760}
-        self.command("Emulation.setDeviceMetricsOverride", **size)
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.command("Emulation.setEmulatedMedia", features=[feature])
-
-    def command(self, name: str, **parameters: Any) -> None:
-        """One of Chromium's own (DevTools protocol)."""
-        content = {"cmd": name, "params": parameters}
-        self._ask(f"/{self._id}/goog/cdp/execute", content)
-
-    def problems(self) -> list[str]:
-        """What it wrote on its console."""
-        found = self._ask(f"/{self._id}/se/log", {"type": "browser"})
-        return [entry["message"] for entry in found]
-
-    def wait_for(self, script: str, wanted: Any, seconds: float = 30.0) -> None:
-        deadline = monotonic() + seconds
-        while (found := self.run(script)) != wanted:
-            assert monotonic() < deadline, f"{script}: {found!r}, not {wanted!r}"
-            sleep(0.1)
-
-    @staticmethod
-    def luminance(colour: str) -> float:
-        """Of ``rgb(r, g, b)``, relative, as WCAG 2 defines it."""
-        parts = np.array([int(v) for v in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    def contrast(self, one: str, other: str) -> float:
-        dark, light = sorted((self.luminance(one), self.luminance(other)))
-        return (light + 0.05) / (dark + 0.05)
-
-    def close(self) -> None:
-        request = urllib.request.Request(f"{self._root}/{self._id}", method="DELETE")
-        urllib.request.urlopen(request, timeout=60).close()
-
-    def _ask(self, path: str, content: dict[str, Any]) -> Any:
-        data = json.dumps(content).encode()
-        kind = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._root + path, data, kind)
-        with urllib.request.urlopen(request, timeout=120) as response:
-            return json.load(response)["value"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    driver = shutil.which("chromedriver")
-    if driver is None or shutil.which("chromium") is None:
-        pytest.skip("needs chromium and chromedriver")
-    process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        line = next(line for line in process.stdout if "successfully on port" in line)
-        opened = Browser(int(line.rstrip().rstrip(".").rpartition(" ")[2]))
-        yield opened
-        opened.close()
-    finally:
-        process.terminate()
-        process.wait(20)

@@ -23,6 +23,7 @@ CUSTOM = Spec(
     labels=("calm", "ärgerlich", "嬉しい"),
     fusion="lt",
     num_heads=4,
+    encoder="another",
 )
 
 
@@ -109,7 +110,9 @@ def test_unknown_field_is_named(data: dict[str, Any], name: str) -> None:
         ({"video": {"std": []}}, r"video\.std"),
         ({"video": {"detector": "mtcnn"}}, r"video\.detector"),
         ({"video": {"margin": -0.1}}, r"video\.margin"),
-        ({"fusion": "xx"}, "fusion"),
+        ({"fusion": ""}, "fusion"),
+        ({"fusion": 3}, "fusion"),
+        ({"encoder": ""}, "encoder"),
         ({"num_heads": 3}, "num_heads"),
         ({"labels": ["one"]}, "labels"),
         ({"labels": ["a", "a"]}, "labels"),

@@ -50,7 +50,7 @@ def write_graph(
         "data_scale": np.array(0.05, np.float32),
         "zero_point": zero_point,
         "output_scale": np.array(0.1, np.float32),
-        "lowest": np.array(kind.min, dtype),  # so that rounding does the rectifier's work
+        "lowest": np.array(kind.min, dtype),  # so that rounding does the ReLU's work
     }
     order = [0, 1, *range(2, len(shape))] if is_conv else [0, 1]
     nodes = [
@@ -103,7 +103,7 @@ def read_layer(load_script: Load, model: onnx.ModelProto) -> Any:
 
 def test_layer_is_read_from_its_graph(load_script: Load) -> None:
     layer = read_layer(load_script, write_graph("strided"))
-    assert layer.name == "Conv 16x16x3x3 strides 2 uint8 to uint8 rectified"
+    assert layer.name == "Conv 16x16x3x3 strides 2 uint8 to uint8 with ReLU"
     assert (layer.data.zero_point, layer.data.ends) == (131, (0, 255))
     assert layer.pads == [(1, 1), (1, 1)]
     assert layer.integer_bias
@@ -225,4 +225,4 @@ def test_haswell_saturates_and_the_rule_prevents_it(
     assert rows["kept"].right
     assert rows["kept"].result == "3 cases, 0 of them wrong"
     assert not rows["broken"].right
-    assert "Conv 16x32x1x1 uint8 to uint8 rectified" in rows["broken"].result
+    assert "Conv 16x32x1x1 uint8 to uint8 with ReLU" in rows["broken"].result

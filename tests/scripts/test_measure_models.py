@@ -37,7 +37,7 @@ def test_runs_are_measured_and_shown(
     load_script: Load, runs: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = load_script("measure_models")
-    monkeypatch.setattr(script, "FUSIONS", ())  # what ships doesn't suit crops of 32 x 32
+    monkeypatch.setattr(script, "SHIPPED", ())  # what ships doesn't suit crops of 32 x 32
     docs = tmp_path / "docs"
     docs.mkdir()
     readme = tmp_path / "README.md"

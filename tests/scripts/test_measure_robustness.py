@@ -46,7 +46,7 @@ def test_every_corruption_is_measured(
     talkers = script.read_talkers(Cache.open(cache), 1)
     assert names[1:] == [one.name for one in script.list_corruptions(talkers)]
     # As recorded, both answer as mer-eval has them.
-    for key, model in (("float", "ia"), ("int8", "ia-bundle")):
+    for key, model in (("float", "ia"), ("int8", "ia-int8")):
         assert rows[0][key]["prec1"] == evaluate_model(model, cache).scores.prec1
     assert rows[0]["frames_with_face"] == 100
     # Each row is another answer: something was changed on the way to the model.

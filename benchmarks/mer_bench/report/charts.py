@@ -1,71 +1,96 @@
-"""The report's charts: accuracy against latency, stages, distributions, layers, confusions."""
+"""The report's charts: accuracy against latency, distributions, stages, layers.
+
+matplotlib draws them as SVG, which becomes part of the page and takes its colours, light or dark.
+"""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mer_bench.report.marks import (
-    MARGIN,
-    ROW,
-    Axis,
-    box,
-    chart,
-    choose_ticks,
-    legend,
-    line,
-    shape,
-    text,
-)
+from mer_bench.extras import require
 from mer_bench.subject import STAGES, TOTAL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Contender = Mapping[str, Any]
 #: Bins of a distribution.
 BINS = 60
 #: Colours there are; more contenders begin again.
-COLOURS = 8
+COLOURS = [f"c{number}" for number in range(8)]
+#: The page's variables for colours, by what is drawn in their place.
+PAGE = {
+    f"#0000{number:02x}": f"var(--{name})"
+    for number, name in enumerate(("ink", "dim", "rule", "inside", *COLOURS), start=1)
+}
+INK, DIM, RULE, INSIDE, *SERIES = PAGE
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.sans-serif": ["DejaVu Sans"],  # else every text names ten more
+    "text.color": INK,
+    "axes.labelcolor": DIM,
+    "xtick.color": DIM,
+    "ytick.color": DIM,
+    "xtick.labelcolor": DIM,
+    "axes.edgecolor": RULE,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "ytick.left": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "figure.constrained_layout.use": True,
+}
+#: Inches: a chart's width, and a contender's row.
+WIDTH, ROW = 8.1, 0.5
+
+
+def use_style() -> AbstractContextManager[None]:
+    """What the functions below are to be called in.
+
+    Raises:
+        MissingExtraError: matplotlib isn't installed.
+    """
+    require("matplotlib", "report", "the report")
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE)
 
 
 def draw_front(contenders: Sequence[Contender]) -> str:
     """prec1 with its interval against p90, from p50 to p99, and the Pareto front."""
-    points = [(_p(one, 90), one["accuracy"]["prec1"]) for one in contenders]
+    points = [(_p(one, 90), float(one["accuracy"]["prec1"])) for one in contenders]
     intervals = [one["accuracy"]["intervals"]["prec1"] for one in contenders]
-    lows, highs = ([float(interval[end]) for interval in intervals] for end in (0, 1))
-    height, top, bottom, left = 330.0, 20.0, 280.0, 60.0
-    axis = Axis(0, 1.1 * max(_p(one, 99) for one in contenders), left)
-    low, high = max(0.0, min(lows) - 2), min(100.0, max(highs) + 2)
-
-    def level(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - top)
-
-    parts = [axis.draw(bottom, "ms", top)]
-    for value in choose_ticks(low, high, 5):
-        parts.append(line(left, level(value), axis.right, level(value), "grid"))
-        parts.append(text(left - 8, level(value) + 4, f"{value:g} %", "tick", "end"))
-    front = find_front(points)
-    corners = []
-    for before, after in zip([None, *front], front, strict=False):
-        if before is not None:
-            corners.append((axis.place(points[after][0]), level(points[before][1])))
-        corners.append((axis.place(points[after][0]), level(points[after][1])))
-    corners.append((axis.right, corners[-1][1]))
-    parts.append(shape(corners, "front"))
+    axes = _open(3.5)
+    axes.grid(axis="y")
+    right = 1.1 * max(_p(one, 99) for one in contenders)
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
+    axes.set(xlim=(0, right), ylim=(max(0, low - 2), min(100, high + 2)), ylabel="prec1, %")
+    front = [points[place] for place in find_front(points)]
+    steps = [*front, (right, front[-1][1])]
+    axes.step(*zip(*steps, strict=True), where="post", linestyle="--", color=DIM)
+    told = {}
     for i, (one, (x, y)) in enumerate(zip(contenders, points, strict=True)):
-        kind = f"s{i % COLOURS}"
-        across, up = axis.place(x), level(y)
-        parts.append(line(axis.place(_p(one, 50)), up, axis.place(_p(one, 99)), up, kind))
-        parts.append(line(across, level(lows[i]), across, level(highs[i]), kind))
-        told = f"{one['name']}: p90 {x:.1f} ms, prec1 {y:.1f} %"
-        parts.append(
-            f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" class="c{i % COLOURS}">'
-            f"<title>{escape(told)}</title></circle>"
-        )
-    names = {f"c{i % COLOURS}": one["name"] for i, one in enumerate(contenders)}
+        colour, mark = SERIES[i % len(SERIES)], f"point-{i}"
+        axes.hlines(y, _p(one, 50), _p(one, 99), color=colour)
+        axes.vlines(x, *intervals[i], color=colour)
+        axes.plot(x, y, "o", color=colour, markersize=8, gid=mark)
+        told[mark] = f"{one['name']}: p90 {x:.1f} ms, prec1 {y:.1f} %"
+    names = {COLOURS[i % len(COLOURS)]: one["name"] for i, one in enumerate(contenders)}
     described = "accuracy against latency with the Pareto front"
-    return legend({**names, "dash": "Pareto front"}) + chart(height, "".join(parts), described)
+    return _legend({**names, "dash": "Pareto front"}) + _finish(axes, described, told)
 
 
 def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -84,40 +109,34 @@ def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def draw_stages(contenders: Sequence[Contender]) -> str:
-    """Mean of each stage, one after the other."""
-    taken = [{stage: _mean(one, stage) for stage in STAGES} for one in contenders]
-    most = max(sum(each.values()) for each in taken)
-    return _draw_stacked(contenders, STAGES, taken, most, "time of each stage")
-
-
 def draw_distributions(contenders: Sequence[Contender]) -> str:
     """How often a clip took how long, end to end; every time is a stroke below its curve."""
-    samples = [_samples(one) for one in contenders]
-    axis = Axis(min(map(min, samples)) * 0.95, max(map(max, samples)) * 1.02)
-    tall = 1.6 * ROW
-    bottom = 10.0 + tall * len(contenders)
-    edges = np.linspace(axis.low, axis.high, BINS + 1)
-    parts = [axis.draw(bottom, "ms")]
+    samples = [
+        [t for turn in one["single_stream"]["times"][TOTAL] for t in turn] for one in contenders
+    ]
+    axes = _open(1.6 * ROW * len(contenders))
+    low, high = min(map(min, samples)) * 0.95, max(map(max, samples)) * 1.02
+    edges = np.linspace(low, high, BINS + 1)
     for row, (one, times) in enumerate(zip(contenders, samples, strict=True)):
-        base = tall * (row + 1) - 4
+        colour, base = SERIES[row % len(SERIES)], -float(row)
         counts, _ = np.histogram(times, edges)
-        scale = (tall - 26) / counts.max()
-        points = [(axis.place(edges[0]), base)]
-        for k, count in enumerate(counts):
-            up = base - float(count) * scale
-            points += [(axis.place(edges[k]), up), (axis.place(edges[k + 1]), up)]
-        points.append((axis.place(edges[-1]), base))
-        parts.append(_name(one, base - 20))
-        parts.append(shape(points, f"c{row % COLOURS} area"))
-        parts += [
-            line(x, base + 1, x, base + 7, f"s{row % COLOURS} thin") for x in map(axis.place, times)
-        ]
+        heights = base + 0.65 * counts / counts.max()
+        axes.stairs(heights, edges, baseline=base, fill=True, color=colour, alpha=0.55)
+        axes.plot(times, [base - 0.07] * len(times), "|", color=colour, gid=f"times-{row}")
         for percent in (50, 90, 99):
-            x = axis.place(_p(one, percent))
-            parts.append(line(x, base - tall + 26, x, base, "mark"))
-            parts.append(text(x + 2, base - tall + 24, f"p{percent}", "tick"))
-    return chart(bottom + 24, "".join(parts), "distribution of latencies, end to end")
+            x = _p(one, percent)
+            axes.vlines(x, base, base + 0.65, color=INK, linestyle=":", linewidth=1)
+            axes.text(x, base + 0.68, f"p{percent}", color=DIM, fontsize="small")
+    axes.set(xlim=(low, high), ylim=(0.8 - len(contenders), 0.85))
+    axes.set_yticks([0.3 - row for row in range(len(contenders))], _names(contenders))
+    return _finish(axes, "distribution of latencies, end to end")
+
+
+def draw_stages(contenders: Sequence[Contender]) -> str:
+    """Mean of each stage, one after the other."""
+    summaries = [one["single_stream"]["summary"] for one in contenders]
+    taken = [{stage: s[stage]["mean"] for stage in STAGES if stage in s} for s in summaries]
+    return _draw_stacked(contenders, STAGES, taken, "time of each stage")
 
 
 def draw_families(contenders: Sequence[Contender]) -> str:
@@ -125,71 +144,80 @@ def draw_families(contenders: Sequence[Contender]) -> str:
     shown = [one for one in contenders if one["profile"]]
     taken = [one["profile"]["families"] for one in shown]
     names = sorted({name for families in taken for name in families})
-    most = max(one["profile"]["milliseconds"] for one in shown)
-    return _draw_stacked(shown, names, taken, most, "time by family of layers")
+    return _draw_stacked(shown, names, taken, "time by family of layers")
 
 
 def _draw_stacked(
     contenders: Sequence[Contender],
     names: Sequence[str],
     taken: Sequence[Mapping[str, float]],
-    most: float,
-    title: str,
+    described: str,
 ) -> str:
     """A bar a contender: its milliseconds by name, one after the other."""
-    axis = Axis(0, 1.05 * most)
-    bottom = 10.0 + ROW * len(contenders)
-    parts = [axis.draw(bottom, "ms")]
-    for row, (one, each) in enumerate(zip(contenders, taken, strict=True)):
-        y, done = 10.0 + ROW * row, 0.0
-        parts.append(_name(one, y + 22))
+    axes = _open(ROW * len(contenders))
+    right = 1.08 * max(sum(each.values()) for each in taken)
+    told = {}
+    for row, each in enumerate(taken):
+        done = 0.0
         for number, name in enumerate(names):
-            long = each.get(name, 0.0)
-            x = axis.place(done)
-            wide = axis.place(done + long) - x
-            parts.append(box(x, y + 6, wide, ROW - 16, f"c{number}", f"{name} {long:.2f} ms"))
-            if wide > 40:
-                parts.append(text(x + wide / 2, y + 26, f"{long:.1f}", "inside", "middle"))
+            long, mark = each.get(name, 0.0), f"bar-{row}-{number}"
+            axes.barh(row, long, 0.65, done, color=SERIES[number % len(SERIES)], gid=mark)
+            told[mark] = f"{name} {long:.2f} ms"
+            if long > right / 15:
+                axes.text(
+                    done + long / 2, row, f"{long:.1f}", color=INSIDE, ha="center", va="center"
+                )
             done += long
-        parts.append(text(axis.place(done) + 6, y + 26, f"{done:.1f}", "tick"))
-    colours = {f"c{number}": name for number, name in enumerate(names)}
-    return legend(colours) + chart(bottom + 24, "".join(parts), title)
+        axes.text(done + right / 150, row, f"{done:.1f}", color=DIM, va="center")
+    axes.set(xlim=(0, right), ylim=(len(taken) - 0.5, -0.5))
+    axes.set_yticks(range(len(taken)), _names(contenders))
+    colours = {COLOURS[number % len(COLOURS)]: name for number, name in enumerate(names)}
+    return _legend(colours) + _finish(axes, described, told)
 
 
-def draw_confusion(contender: Contender) -> str:
-    """A table of counts, true class by row, shaded by its share of the row."""
-    accuracy = contender["accuracy"]
-    labels, counts = accuracy["labels"], np.array(accuracy["confusion"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    head = "".join(f'<th scope="col"><span>{escape(label)}</span></th>' for label in labels)
-    rows = []
-    for label, row, part in zip(labels, counts.tolist(), shares.tolist(), strict=True):
-        cells = "".join(
-            f'<td style="--share:{share:.3f}"{" class=full" if share > 0.5 else ""}>{count}</td>'
-            for count, share in zip(row, part, strict=True)
-        )
-        rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
-    return (
-        f'<figure class="confusion"><figcaption>{escape(contender["name"])}, '
-        f"prec1 {accuracy['prec1']:.1f} %</figcaption>"
-        f'<div class="table"><table><thead><tr><th scope="col">true, answered</th>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div></figure>"
+def _open(height: float) -> Axes:
+    """Axes in a figure; ``height`` in inches, without what stands below the axis."""
+    from matplotlib.figure import Figure  # without pyplot and its global state
+
+    axes = Figure((WIDTH, height + 0.6)).add_subplot()
+    axes.set_xlabel("ms", loc="right")
+    return axes
+
+
+def _finish(axes: Axes, described: str, told: Mapping[str, str] | None = None) -> str:
+    """The drawing in a box that scrolls by itself where the page is narrower than it needs.
+
+    Args:
+        told: by an artist's ``gid``, what shows when one points at it.
+    """
+    figure, file = axes.get_figure(root=True), io.StringIO()
+    assert figure is not None
+    for artist in figure.findobj():
+        artist.set_clip_on(False)  # nothing leaves the axes, and the page needs no references
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(file, format="svg", metadata=nothing)
+    drawn = file.getvalue()
+    drawn = re.sub(
+        r' (xmlns(:xlink)?|width|height)="[^"]*"', "", drawn[drawn.index("<svg") :], count=4
     )
+    drawn = re.sub(r"#0000[0-9a-f]{2}", lambda found: PAGE[found[0]], drawn)
+    for mark, title in (told or {}).items():
+        start = f'<g id="{mark}">'
+        drawn = drawn.replace(start, f"{start}<title>{escape(title)}</title>", 1)
+    label = f'<svg role="img" aria-label="{escape(described)}"'
+    return f'<div class="chart">{drawn.replace("<svg", label, 1)}</div>'
 
 
-def _name(one: Contender, y: float) -> str:
-    name = one["name"]
-    short = name if len(name) <= 17 else f"…{name[-16:]}"
-    return text(MARGIN - 10, y + 4, short, "name", "end")
+def _legend(names: Mapping[str, str]) -> str:
+    """Names by the class that colours them."""
+    items = (f'<li><i class="{kind}"></i>{escape(name)}</li>' for kind, name in names.items())
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _samples(one: Contender) -> list[float]:
-    return [time for turn in one["single_stream"]["times"][TOTAL] for time in turn]
+def _names(contenders: Sequence[Contender]) -> list[str]:
+    names = [str(one["name"]) for one in contenders]
+    return [name if len(name) <= 17 else f"…{name[-16:]}" for name in names]
 
 
 def _p(one: Contender, percent: int) -> float:
     return float(one["single_stream"]["summary"][TOTAL][f"p{percent}"])
-
-
-def _mean(one: Contender, stage: str) -> float:
-    return float(one["single_stream"]["summary"].get(stage, {"mean": 0.0})["mean"])

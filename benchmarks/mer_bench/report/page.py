@@ -7,14 +7,15 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from mer_bench.report.charts import (
-    draw_confusion,
     draw_distributions,
     draw_families,
     draw_front,
     draw_stages,
+    use_style,
 )
-from mer_bench.report.marks import section, table
 from mer_bench.subject import MEASURES
 from mer_bench.summary import PERCENTILES, count_needed
 from mer_runtime.engines.processor import describe_int8
@@ -24,30 +25,35 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def render_report(result: Mapping[str, Any]) -> str:
-    """One HTML document from a run's results (see ``bench.result``)."""
+    """One HTML document from a run's results (see ``mer_bench.result``).
+
+    Raises:
+        MissingExtraError: matplotlib isn't installed (extra ``report``).
+    """
     contenders = result["contenders"]
     style = resources.files("mer_bench.report").joinpath("style.css").read_text("utf-8")
-    parts = [
-        _header(result),
-        _front(contenders),
-        section(
-            "Distribution of latencies",
-            draw_distributions(contenders),
-            "A clip from its file to its answer. Each stroke is one time; none is left out.",
-        ),
-        section(
-            "Stages",
-            draw_stages(contenders),
-            "Means, one stage after the other. End to end the search for faces runs beside the "
-            "decoding where there are threads for it, so the sum may be more than the total.",
-        ),
-        _layers(contenders),
-        _figures(contenders),
-        *_ratios(result["ratios"]),
-        *_confusions(contenders),
-        _facts(result),
-        _method(result["settings"]),
-    ]
+    with use_style():
+        parts = [
+            _header(result),
+            _front(contenders),
+            _section(
+                "Distribution of latencies",
+                draw_distributions(contenders),
+                "A clip from its file to its answer. Each stroke is one time; none is left out.",
+            ),
+            _section(
+                "Stages",
+                draw_stages(contenders),
+                "Means, one stage after the other. End to end the search for faces runs beside the "
+                "decoding where there are threads for it, so the sum may be more than the total.",
+            ),
+            _layers(contenders),
+            _figures(contenders),
+            *_ratios(result["ratios"]),
+            *_confusions(contenders),
+            _facts(result),
+            _method(result["settings"]),
+        ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -73,23 +79,23 @@ def _header(result: Mapping[str, Any]) -> str:
 def _front(contenders: Sequence[Contender]) -> str:
     title = "Accuracy against latency"
     if not all(one["accuracy"] for one in contenders):
-        return section(title, "", "Not measured: mer-bench --cache CACHE measures it.")
+        return _section(title, "", "Not measured: mer-bench --cache CACHE measures it.")
     note = (
         "prec1 with its 95 % interval against p90 end to end, the line from p50 to p99. Who "
         "stands on the front is beaten by nobody in both."
     )
-    return section(title, draw_front(contenders), note)
+    return _section(title, draw_front(contenders), note)
 
 
 def _layers(contenders: Sequence[Contender]) -> str:
     title = "Layers, float against int8"
     shown = [one for one in contenders if one["profile"]]
     if not shown:
-        return section(title, "", "No engine here tells the time of its layers.")
+        return _section(title, "", "No engine here tells the time of its layers.")
     details = "".join(
         f"<details><summary>{escape(one['name'])}: the slowest of {one['profile']['count']} "
         "layers</summary>"
-        + table(
+        + _table(
             ["layer", "graph", "kind", "ms a window"],
             [
                 [layer["name"], layer["graph"], layer["kind"], f"{layer['milliseconds']:.3f}"]
@@ -103,7 +109,7 @@ def _layers(contenders: Sequence[Contender]) -> str:
         "The model alone, as the engine's profiler counts a window; profiling itself takes time. "
         "Engines fuse and rename layers, so they are compared by what they do."
     )
-    return section(title, draw_families(contenders) + details, note)
+    return _section(title, draw_families(contenders) + details, note)
 
 
 def _figures(contenders: Sequence[Contender]) -> str:
@@ -121,8 +127,8 @@ def _figures(contenders: Sequence[Contender]) -> str:
             rows.append([measure, str(found["n"]), f"{found['mean']:.2f}", *cells])
         about = f"{one['precision']}, {one['engine']}, answers {one['label']}"
         parts.append(
-            f"<div><h3>{escape(one['name'])}</h3><p>{escape(about)}</p>{table(heads, rows)}"
-            f'<div class="rest">{table(["", ""], _list_rest(one))}</div></div>'
+            f"<div><h3>{escape(one['name'])}</h3><p>{escape(about)}</p>{_table(heads, rows)}"
+            f'<div class="rest">{_table(["", ""], _list_rest(one))}</div></div>'
         )
     needed = ", ".join(f"p{p} {count_needed(p)}" for p in PERCENTILES)
     note = (
@@ -176,7 +182,7 @@ def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         for ratio in ratios
     ]
-    content = table(["", "measure", "times as fast", "95 %"], rows)
+    content = _table(["", "measure", "times as fast", "95 %"], rows)
     note = "Medians of turns; intervals by bootstrap over turns that both took one after the other."
     return [_wide("Ratios", content, note)]
 
@@ -185,8 +191,29 @@ def _confusions(contenders: Sequence[Contender]) -> list[str]:
     shown = [one for one in contenders if one["accuracy"]]
     if not shown:
         return []
-    content = f'<div class="grid-of">{"".join(map(draw_confusion, shown))}</div>'
+    content = f'<div class="grid-of">{"".join(map(_confusion, shown))}</div>'
     return [_wide("Confusion matrices", content, "Clips by true class (row) and answer (column).")]
+
+
+def _confusion(contender: Contender) -> str:
+    """A table of counts, true class by row, shaded by its share of the row."""
+    accuracy = contender["accuracy"]
+    labels, counts = accuracy["labels"], np.array(accuracy["confusion"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    head = "".join(f'<th scope="col"><span>{escape(label)}</span></th>' for label in labels)
+    rows = []
+    for label, row, part in zip(labels, counts.tolist(), shares.tolist(), strict=True):
+        cells = "".join(
+            f'<td style="--share:{share:.3f}"{" class=full" if share > 0.5 else ""}>{count}</td>'
+            for count, share in zip(row, part, strict=True)
+        )
+        rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
+    return (
+        f'<figure class="confusion"><figcaption>{escape(contender["name"])}, '
+        f"prec1 {accuracy['prec1']:.1f} %</figcaption>"
+        f'<div class="table"><table><thead><tr><th scope="col">true, answered</th>{head}</tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div></figure>"
+    )
 
 
 def _facts(result: Mapping[str, Any]) -> str:
@@ -205,7 +232,7 @@ def _facts(result: Mapping[str, Any]) -> str:
             heat if isinstance(heat, str) else ", ".join(f"{n} {t:g} °C" for n, t in heat.items())
         )
         rows.append([f"temperature {when}", told])
-    return section("Device", f'<div class="facts">{table(["", ""], rows)}</div>')
+    return _section("Device", f'<div class="facts">{_table(["", ""], rows)}</div>')
 
 
 def _method(settings: Mapping[str, Any]) -> str:
@@ -224,8 +251,29 @@ def _method(settings: Mapping[str, Any]) -> str:
         "The modes bear MLPerf's names; this is no MLPerf result.",
     ]
     items = "".join(f"<li>{escape(one)}</li>" for one in told)
-    return section("How it was measured", f"<ul>{items}</ul>")
+    return _section("How it was measured", f"<ul>{items}</ul>")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells of text; the first column names the row."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="table"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    """A card with a heading; ``content`` is HTML already."""
+    told = f"<p>{escape(note)}</p>" if note else ""
+    return f"<section><h2>{escape(title)}</h2>{told}{content}</section>"
 
 
 def _wide(title: str, content: str, note: str) -> str:
-    return section(title, content, note).replace("<section>", '<section class="wide">', 1)
+    return _section(title, content, note).replace("<section>", '<section class="wide">', 1)

@@ -1,1 +1,1 @@
-"""Graphs on integers: where pairs of QuantizeLinear and DequantizeLinear stand, on which grids."""
+"""Int8 graphs: where pairs of QuantizeLinear and DequantizeLinear stand, on which grids."""

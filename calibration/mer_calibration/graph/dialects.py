@@ -16,7 +16,8 @@ from mer_calibration.errors import DialectError
 from mer_calibration.graph.grid import Grid, asymmetric_grid, symmetric_grid
 from mer_calibration.graph.placement import JOINS, MOVES, WEIGHTED, Placement, place
 
-DialectName = Literal["x86", "arm", "openvino", "tensorrt"]
+#: One of ``DIALECTS``.
+DialectName = str
 
 
 #: Still 4 bits of precision in float16.
@@ -30,23 +31,23 @@ class Dialect:
 
     Attributes:
         activations: the integers of activations; ``either``: uint8 where no value is negative.
-        symmetric: their zero-point is 0; otherwise it may be any, and a rectifier's output has
-            the lowest, so that engines let rounding do the rectifier's work.
+        symmetric: their zero-point is 0; otherwise it may be any, and a ReLU's output has
+            the lowest, so that engines let rounding do the ReLU's work.
         integer_bias: biases are int32 on the grid of their sums; otherwise they stay float.
         integer_moves: data movement works on integers; otherwise it stands between pairs, for
             engines that fuse pairs with what computes on either side.
         half_constants: scales and all other constants are such as float16 holds, for graphs
             whose rest is float16: what is proved is what is computed then, but for sums.
-        joined_pixels: so many pixels of a row are one for the first convolution (``join_pixels``);
-            0 where that gains nothing, or wasn't measured.
-        float_outputs: what no layer on integers reads isn't rounded (``place``).
+        space_to_depth: so many pixels of a row are one for the first convolution
+            (``graph.space_to_depth``); 0 where that gains nothing, or wasn't measured.
+        float_outputs: what no int8 layer reads isn't rounded (``place``).
         float_products: products of two activations, as in attention, stay float (``place``).
             OpenVINO would multiply integers there, and without VNNI such sums overflow: neither
             side is constant, so that no rule can prevent it.
-        channel_scales: where floats read a tensor on integers, it may be dequantised with a scale
+        channel_scales: where floats read an int8 tensor, it may be dequantised with a scale
             for each channel (``equalisation``). Needs ``integer_moves``.
-        centred: zero-points other than 0 are used where they can be folded into what stands
-            around the tensor (``fold_zero_points``).
+        fold_zero_points: zero-points other than 0 are used where they can be folded into what
+            stands around the tensor (``fold_zero_points``).
     """
 
     name: DialectName
@@ -55,11 +56,11 @@ class Dialect:
     integer_bias: bool
     integer_moves: bool
     half_constants: bool
-    joined_pixels: int = 0
+    space_to_depth: int = 0
     float_outputs: bool = False
     float_products: bool = False
     channel_scales: bool = False
-    centred: bool = False
+    fold_zero_points: bool = False
 
     def place(self, model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
         """What of ``model``, a float graph, is rounded in this dialect (``placement.place``)."""
@@ -72,7 +73,7 @@ class Dialect:
 
     def before_folding(self) -> Dialect:
         """The same with the zero-points that are folded then, if any are."""
-        return dataclasses.replace(self, symmetric=False) if self.centred else self
+        return dataclasses.replace(self, symmetric=False) if self.fold_zero_points else self
 
     def make_grid(self, low: float, high: float) -> Grid:
         """The grid of an activation between ``low`` and ``high``.
@@ -105,7 +106,7 @@ PORTABLE = Dialect(
     integer_moves=False,
     half_constants=True,
     float_outputs=True,
-    centred=True,
+    fold_zero_points=True,
 )
 #: ONNX Runtime on x86: uint8 activations and int8 weights are what its kernels multiply fastest.
 X86 = Dialect(
@@ -115,10 +116,10 @@ X86 = Dialect(
     integer_bias=True,
     integer_moves=True,
     half_constants=False,
-    joined_pixels=4,
+    space_to_depth=4,
     channel_scales=True,
 )
-#: ONNX Runtime on ARM: int8 times int8 (SDOT). A zero-point 0 would keep rectifiers, and with
+#: ONNX Runtime on ARM: int8 times int8 (SDOT). A zero-point 0 would keep ReLUs, and with
 #: them most convolutions in float.
 ARM = Dialect(
     "arm",
@@ -139,11 +140,17 @@ OPENVINO = Dialect(
     integer_bias=False,
     integer_moves=False,
     half_constants=False,
-    joined_pixels=4,
+    space_to_depth=4,
     float_products=True,
-    centred=True,
+    fold_zero_points=True,
 )
-DIALECTS: dict[DialectName, Dialect] = {d.name: d for d in (PORTABLE, X86, ARM, OPENVINO)}
+#: ``docs/contributing/dialect.md`` tells how to add one.
+DIALECTS: dict[DialectName, Dialect] = {
+    "tensorrt": PORTABLE,
+    "x86": X86,
+    "arm": ARM,
+    "openvino": OPENVINO,
+}
 
 
 def round_to_half(scales: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,7 +213,7 @@ def _check_products(model: ModelProto) -> None:
             constants = {tensor.name for tensor in model.graph.initializer}
             made = {n.output[0]: n for n in model.graph.node}
             if made[node.input[1]].input[0] not in constants:
-                raise DialectError(node.output[0], "is a product of two activations on integers")
+                raise DialectError(node.output[0], "is an int8 product of two activations")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A grid point ``q`` stands for ``(q - zero_point) * scale``, as in ONNX's ``QuantizeLinear``:
 division in float32, rounding half to even, saturation. Zero is always a grid point, for padding
-and rectifiers produce it exactly.
+and ReLUs produce it exactly.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ PIXEL_CHANNELS = 3
 
 @dataclass(frozen=True)
 class WeightedLayer:
-    """A weighted operation, with the rectifier after it if there is one.
+    """A weighted operation, with the ReLU after it if there is one.
 
     Attributes:
         name: that of its weight.
@@ -45,7 +45,7 @@ class WeightedLayer:
         data, weight, bias: names of its inputs; ``bias`` may be empty.
         axis: of the weight's output channels.
         groups: of a convolution; 1 of anything else.
-        output: the tensor that leaves the layer, after the rectifier.
+        output: the tensor that leaves the layer, after the ReLU.
     """
 
     name: str
@@ -95,7 +95,7 @@ def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
         if node.op_type not in WEIGHTED or node.input[1] not in constants:
             continue
         following = readers.get(node.output[0], [])
-        rectified = len(following) == 1 and following[0].op_type == "Relu"
+        has_relu = len(following) == 1 and following[0].op_type == "Relu"
         layers.append(
             WeightedLayer(
                 name=node.input[1],
@@ -106,7 +106,7 @@ def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
                 bias=node.input[2] if len(node.input) > 2 else "",
                 axis=output_axis(node),
                 groups=count_groups(node),
-                output=following[0].output[0] if rectified else node.output[0],
+                output=following[0].output[0] if has_relu else node.output[0],
             )
         )
     return tuple(layers)
@@ -123,9 +123,9 @@ def place(
 
     Args:
         keep_float: names of layers that stay as they are.
-        float_outputs: layers on integers may give floats, as engines but ONNX Runtime have them:
-            what no other layer on integers reads isn't rounded.
-        float_products: what is multiplied by another activation and read by no layer on integers
+        float_outputs: int8 layers may give floats, as engines but ONNX Runtime have them:
+            what no other int8 layer reads isn't rounded.
+        float_products: what is multiplied by another activation and read by no int8 layer
             isn't rounded.
     """
     layers = tuple(
@@ -177,7 +177,7 @@ def place(
 def is_narrow(layer: WeightedLayer, model: ModelProto) -> bool:
     """Whether a layer is too small to gain: fewer than ``NARROW`` channels in or out.
 
-    The first convolution is not: its three channels of pixels are on integers already.
+    The first convolution is not: its three channels of pixels are integers already.
     """
     shape: tuple[int, ...]
     (shape,) = (tuple(t.dims) for t in model.graph.initializer if t.name == layer.weight)

@@ -30,13 +30,13 @@ def write_qdq(
     pixel_means: Sequence[float] = (),
     weights: RoundedWeights = MappingProxyType({}),
 ) -> ModelProto:
-    """``model`` with the layers of ``placement`` on integers.
+    """``model`` with the layers of ``placement`` in int8.
 
     Args:
         model: the float graph; it isn't changed.
         grids: a grid for each source tensor of ``placement``; those of a group are equal.
         pixel_means: average pixel of each colour, 0 to 255. Pixels are far from 0 on average, so
-            the rounding of the first layer's weights shifts what it puts out; where the means are
+            the rounding of the first layer's weights biases what it puts out; where the means are
             given its bias takes that back (Nagel et al., ICCV 2019, section 4.2). Deeper layers
             gain nothing from it: measured on EfficientFace.
         weights: of layers whose weights were rounded; those of the others go to their nearest
@@ -129,7 +129,7 @@ class _Writer:
             self._after(name)
 
     def _restores_channels(self, node: NodeProto) -> bool:
-        """Whether a node gives channels on integers back what equalisation divided them by."""
+        """Whether a node gives int8 channels back what equalisation divided them by."""
         if not self.dialect.channel_scales or node.op_type != "Mul":
             return False
         data, factors = node.input
@@ -204,10 +204,10 @@ class _Writer:
         if layer.bias:
             bias = self.constants[layer.bias]
             if len(self.pixel_means) and self.group_of[layer.data].pixels:
-                shift = (
+                error = (
                     steps * spread_scales(scales, weight, layer.axis).astype(np.float64) - weight
                 )
-                bias = bias - np.einsum("ocxy,c->o", shift, self.pixel_means).astype(np.float32)
+                bias = bias - np.einsum("ocxy,c->o", error, self.pixel_means).astype(np.float32)
         dequantised = self._constants_dequantised(
             layer.weight, steps, scales, layer.axis, explicit=layer.op_type == "Gemm"
         )
@@ -278,7 +278,7 @@ class _Writer:
         self, name: str, inputs: list[str], axis: int | None = None, output: str = ""
     ) -> str:
         output = output or f"{name}_dq"
-        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantise")
+        node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_dequantize")
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)

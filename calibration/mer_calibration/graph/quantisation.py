@@ -9,14 +9,14 @@ from types import MappingProxyType
 from onnx import ModelProto
 
 from mer_calibration.errors import CalibrationError
-from mer_calibration.graph.centring import find_centred, fold_zero_points
 from mer_calibration.graph.dialects import Dialect, check_dialect, round_constants
 from mer_calibration.graph.grid import Grid, Range
-from mer_calibration.graph.pixels import join_pixels
 from mer_calibration.graph.placement import Placement
 from mer_calibration.graph.qdq import write_qdq
 from mer_calibration.graph.saturation import Certificate, certify
+from mer_calibration.graph.space_to_depth import space_to_depth
 from mer_calibration.graph.weights import RoundedWeights
+from mer_calibration.graph.zero_point_folding import find_foldable, fold_zero_points
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Quantised:
 
     Attributes:
         model: with the float graph's tensor names, and ``_q`` and ``_dq`` behind them.
-        placement: what is on integers in it.
+        placement: what is int8 in it.
         rounded: for each output of a quantised layer, the tensor that holds it dequantised,
             where there is one; none does where a zero-point was folded.
         certificate: that none of its sums can overflow.
@@ -47,7 +47,7 @@ def quantise_graph(
     *,
     fold: bool = True,
 ) -> Quantised:
-    """Put ``model``, a float graph, on integers in ``dialect``.
+    """Bring ``model``, a float graph, into int8 in ``dialect``.
 
     Args:
         ranges: for each source tensor of the graph's placement.
@@ -63,22 +63,22 @@ def quantise_graph(
         SaturationError: it can overflow on some x86 processors.
     """
     placement = dialect.place(model, keep_float)
-    centred = find_centred(model, placement) if dialect.centred else frozenset()
-    grids = choose_grids(placement, ranges, dialect, centred)
+    folded = find_foldable(model, placement) if dialect.fold_zero_points else frozenset()
+    grids = choose_grids(placement, ranges, dialect, folded)
     written = write_qdq(model, placement, grids, dialect.before_folding(), pixel_means, weights)
-    if dialect.centred and fold:
+    if dialect.fold_zero_points and fold:
         written = fold_zero_points(written)
         check_dialect(written, dialect)
     if dialect.half_constants:
         round_constants(written)
-    if dialect.joined_pixels:
-        written = join_pixels(written, dialect.joined_pixels)
+    if dialect.space_to_depth:
+        written = space_to_depth(written, dialect.space_to_depth)
     certificate = certify(written)
     tensors = {name for node in written.graph.node for name in node.output}
     rounded = {
         layer.output: f"{layer.output}_dq"
         for layer in placement.layers
-        if f"{layer.output}_dq" in tensors and not (fold and layer.output in centred)
+        if f"{layer.output}_dq" in tensors and not (fold and layer.output in folded)
     }
     return Quantised(written, placement, rounded, certificate)
 
@@ -87,12 +87,12 @@ def choose_grids(
     placement: Placement,
     ranges: Mapping[str, Range],
     dialect: Dialect,
-    centred: Collection[str] = (),
+    folded: Collection[str] = (),
 ) -> dict[str, Grid]:
     """One grid for the sources of each group: it covers the ranges of them all.
 
     Args:
-        centred: sources whose zero-points are folded.
+        folded: sources whose zero-points are folded.
 
     Raises:
         CalibrationError: a tensor has no range.
@@ -108,6 +108,6 @@ def choose_grids(
             )
         low = min(ranges[source].low for source in group.sources)
         high = max(ranges[source].high for source in group.sources)
-        kind = dialect.before_folding() if group.sources[0] in centred else dialect
+        kind = dialect.before_folding() if group.sources[0] in folded else dialect
         grids.update(dict.fromkeys(group.sources, kind.make_grid(low, high)))
     return grids

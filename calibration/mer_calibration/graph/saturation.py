@@ -37,7 +37,7 @@ class Certificate:
     """What was found when a graph was held to the rule.
 
     Attributes:
-        layers: dense layers on integers.
+        layers: dense int8 layers.
         pairs: pairs of weights, for all output channels.
         largest: the largest sum of weights of one sign in a pair, in steps; at most ``limit``.
     """

@@ -1,7 +1,7 @@
-"""Weights on integers: how a calibration notes their steps, and what they stand for.
+"""Int8 weights: how a calibration notes their steps, and what they stand for.
 
 A step of a channel may be wider than its largest weight asks for, and a weight may go to another
-step than the nearest: ``measure.rounding`` chooses both.
+step than the nearest: ``measure.gptq`` chooses both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class RoundedWeight:
-    """A weight on integers.
+    """An int8 weight.
 
     Attributes:
         steps: int8 in the weight's shape, -127 to 127.
@@ -67,7 +67,7 @@ RoundedWeights = Mapping[str, RoundedWeight]
 def apply_roundings(
     model: ModelProto, roundings: Roundings, keep_float: Collection[str] = ()
 ) -> dict[str, RoundedWeight]:
-    """The weights of ``model`` on integers, by layer, rounded as found.
+    """The weights of ``model`` in int8, by layer, rounded as found.
 
     Args:
         model: the float graph that the roundings were found on.

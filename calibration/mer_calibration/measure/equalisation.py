@@ -1,12 +1,12 @@
-"""Channels of one tensor share a grid: scale them alike first.
+"""Cross-layer equalisation: the channels of a tensor share a grid, so they are scaled alike first.
 
-A rectifier passes a positive factor on, so a channel may be divided by it where it is computed
+A ReLU passes a positive factor on, so a channel may be divided by it where it is computed
 and multiplied by it in the weights that read it (Nagel et al., ICCV 2019, section 4.1). The float
 graph's answers stay the same but for roundings of float32; a channel that was lost in a coarse grid
 isn't any more. Channels are followed through slices, concatenations and pools to all their readers.
 
 Where a sum reads the tensor in float, a product in front of it gives the channels back what they
-were divided by. On integers that product costs nothing: it becomes a scale for each channel where
+were divided by. In int8 that product costs nothing: it becomes a scale for each channel where
 the tensor is dequantised (``qdq``).
 """
 
@@ -65,18 +65,18 @@ class _Flow:
         uses = Counter(name for one in self.layers.values() for name in (one.weight, one.bias))
         # Exporters store equal constants once; zeros stay zeros whatever they are scaled by.
         self.shared = {n for n, uses in uses.items() if n and uses > 1 and self.constants[n].any()}
-        rectified = {layer.output: layer for layer in self.layers.values()}
+        relus = {layer.output: layer for layer in self.layers.values()}
         for node in model.graph.node:
-            self._follow(node, rectified)
+            self._follow(node, relus)
         for value in model.graph.output:
             self._fix(value.name)
 
-    def _follow(self, node: NodeProto, rectified: Mapping[str, WeightedLayer]) -> None:
+    def _follow(self, node: NodeProto, relus: Mapping[str, WeightedLayer]) -> None:
         layer = self.layers.get(node.name)
         output = node.output[0]
         if layer is not None and layer.op_type == "Conv":
             self._convolve(node, layer)
-        elif (node.op_type == "Relu" and output in rectified) or node.op_type == "MaxPool":
+        elif (node.op_type == "Relu" and output in relus) or node.op_type == "MaxPool":
             self._carry(node.input[0], output)
         elif node.op_type == "Slice" and node.input[0] in self.carried:
             self._slice(node)
@@ -88,7 +88,7 @@ class _Flow:
             else:
                 self._join(node)
         elif node.op_type == "Add" and sum(name in self.carried for name in node.input) == 1:
-            # Of two, ONNX Runtime would make a sum on integers, which takes one scale for each.
+            # Of two, ONNX Runtime would make an int8 sum, which takes one scale for each.
             for name in node.input:
                 self._restore(name, node)
         else:

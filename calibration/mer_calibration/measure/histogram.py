@@ -29,7 +29,7 @@ class Histogram:
 
     Attributes:
         counts: (2 * HALF,) int64; bin i holds ``edges[i] <= x < edges[i + 1]``, zeros left out.
-        zeros: how many values were exactly 0, as a rectifier puts out.
+        zeros: how many values were exactly 0, as a ReLU puts out.
         count: how many values were seen, zeros included.
         low, high: the smallest and largest value; NaN before the first.
     """

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from mer import Checkpoint
 from mer.models import Standardiser
-from mer.models.efficientface import FEATURES
 from mer_export.errors import ExportError
 from mer_export.network.encoder import DeploymentEncoder
 from mer_export.network.head import DeploymentHead
+from mer_runtime.spec import VideoSpec
 
 #: TensorRT 10.3 (JetPack 6) and OpenVINO read it, and it has LayerNormalization.
 OPSET = 18
@@ -46,12 +46,36 @@ class ReferenceNet(nn.Module):
         return logits
 
 
-class EncoderGraph(nn.Module):
-    """Crops (N, S, S, 3) uint8 to frame features (N, 1024) float32."""
+#: Encoders that are rewritten for engines: by name, what makes of the encoder and the spec's
+#: ``video`` a module from raw crops (N, S, S, 3), float32 in 0 to 255, to frame features (N, F).
+#: Any other is exported as it is.
+REWRITTEN: dict[str, Callable[[Any, VideoSpec], nn.Module]] = {"efficientface": DeploymentEncoder}
+
+
+class PlainEncoder(nn.Module):
+    """An encoder as it is behind its spec's standardisation; in and out as in ``REWRITTEN``."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.encoder = DeploymentEncoder(checkpoint.model.visual_model, checkpoint.spec.video)
+        self.standardiser = Standardiser(checkpoint.spec)
+        self.branch = checkpoint.model.visual_model
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.branch.features(self.standardiser.video(crops))
+
+
+class EncoderGraph(nn.Module):
+    """Crops (N, S, S, 3) uint8 to frame features (N, F) float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        spec = checkpoint.spec
+        rewrite = REWRITTEN.get(spec.encoder)
+        self.encoder = (
+            rewrite(checkpoint.model.visual_model, spec.video)
+            if rewrite
+            else PlainEncoder(checkpoint)
+        )
 
     def forward(self, faces: Tensor) -> Tensor:
         features: Tensor = self.encoder(faces.float())
@@ -59,7 +83,7 @@ class EncoderGraph(nn.Module):
 
 
 def export_encoder(checkpoint: Checkpoint) -> onnx.ModelProto:
-    """The graph from ``faces`` (N, S, S, 3) uint8 to ``features`` (N, 1024) float32; N is free.
+    """The graph from ``faces`` (N, S, S, 3) uint8 to ``features`` (N, F) float32; N is free.
 
     Raises:
         ExportError: PyTorch can't export the network.
@@ -72,16 +96,16 @@ def export_encoder(checkpoint: Checkpoint) -> onnx.ModelProto:
 
 
 def export_head(checkpoint: Checkpoint) -> onnx.ModelProto:
-    """The graph from ``mfcc`` (1, n_mfcc, T) and ``features`` (1, frames, 1024), both float32,
+    """The graph from ``mfcc`` (1, n_mfcc, T) and ``features`` (1, frames, F), both float32,
     to ``logits`` (1, classes).
 
     Raises:
         ExportError: PyTorch can't export the network.
     """
-    spec = checkpoint.spec
+    spec, width = checkpoint.spec, checkpoint.model.visual_model.feature_width
     inputs = {
         "mfcc": torch.zeros(1, *spec.audio.shape),
-        "features": torch.zeros(1, spec.video.frames, FEATURES),
+        "features": torch.zeros(1, spec.video.frames, width),
     }
     return _export(DeploymentHead(checkpoint), inputs, "logits")
 

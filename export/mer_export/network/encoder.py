@@ -111,7 +111,7 @@ class UnshuffledStage(nn.Module):
 class ReorderedModulator(nn.Module):
     """The modulator on channels in another order; its gates multiply by broadcasting.
 
-    The spatial gate's convolutions are as wide as a block, so that they go on integers like their
+    The spatial gate's convolutions are as wide as a block, so that they become int8 like their
     neighbours: between two float layouts, what little they compute costs a sixth of the encoder.
     """
 

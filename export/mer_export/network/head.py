@@ -13,7 +13,7 @@ from mer.models import Standardiser
 
 
 class DeploymentHead(nn.Module):
-    """Raw MFCCs (B, n_mfcc, T) and frame features (B, frames, 1024) to logits (B, classes)."""
+    """Raw MFCCs (B, n_mfcc, T) and frame features (B, frames, F) to logits (B, classes)."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()

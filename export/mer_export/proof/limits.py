@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_calibration.measure.noise import SHOWN, Noise, Shown
+from mer_export.targets import find_target
 from mer_runtime.bundle import Precision, Target
 
 #: Largest |Δlogit| of float graphs from the float model: roundings of float32, and of float16. That
@@ -23,8 +24,6 @@ from mer_runtime.bundle import Precision, Target
 FLOAT_LIMITS: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.1, "int8": 1e-2}
 #: The same where the engine wasn't run at export, and computes in other types.
 REMOTE_FLOAT_LIMITS: Mapping[Precision, float] = {"fp32": 1e-2, "fp16": 0.2, "int8": 5e-2}
-#: Engines that weren't run where the bundle was made.
-REMOTE_TARGETS: tuple[Target, ...] = ("tensorrt", "tensorrt-rtx")
 
 #: Largest |Δlogit| on a golden input, in root mean squares of the noise. Golden inputs are no
 #: clips of the corpus; those of the twelve shipped bundles stay under 4.5.
@@ -78,7 +77,7 @@ def find_limits(precision: Precision, target: Target, noise: Noise | None) -> Li
     Args:
         noise: what its calibration predicts; None for float graphs.
     """
-    floats = (REMOTE_FLOAT_LIMITS if target in REMOTE_TARGETS else FLOAT_LIMITS)[precision]
+    floats = (REMOTE_FLOAT_LIMITS if find_target(target).remote else FLOAT_LIMITS)[precision]
     if noise is None:
         return Limits(dict.fromkeys(SHOWN, FLOAT_LIMITS[precision]), 0.0, math.inf, {}, floats)
     # A calibration set may lack one kind of window; it gets the largest noise of the others.

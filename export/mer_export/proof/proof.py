@@ -24,12 +24,10 @@ from mer_export.proof.gate import (
 )
 from mer_export.proof.limits import Limits, find_doubtful_margins
 from mer_export.proof.validation import Logits, ValidationSet, answer_engine
+from mer_export.targets import find_target
 from mer_export.targets.job import save_graphs
 from mer_runtime import Recognizer
 from mer_runtime.bundle import NO_FACE_FILE, Target, write_manifest
-from mer_runtime.engines.builder import EngineError, import_tensorrt
-from mer_runtime.engines.cuda import Gpu
-from mer_runtime.errors import MissingExtraError
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.proof.self_test import encode_crops, replay
 
@@ -84,7 +82,7 @@ def opened(
         The recogniser and what answers.
     """
     target: Target = content["target"]
-    if stand_in is None or _has_engine(target):
+    if stand_in is None or find_target(target).is_here():
         write_golden(draft, golden)
         write_manifest(draft, content)
         engine = Recognizer.load(draft, prove=False)  # its golden answers are still to come
@@ -155,15 +153,3 @@ def prove(
     report = GateReport("validation", name, on_golden, tuple(reports), evidence.max_drop)
     golden = dataclasses.replace(golden, temperature=temperature)
     return Proof(golden, report, temperature, find_doubtful_margins(margins))
-
-
-def _has_engine(target: Target) -> bool:
-    """Whether a target of TensorRT's can run on this machine."""
-    if target not in ("tensorrt", "tensorrt-rtx"):
-        return True
-    try:
-        import_tensorrt(target)
-        Gpu()
-    except (MissingExtraError, EngineError):
-        return False
-    return True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from mer import Checkpoint
@@ -16,12 +16,10 @@ from mer.evaluate.classifier import NetworkClassifier
 from mer_runtime.engines.processor import read_instructions
 from mer_runtime.golden import Golden
 from mer_runtime.recognizer import Recognizer
+from mer_runtime.turns import take_turns
 
-#: Rounds in which every contender answers once, so that drift hits all alike.
+#: Rounds that count, and those before them.
 ROUNDS, WARM_UP = 9, 2
-#: Seconds after which the threads of the contender before have stopped waiting busily; the first
-#: answer after it isn't timed, for it wakes its own.
-PAUSE = 0.05
 #: A gain of less is noise.
 LEAST_GAIN = 1.05
 
@@ -77,9 +75,11 @@ def time_windows(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        medians = _interleave(contenders)
+        runs = {name: partial(_time_second, run) for name, run in contenders.items()}
+        times = take_turns(runs, ROUNDS, warm_up=WARM_UP)
     finally:
         torch.set_num_threads(before)
+    medians = {name: round(statistics.median(taken), 3) for name, taken in times.items()}
     return Timing(
         engine=medians["engine"],
         engine_fp32=medians.get("engine_fp32"),
@@ -89,14 +89,9 @@ def time_windows(
     )
 
 
-def _interleave(contenders: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(WARM_UP + ROUNDS):
-        for name, run in contenders.items():
-            time.sleep(PAUSE)
-            run()
-            start = time.perf_counter()
-            run()
-            if number >= WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.round(1e3 * statistics.median(s), 3)) for name, s in seconds.items()}
+def _time_second(run: Callable[[], object]) -> float:
+    """Milliseconds; the first call wakes the contender's threads."""
+    run()
+    start = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - start)

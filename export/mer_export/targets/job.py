@@ -14,10 +14,11 @@ from onnx import ModelProto
 
 from mer_calibration.graph.dialects import DialectName
 from mer_calibration.graph.naming import shorten_names
-from mer_calibration.graph.packing import find_stored_weights
+from mer_calibration.graph.storage import find_stored_weights
 from mer_export.network.graphs import Graphs
 from mer_runtime.bundle import Precision
 from mer_runtime.errors import OutputError
+from mer_runtime.files import pack_graph
 from mer_runtime.spec import Spec
 
 
@@ -27,7 +28,7 @@ class Job:
 
     Attributes:
         floats: the float32 graphs.
-        quantise: a dialect's name to the graphs on integers.
+        quantise: a dialect's name to the int8 graphs.
         dialect: that of the target's integers.
         float_layers: layers that an int8 graph leaves in float.
     """
@@ -66,11 +67,17 @@ class Export:
         write: puts the graphs' files into a folder.
         packages: what decides the files' content, apart from PyTorch and ONNX.
         dialect: of its integers; None where the CPU decides.
+        next_step: what to do with the bundle, in words; ``{bundle}`` is its folder.
+        is_here: whether its engine can run on this machine. Where it can't, the stand-in answers.
+        remote: its engine runs elsewhere as a rule, and computes in other types: limits are wider.
     """
 
     write: Callable[[Job, Path], Written]
     packages: tuple[str, ...]
     dialect: DialectName | None
+    next_step: str = "next: mer-run {bundle} CLIP"
+    is_here: Callable[[], bool] = lambda: True
+    remote: bool = False
 
 
 def find_left(graphs: Iterable[ModelProto], job: Job) -> list[NDArray[Any]]:
@@ -84,12 +91,20 @@ def pack_size(weights: Iterable[NDArray[Any]]) -> int:
     return sum(len(gzip.compress(weight.tobytes(), 9)) for weight in weights)
 
 
-def save_graphs(graphs: Mapping[str, ModelProto], folder: Path) -> dict[str, str]:
-    """Write ``NAME.onnx`` for each graph; gives the files' names."""
-    names = {name: f"{name}.onnx" for name in graphs}
+def save_graphs(
+    graphs: Mapping[str, ModelProto], folder: Path, *, packed: bool = False
+) -> dict[str, str]:
+    """Write ``NAME.onnx`` for each graph, or ``NAME.onnx.gz``; gives the files' names.
+
+    Raises:
+        OutputError: a file can't be written.
+    """
+    names = {}
     for name, model in graphs.items():
+        file = folder / f"{name}.onnx"
         try:
-            onnx.save(shorten_names(model), folder / names[name])
+            onnx.save(shorten_names(model), file)
+            names[name] = pack_graph(file).name if packed else file.name
         except OSError as error:
-            raise OutputError(folder / names[name], error.strerror or str(error)) from error
+            raise OutputError(file, error.strerror or str(error)) from error
     return names

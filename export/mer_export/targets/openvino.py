@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from mer_calibration.graph.naming import shorten_names
-from mer_calibration.graph.packing import fits_half
+from mer_calibration.graph.storage import fits_half
 from mer_export.errors import ExportError
 from mer_export.targets.job import Export, Job, Written, pack_size
 from mer_runtime.bundle import Precision
@@ -28,7 +28,7 @@ def write_openvino(job: Job, folder: Path) -> Written:
 
     Packed, the text of the graph goes from a third of the whole to a sixtieth.
 
-    Int8 comes from our own graph on integers, which is faster than NNCF's and as faithful
+    Int8 comes from our own int8 graph, which is faster than NNCF's and as faithful
     (``docs/explanation/accuracy.md`` has what was measured).
 
     Raises:
@@ -87,4 +87,9 @@ def _halve_constants(model: Any, names: Collection[str]) -> list[NDArray[Any]]:
     return stored
 
 
-EXPORT = Export(write_openvino, ("openvino",), "openvino")
+EXPORT = Export(
+    write_openvino,
+    ("openvino",),
+    "openvino",
+    next_step="next, where the extra openvino is: mer-run {bundle} CLIP",
+)

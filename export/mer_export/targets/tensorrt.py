@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from mer_export.network.graphs import Graphs, to_half
 from mer_export.targets.job import Export, Job, Written, find_left, pack_size, save_graphs
 from mer_runtime.bundle import ENCODER, HEAD
-from mer_runtime.engines.builder import build_engine, encoder_profile, import_tensorrt
-from mer_runtime.errors import OutputError
-from mer_runtime.files import pack_graph
+from mer_runtime.engines.builder import (
+    EngineError,
+    TensorrtTarget,
+    build_engine,
+    encoder_profile,
+    import_tensorrt,
+)
+from mer_runtime.engines.cuda import Gpu
+from mer_runtime.errors import MissingExtraError
 
 
 def write_tensorrt(job: Job, folder: Path) -> Written:
     """Strongly typed ONNX graphs, from which the device builds its engines at first use.
 
     The graph says what is computed in which type: int8 stands between Q/DQ of the tensorrt
-    dialect, the rest is float16. TensorRT wants weights as plain constants, zeros and all
-    (``mer_calibration.graph.packing``), so the files are packed: ``encoder.onnx.gz``.
+    dialect, the rest is float16. The files are packed: ``encoder.onnx.gz``.
     """
     stand_in = job.floats
     if job.precision == "int8":
@@ -29,12 +35,8 @@ def write_tensorrt(job: Job, folder: Path) -> Written:
     if job.precision == "int8":
         graphs = {name: to_half(model) for name, model in graphs.items()}
     left = find_left(graphs.values(), job)
-    names = save_graphs(graphs, folder)
-    try:
-        packed = {name: pack_graph(folder / file).name for name, file in names.items()}
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
-    return Written(packed, {}, stand_in, pack_size(left))
+    names = save_graphs(graphs, folder, packed=True)
+    return Written(names, {}, stand_in, pack_size(left))
 
 
 def write_tensorrt_rtx(job: Job, folder: Path) -> Written:
@@ -54,5 +56,30 @@ def write_tensorrt_rtx(job: Job, folder: Path) -> Written:
     return dataclasses.replace(written, engine={"version": trt.__version__, "files": files})
 
 
-EXPORT = Export(write_tensorrt, (), "tensorrt")
-RTX_EXPORT = Export(write_tensorrt_rtx, ("tensorrt-rtx",), "tensorrt")
+def has_engine(target: TensorrtTarget) -> bool:
+    """Whether TensorRT is installed and there is a GPU."""
+    try:
+        import_tensorrt(target)
+        Gpu()
+    except (MissingExtraError, EngineError):
+        return False
+    return True
+
+
+EXPORT = Export(
+    write_tensorrt,
+    (),
+    "tensorrt",
+    next_step="next: copy {bundle} to the device; mer-run {bundle} CLIP builds its engines at "
+    "first use",
+    is_here=partial(has_engine, "tensorrt"),
+    remote=True,
+)
+RTX_EXPORT = Export(
+    write_tensorrt_rtx,
+    ("tensorrt-rtx",),
+    "tensorrt",
+    next_step="next, on a PC with a GPU of compute capability 8.0 or more: mer-run {bundle} CLIP",
+    is_here=partial(has_engine, "tensorrt-rtx"),
+    remote=True,
+)

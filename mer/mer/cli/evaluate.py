@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,38 +17,22 @@ from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
 from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
 from mer.protocols import MODALITIES
 from mer.train.plots import plot_confusion
+from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
 from mer_runtime.errors import OutputError
-
-TABLE_SUFFIX = ".csv"
-
-
-def split_labels(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[Path | None, tuple[str, ...] | None]:
-    """``--labels`` as (the table of right answers, the names of the classes)."""
-    tables = [Path(value) for value in values if value.lower().endswith(TABLE_SUFFIX)]
-    names = [value.split(",") for value in values if not value.lower().endswith(TABLE_SUFFIX)]
-    if max(len(tables), len(names)) > 1:
-        raise click.BadParameter("give one table and one list of names at most")
-    return (
-        tables[0] if tables else None,
-        tuple(name.strip() for name in names[0]) if names else None,
-    )
+from mer_runtime.options import Results
 
 
-@click.command(cls=Command)
+@click.command("mer-eval", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("clips", type=click.Path(path_type=Path), metavar="CACHE|FOLDER")
 @click.option(
-    "--labels",
-    "table_and_names",
-    callback=split_labels,
-    multiple=True,
-    metavar="TABLE.csv|A,B,...",
-    help="TABLE.csv: right answers of the clips in FOLDER, with the columns file and label. "
-    "A,B,...: names of a checkpoint's classes, where they aren't RAVDESS's eight.",
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="TABLE.csv",
+    help="Ground truth of the clips in FOLDER: a table with the columns file and label.",
 )
+@options.labels
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -87,39 +70,24 @@ def split_labels(
     metavar="OUT.png",
     help="Draw the confusion matrix.",
 )
-@click.option(
-    "--face-detector",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YuNet model, for a FOLDER.  [default: $MER_FACE_DETECTOR, the bundle's, else the Haar "
-    "cascade]",
-)
-@click.option(
-    "--num-heads",
-    type=click.IntRange(min=1),
-    help="Attention heads of a checkpoint whose file doesn't say.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="For a checkpoint; a bundle runs on its own engine.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@options.face_detector("YuNet's ONNX file, for a FOLDER")
+@options.num_heads
+@options.device
+@options.results
+@options.common
 def main(
     model: Path,
     clips: Path,
-    table_and_names: tuple[Path | None, tuple[str, ...] | None],
+    truth: Path | None,
     against: Path | None,
     confusion: Path | None,
-    as_json: bool,
-    **options: Any,
+    results: Results,
+    **given: Any,
 ) -> None:
     """Score MODEL on the clips of CACHE (mer-prepare), or on one's own in FOLDER.
 
-    MODEL is a checkpoint file or a bundle folder. Of what ships, ia, it and lt are the float
-    checkpoints, and ia-bundle is the int8 bundle that mer-run calls ia.
+    MODEL is a checkpoint file or a bundle folder. Of what ships, ia, it and lt are checkpoints,
+    and ia-int8 is the int8 bundle of ia.
 
     Gives the mean cross-entropy (loss), the percentage of right answers (prec1), of right
     answers among the five most probable (prec5), and the unweighted average recall (uar), with
@@ -128,7 +96,7 @@ def main(
     --against, how far two models agree on the same clips: flips each way, McNemar's test, the
     interval of the difference.
 
-    With --labels TABLE.csv each clip's answer is listed too. A clip that can't be read is
+    With --truth TABLE.csv each clip's answer is listed too. A clip that can't be read is
     reported and isn't scored; the exit code is then 1.
 
     \b
@@ -136,55 +104,51 @@ def main(
       mer-eval runs/ia/best.safetensors cache/ravdess --confusion confusion.png
       mer-eval bundles/ia-onnx-fp32 cache/ravdess --modality audio --json
       mer-eval ia cache/ravdess --voice noise
-      mer-eval ia-bundle cache/ravdess --against ia
-      mer-eval ia recordings/ --labels recordings/labels.csv
+      mer-eval ia-int8 cache/ravdess --against ia
+      mer-eval ia recordings/ --truth recordings/labels.csv
     """
-    table, names = table_and_names
     if confusion is not None and not confusion.parent.is_dir():
         raise OutputError(confusion, "there is no such folder")
-    options["labels"] = names
-    if table is not None:
-        _score_folder(model, clips, table, against, confusion, as_json, options)
+    if truth is not None:
+        _score_folder(model, clips, truth, against, confusion, results, given)
         return
-    if options.pop("face_detector"):
-        raise click.UsageError("--face-detector goes with --labels TABLE.csv: a cache has crops")
+    if given.pop("face_detector"):
+        raise click.UsageError("--face-detector goes with --truth TABLE.csv: a cache has crops")
     if not (clips / INDEX_FILE).is_file():
         raise CacheError(
             f"{clips} holds no {INDEX_FILE}, so it is no cache: make one with mer-prepare, or "
-            "score a folder of clips with --labels TABLE.csv, their right answers"
+            "score a folder of clips with --truth TABLE.csv, their right answers"
         )
-    options["split"] = options["split"] or "test"
+    given["split"] = given["split"] or "test"
     evaluation, other = (
-        _show_progress(evaluate_model, one, clips, **options) if one is not None else None
+        _show_progress(evaluate_model, one, clips, **given) if one is not None else None
         for one in (model, against)
     )
     assert evaluation
     comparison = compare_models(evaluation, other) if other else None
     if confusion is not None:
         plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
-    if as_json:
-        click.echo(json.dumps(_describe(evaluation.to_dict(), other, comparison)))
-        return
     where = evaluation.split + (f" of fold {evaluation.fold}" if evaluation.fold else "")
-    click.echo(_format(evaluation, f"split {where}"))
+    text = _format(evaluation, f"split {where}")
     if other and comparison:
-        click.echo("\n" + _format_comparison(evaluation, other, comparison))
+        text += "\n\n" + _format_comparison(evaluation, other, comparison)
+    results.tell(_describe(evaluation.to_dict(), other, comparison), text)
 
 
 def _score_folder(
     model: Path,
     folder: Path,
-    table: Path,
+    truth: Path,
     against: Path | None,
     confusion: Path | None,
-    as_json: bool,
-    options: dict[str, Any],
+    results: Results,
+    given: dict[str, Any],
 ) -> None:
     for name in ("split", "fold"):
-        if options.pop(name) is not None:
+        if given.pop(name) is not None:
             raise click.UsageError(f"--{name} is of a cache's actors: leave it out with a table")
     result, other = (
-        _show_progress(evaluate_folder, one, folder, table, **options) if one is not None else None
+        _show_progress(evaluate_folder, one, folder, truth, **given) if one is not None else None
         for one in (model, against)
     )
     assert result
@@ -195,17 +159,14 @@ def _score_folder(
     if confusion is not None:
         plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
     second = other.evaluation if other else None
-    if as_json:
-        click.echo(json.dumps(_describe(result.to_dict(), second, comparison)))
-    else:
-        click.echo(_format_clips(result) + "\n")
-        click.echo(_format(evaluation, f"of {folder}"))
-        if second and comparison:
-            click.echo("\n" + _format_comparison(evaluation, second, comparison))
+    text = f"{_format_clips(result)}\n\n{_format(evaluation, f'of {folder}')}"
+    if second and comparison:
+        text += "\n\n" + _format_comparison(evaluation, second, comparison)
+    results.tell(_describe(result.to_dict(), second, comparison), text)
     for file, error in result.failures:
         warn(f"{file} is not scored: {error}")
     if result.unlisted:
-        warn(f"{result.unlisted} media files in {folder} are not in {table}")
+        warn(f"{result.unlisted} media files in {folder} are not in {truth}")
     if result.failures:
         raise click.exceptions.Exit(1)
 

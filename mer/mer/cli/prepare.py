@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 import click
 
 from mer.data.preparation import Failure, PreparationSummary, prepare_cache
+from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
+from mer_runtime.options import Results
 from mer_runtime.spec import AudioSpec, Spec
 
 
-@click.command(cls=Command)
+@click.command("mer-prepare", cls=Command)
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -30,13 +31,7 @@ from mer_runtime.spec import AudioSpec, Spec
     show_default=True,
     help="Processes that decode and crop.",
 )
-@click.option(
-    "--face-detector",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YuNet's ONNX file; by default $MER_FACE_DETECTOR, else OpenCV's Haar cascade, "
-    "which finds fewer faces.",
-)
+@options.face_detector(default="$MER_FACE_DETECTOR, else the Haar cascade, which finds fewer faces")
 @click.option(
     "--sample-rate",
     type=int,
@@ -45,14 +40,15 @@ from mer_runtime.spec import AudioSpec, Spec
     metavar="HZ",
     help="Of the stored voices; 22050 for checkpoints of the public reference implementation.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@options.results
+@options.common
 def main(
     root: Path,
     out: Path,
     jobs: int,
     face_detector: Path | None,
     sample_rate: int,
-    as_json: bool,
+    results: Results,
 ) -> None:
     """Decode and crop the recordings under ROOT once, for mer-train and mer-eval.
 
@@ -102,7 +98,8 @@ def main(
         for failure in failures:
             warn(f"left out {failure.id}: {failure.error}")
     seconds = time.monotonic() - started
-    click.echo(_format_json(summary, out, seconds) if as_json else _format(summary, out, seconds))
+    data = {"cache": str(out), **dataclasses.asdict(summary), "seconds": round(seconds, 1)}
+    results.tell(data, _format(summary, out, seconds))
 
 
 def _format(summary: PreparationSummary, out: Path, seconds: float) -> str:
@@ -118,11 +115,6 @@ def _format(summary: PreparationSummary, out: Path, seconds: float) -> str:
             f"{summary.foreign} media files that aren't named as RAVDESS's"
         )
     return "\n".join(lines)
-
-
-def _format_json(summary: PreparationSummary, out: Path, seconds: float) -> str:
-    data = {"cache": str(out), **dataclasses.asdict(summary), "seconds": round(seconds, 1)}
-    return json.dumps(data)
 
 
 if __name__ == "__main__":

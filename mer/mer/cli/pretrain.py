@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import click
 from mer.cli.stages import StageBars
 from mer.data.dataset import require_device
 from mer.train.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
+from mer_runtime import options
 from mer_runtime.console import Command
+from mer_runtime.options import Results
 
 
-@click.command(cls=Command)
+@click.command("mer-pretrain", cls=Command)
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -34,11 +35,12 @@ from mer_runtime.console import Command
 @click.option(
     "--seed", type=click.IntRange(min=0), default=PretrainingRecipe.seed, show_default=True
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--resume", is_flag=True, help="Go on with the run in RUN, if there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@options.device
+@options.resume
+@options.results
+@options.common
 def main(
-    photos: Path, out: Path, epochs: int, seed: int, device: str, resume: bool, as_json: bool
+    photos: Path, out: Path, epochs: int, seed: int, device: str, resume: bool, results: Results
 ) -> None:
     """Train the face encoder on still photos, for mer-train's --encoder.
 
@@ -73,14 +75,11 @@ def main(
         )
     seconds = time.monotonic() - started
     encoder = out / ENCODER_FILE
-    if as_json:
-        figures = {"encoder": str(encoder), "metrics": last, "seconds": round(seconds, 1)}
-        click.echo(json.dumps(figures))
-    else:
-        click.echo(
-            f"{last['epoch']} epochs: test prec1 {last['test_prec1']:.1f} %, "
-            f"uar {last['test_uar']:.1f} % ({seconds:.0f} s)\n{encoder}"
-        )
+    results.tell(
+        {"encoder": str(encoder), "metrics": last, "seconds": round(seconds, 1)},
+        f"{last['epoch']} epochs: test prec1 {last['test_prec1']:.1f} %, "
+        f"uar {last['test_uar']:.1f} % ({seconds:.0f} s)\n{encoder}",
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,18 +10,21 @@ from typing import Any
 import click
 
 from mer.cli.stages import StageBars
+from mer.models import ENCODERS, FUSIONS
 from mer.protocols import MODALITIES, PROTOCOL_NAMES
 from mer.train.runs import Row
 from mer.train.training import TrainingSummary, train_model
+from mer_runtime import options
 from mer_runtime.console import Command
-from mer_runtime.spec import FUSIONS
+from mer_runtime.options import Results
+from mer_runtime.spec import ENCODER
 
 
-@click.command(cls=Command)
+@click.command("mer-train", cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
     "--fusion",
-    type=click.Choice(FUSIONS),
+    type=click.Choice(list(FUSIONS)),
     required=True,
     help="ia: intermediate attention; it: intermediate transformer; lt: late transformer.",
 )
@@ -58,6 +60,13 @@ from mer_runtime.spec import FUSIONS
     "a published EfficientFace.  [default: random; with --freeze encoder, the shipped one]",
 )
 @click.option(
+    "--face-encoder",
+    type=click.Choice(list(ENCODERS)),
+    default=ENCODER,
+    show_default=True,
+    help="Which face encoder.",
+)
+@click.option(
     "--freeze",
     type=click.Choice(["encoder", "none"]),
     help="encoder: leave it as it is; its features are computed once and kept in the cache, "
@@ -72,7 +81,7 @@ from mer_runtime.spec import FUSIONS
 )
 @click.option("--weight-decay", type=click.FloatRange(min=0), help="In place of the protocol's.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@options.device
 @click.option(
     "--fold",
     type=click.IntRange(1, 5),
@@ -93,9 +102,10 @@ from mer_runtime.spec import FUSIONS
     help="Compute training steps in bfloat16: faster on a GPU or a CPU with AMX or AVX512-BF16, "
     "slower elsewhere.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in RUN, if there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(cache: Path, out: Path, as_json: bool, **options: Any) -> None:
+@options.resume
+@options.results
+@options.common
+def main(cache: Path, out: Path, results: Results, **recipe: Any) -> None:
     """Train on CACHE (see mer-prepare): training actors teach, validation actors judge.
 
     Writes into RUN: best.safetensors (the epoch with the highest validation prec1),
@@ -116,12 +126,9 @@ def main(cache: Path, out: Path, as_json: bool, **options: Any) -> None:
             labels["training"] = f"Epoch {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
 
-        summary = train_model(cache, out, report=report, progress=bars.show, **options)
+        summary = train_model(cache, out, report=report, progress=bars.show, **recipe)
     seconds = time.monotonic() - started
-    if as_json:
-        click.echo(json.dumps(_describe(summary, out, seconds)))
-    else:
-        click.echo(_format(summary, seconds))
+    results.tell(_describe(summary, out, seconds), _format(summary, seconds))
 
 
 def _describe(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, Any]:

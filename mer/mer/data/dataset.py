@@ -23,7 +23,7 @@ class FaceSource(Protocol):
     """Where the frame features of faces come from: a live encoder, or what one left on disk."""
 
     def features(self, examples: Sequence[Example]) -> Tensor:
-        """(B, 15, 1024) float32 on the training device."""
+        """(B, 15, F) float32 on the training device."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from torch import Tensor
 from mer.data.augmentation import Example, FaceView
 from mer.data.cache import Cache, clip_path, prepared_fields
 from mer.data.dataset import LiveFaces
-from mer.models import EfficientFace, MultimodalNet
+from mer.models import MultimodalNet
 from mer.protocols import Protocol, SoftHard
 from mer_runtime.files import replacing
 from mer_runtime.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 #: Views that are kept instead of every angle and light: a third of the angles from -10 to 10
 #: lies nearest to each of the angles, and each is about its third's mean.
@@ -63,6 +66,8 @@ class FrozenFaces:
         }
         missing = [(view, actor) for view, actor in files if not self._is_fresh(view, actor)]
         total = sum(len(self._rows(actor)) for _, actor in missing)
+        there = len(files) - len(missing)
+        logger.info("%d of %d feature files are in %s", there, len(files), self.folder)
         done = 0
         for view, actor in missing:
             parts = []
@@ -79,7 +84,7 @@ class FrozenFaces:
         return all(self._is_fresh(FaceView(), actor) for actor in actors)
 
     def features(self, examples: Sequence[Example]) -> Tensor:
-        """(B, 15, 1024) float32; ``prepare`` must have been called for the rows and views."""
+        """(B, 15, F) float32; ``prepare`` must have been called for the rows and views."""
         return torch.stack([self._one(e.row, find_view(e.face)) for e in examples])
 
     def _one(self, row: int, view: FaceView) -> Tensor:
@@ -156,10 +161,9 @@ def name_features(cache: Cache, spec: Spec, model: MultimodalNet) -> str:
 def hash_encoder(model: MultimodalNet) -> str:
     """sha256 over the encoder's weights."""
     digest = hashlib.sha256()
-    weights = model.visual_model.state_dict()
-    for name in sorted(EfficientFace().state_dict()):
+    for name, weight in sorted(model.visual_model.encoder_weights().items()):
         digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import multiprocessing
 import shutil
 import signal
@@ -39,6 +40,8 @@ from mer_runtime.inputs.face import (
     load_detector,
 )
 from mer_runtime.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def prepare_cache(
         else:
             rows[recording.id] = row
     reused = len(rows)
+    logger.info("faces are found by %s; %d clips are kept from before", detector.name, reused)
     failures = []
     try:
         (out / CLIPS_FOLDER).mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +16,13 @@ from mer.checkpoint import Checkpoint, load_checkpoint
 from mer.data.dataset import require_device
 from mer.errors import CheckpointError
 from mer.models import Standardiser
-from mer.weights import find_checkpoint
+from mer.weights import SHIPPED, find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, shipped_bundle
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.spec import FUSIONS, Spec
+from mer_runtime.spec import Spec
 
-#: ``ia-bundle`` is the bundle that ``mer-run`` calls ``ia``.
-BUNDLE_SUFFIX = "-bundle"
+logger = logging.getLogger(__name__)
 
 
 class Classifier(Protocol):
@@ -114,7 +114,7 @@ def open_model(
 
     Args:
         model: a path; where there is none such, the name of a fusion (``ia``, ``it``, ``lt``)
-            is its shipped checkpoint, and ``ia-bundle`` the bundle that ships.
+            is its shipped checkpoint, and ``ia-int8`` the bundle that ships.
         num_heads, labels: for a foreign checkpoint (see ``mer.load_checkpoint``).
         device: for a checkpoint; a bundle runs on its own engine.
 
@@ -129,6 +129,7 @@ def open_model(
         bundle = recognizer.bundle
         return OpenModel(str(model), "bundle", recognizer, bundle.temperature, bundle.face_detector)
     checkpoint = load_checkpoint(path, num_heads=num_heads, labels=labels)
+    logger.info("checkpoint %s: fusion %s on %s", path, checkpoint.spec.fusion, device)
     classifier = NetworkClassifier(checkpoint, device)
     return OpenModel(str(model), "checkpoint", classifier, checkpoint.temperature)
 
@@ -139,14 +140,12 @@ def find_model(model: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path, name = find_checkpoint(model), str(model)
-    if path.exists():
-        return path
-    if name.endswith(BUNDLE_SUFFIX):
-        bundle = shipped_bundle(name.removesuffix(BUNDLE_SUFFIX))
-        if bundle is not None:
-            return bundle
-    shipped = [*FUSIONS, *(name + BUNDLE_SUFFIX for name in list_shipped_bundles())]
-    raise CheckpointError(
-        model, f"there is no such file or folder, and what ships is {', '.join(shipped)}"
-    )
+    path = find_checkpoint(model)
+    if not path.exists():
+        path = shipped_bundle(str(model)) or path
+    if not path.exists():
+        shipped = ", ".join([*SHIPPED, *list_shipped_bundles()])
+        raise CheckpointError(
+            model, f"there is no such file or folder, and what ships is {shipped}"
+        )
+    return path

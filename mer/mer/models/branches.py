@@ -5,24 +5,33 @@ Stages (``early``, ``late``) are separate methods because the fusions meet betwe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
-from mer.models.efficientface import FEATURES, EfficientFace
+from mer.models.efficientface import EfficientFace
 
 AUDIO_CHANNELS = (64, 128, 256, 128)
 VISUAL_CHANNELS = (64, 64, 128, 128)
 
 
-class VisualBranch(EfficientFace):
-    """EfficientFace on each crop, then 1-D convolutions over time.
+class FrameBranch(nn.Module):
+    """A face encoder on each crop, then 1-D convolutions over time.
 
-    The encoder is a base class, not a member, because published checkpoints name its
-    parameters ``visual_model.conv1`` and so on. ``classifier_1`` is the single-modality head.
+    The encoder is a base class beside this one, not a member, because published checkpoints name
+    its parameters ``visual_model.conv1`` and so on (``join_encoder``). It has ``features``, and
+    ``feature_width``, their number F. ``classifier_1`` is the single-modality head.
     """
 
+    if TYPE_CHECKING:  # the encoder's
+        feature_width: int
+        features: Callable[[Tensor], Tensor]
+
     def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        channels = FEATURES
+        super().__init__()  # the encoder
+        self._encoder_names = frozenset(self.state_dict())
+        channels = self.feature_width
         for i, out in enumerate(VISUAL_CHANNELS):
             self.add_module(
                 f"conv1d_{i}",
@@ -33,8 +42,13 @@ class VisualBranch(EfficientFace):
             channels = out
         self.classifier_1 = nn.Sequential(nn.Linear(channels, num_classes))
 
+    def encoder_weights(self) -> dict[str, Tensor]:
+        """Weights and statistics of the encoder alone, by name."""
+        weights = self.state_dict()
+        return {name: value for name, value in weights.items() if name in self._encoder_names}
+
     def early(self, frames: Tensor) -> Tensor:
-        """Frame features (B, 15, 1024) to (B, 64, 15)."""
+        """Frame features (B, 15, F) to (B, 64, 15)."""
         return _apply(self, (0, 1), frames.transpose(1, 2))
 
     def late(self, x: Tensor) -> Tensor:
@@ -46,6 +60,19 @@ class VisualBranch(EfficientFace):
         frames = self.features(video.flatten(0, 1)).view(*video.shape[:2], -1)
         logits: Tensor = self.classifier_1(self.late(self.early(frames)).mean(dim=-1))
         return logits
+
+
+class VisualBranch(FrameBranch, EfficientFace):
+    """The paper's."""
+
+
+def join_encoder(encoder: type[nn.Module], num_classes: int) -> FrameBranch:
+    """A fresh visual branch with ``encoder``, which is made without arguments."""
+    if encoder is EfficientFace:
+        return VisualBranch(num_classes)
+    branch: Any = type(f"{encoder.__name__}Branch", (FrameBranch, encoder), {})
+    joined: FrameBranch = branch(num_classes)
+    return joined
 
 
 class AudioBranch(nn.Module):

@@ -26,6 +26,9 @@ class EfficientFace(nn.Module):
     S is 224 in the paper; any multiple of 32 works, and pre-training starts smaller.
     """
 
+    #: How many numbers describe a crop.
+    feature_width = FEATURES
+
     def __init__(self) -> None:
         super().__init__()
         stem, *stages, features = STAGE_CHANNELS

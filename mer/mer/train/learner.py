@@ -26,7 +26,7 @@ from mer.data.dataset import FaceSource, LiveFaces, Voices, read_targets
 from mer.data.features import FrozenFaces, list_views
 from mer.errors import TrainingError
 from mer.evaluate.metrics import ClassificationMetrics, Scores
-from mer.models import EfficientFace, MultimodalNet, Standardiser
+from mer.models import MultimodalNet, Standardiser
 from mer.protocols import Modality, Plateau, Protocol, Sgd, Steps
 from mer.train.runs import Row
 from mer_runtime.spec import Spec
@@ -241,7 +241,7 @@ def describe_validation(scores: Scores) -> Row:
 
 def freeze_encoder(model: MultimodalNet) -> None:
     """Keep the encoder's weights out of training; it must not be run in training mode either."""
-    own = {name for name, _ in EfficientFace().named_parameters()}
+    own = model.visual_model.encoder_weights()
     for name, weight in model.visual_model.named_parameters():
         if name in own:
             weight.requires_grad_(False)

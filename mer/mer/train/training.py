@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from mer.train.learner import Learner, Progress
 from mer.train.plots import plot_curves
 from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.weights import shipped_checkpoint
-from mer_runtime.spec import Fusion, Spec
+from mer_runtime.spec import ENCODER, Fusion, Spec
+
+logger = logging.getLogger(__name__)
 
 Freeze = Literal["encoder", "none"]
 
@@ -56,6 +59,7 @@ def train_model(
     protocol: str | Protocol = "paper",
     modality: Modality = "both",
     encoder: Path | None = None,
+    face_encoder: str = ENCODER,
     freeze: Freeze | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -85,6 +89,7 @@ def train_model(
             missing in every clip: a single-modality model in the same network.
         encoder: weights that ``mer.checkpoint.load_encoder`` reads. Without, a frozen encoder
             is that of the shipped checkpoint; one that is trained starts at random.
+        face_encoder: which encoder, by its name in ``mer.models.ENCODERS``.
         freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
             and kept in the cache; angles and lights are then rounded to a few
             (``mer.data.features``). ``"none"`` trains it, as without.
@@ -97,7 +102,8 @@ def train_model(
 
     Raises:
         CacheError, CorpusError: the cache can't be read or lacks a split.
-        CheckpointError: ``encoder`` can't be read.
+        CheckpointError: ``encoder`` can't be read, or is another encoder's.
+        SpecError: there is no such fusion or encoder.
         TrainingError: the run can't start, differs from the one to resume, or diverges.
         OutputError: ``out`` can't be written.
     """
@@ -111,11 +117,13 @@ def train_model(
     rows = {split: data.select(split, fold) for split in ("train", "validation")}
     audio = dataclasses.replace(data.spec.audio, n_mfcc=n_mfcc or data.spec.audio.n_mfcc)
     audio = measure_standardisation(data, rows["train"], audio)
-    spec = dataclasses.replace(data.spec, audio=audio, fusion=fusion, num_heads=num_heads)
+    spec = dataclasses.replace(
+        data.spec, audio=audio, fusion=fusion, num_heads=num_heads, encoder=face_encoder
+    )
     torch.manual_seed(seed)
     model = build_model(spec)
     if encoder is not None:
-        model.visual_model.load_state_dict(load_encoder(encoder), strict=False)
+        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     model = model.to(device)
     settings = {
         "fusion": fusion,
@@ -129,6 +137,12 @@ def train_model(
         "spec": spec.to_dict(),
         "bf16": bf16,
     }
+    logger.info(
+        "%d clips train and %d validate; the encoder is %s, from %s",
+        *(len(rows[split]) for split in ("train", "validation")),
+        "frozen" if frozen else "trained",
+        encoder or "random weights",
+    )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
     run = RunFolder(out, {"settings": settings, "place": place}, resume=resume)
     learner = Learner(model, plan, data, spec, rows, frozen=frozen, device=device, bf16=bf16)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from mer_runtime.spec import FUSIONS, Fusion
+from mer_runtime.spec import Fusion
+
+_FOLDER = Path(str(resources.files(__name__)))
+#: The fusions whose checkpoints lie here, sorted.
+SHIPPED: tuple[Fusion, ...] = tuple(sorted(file.stem for file in _FOLDER.glob("*.safetensors")))
 
 
 def shipped_checkpoint(fusion: Fusion = "ia") -> Path:
@@ -13,7 +17,7 @@ def shipped_checkpoint(fusion: Fusion = "ia") -> Path:
 
     Beside it lie the ranges of its calibration, ``FUSION.ranges.json``: int8 needs no corpus.
     """
-    return Path(str(resources.files(__name__))) / f"{fusion}.safetensors"
+    return _FOLDER / f"{fusion}.safetensors"
 
 
 def find_checkpoint(checkpoint: str | Path | None = None) -> Path:
@@ -27,4 +31,4 @@ def find_checkpoint(checkpoint: str | Path | None = None) -> Path:
     path = Path(checkpoint)
     if path.exists():
         return path
-    return next((shipped_checkpoint(name) for name in FUSIONS if name == str(checkpoint)), path)
+    return shipped_checkpoint(str(checkpoint)) if str(checkpoint) in SHIPPED else path

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +14,17 @@ from mer_runtime.errors import MediaError, MerError
 from mer_runtime.inputs.media import MEDIA_SUFFIXES
 from mer_runtime.jobs import answer_in_parallel
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
+from mer_runtime.options import Results
 from mer_runtime.recognizer import Analysis, Prediction, Recognizer
 
 
 def answer_clips(
-    recognizer: Recognizer, clips: list[Path], overlay: Path | None, *, folder: bool, as_json: bool
+    recognizer: Recognizer,
+    clips: list[Path],
+    overlay: Path | None,
+    results: Results,
+    *,
+    folder: bool,
 ) -> None:
     """Print each clip's answer; exit with 1 at the end if one couldn't be read.
 
@@ -35,9 +40,9 @@ def answer_clips(
                 analysis = recognizer.analyse(clip)
             except MerError as error:
                 failed += 1
-                _report_failure(clip, error, as_json)
+                _report_failure(clip, error, results)
                 continue
-            _report(analysis.prediction, recognizer if len(clips) == 1 else None, as_json)
+            _report(analysis.prediction, recognizer if len(clips) == 1 else None, results)
             if overlay is not None:
                 out = overlay / f"{clip.stem}{PICTURE_SUFFIX}" if folder else overlay
                 write_overlay(out, analysis, recognizer.spec)
@@ -50,8 +55,7 @@ def answer_folder(
     clips: list[Path],
     overlay: Path | None,
     jobs: int,
-    *,
-    as_json: bool,
+    results: Results,
 ) -> None:
     """As ``answer_clips``, with ``jobs`` processes that ``load`` the bundle once each.
 
@@ -63,9 +67,9 @@ def answer_folder(
         for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlay=overlay)):
             if outcome.error is not None:
                 failed += 1
-                _report_failure(outcome.clip, outcome.error, as_json)
+                _report_failure(outcome.clip, outcome.error, results)
             else:
-                _report(outcome.value, None, as_json)
+                _report(outcome.value, None, results)
             bar.update(1)
     if failed:
         raise click.exceptions.Exit(1)
@@ -110,58 +114,52 @@ def check_overlay(overlay: Path | None, source: Path) -> None:
         raise click.ClickException(f"can't write {overlay}: there is no such folder")
 
 
-def _report(prediction: Prediction, recognizer: Recognizer | None, as_json: bool) -> None:
+def _report(prediction: Prediction, recognizer: Recognizer | None, results: Results) -> None:
     """Print an answer; in full where ``recognizer`` is given."""
-    if as_json:
-        click.echo(json.dumps(prediction.to_dict()))
-        return
+    results.tell(prediction.to_dict(), "\n".join(_format(prediction, recognizer)))
+
+
+def _format(prediction: Prediction, recognizer: Recognizer | None) -> Iterator[str]:
     probability = prediction.probabilities[prediction.label]
     missing = [n for n, t in (("face", prediction.face), ("voice", prediction.voice)) if not t]
     note = f"  (no {' or '.join(missing)})" if missing else ""
     if not prediction.settled:
         note += "  (a close call: rounding may have decided it)"
-    click.echo(f"{prediction.source}: {prediction.label} {probability:.1%}{note}")
+    yield f"{prediction.source}: {prediction.label} {probability:.1%}{note}"
     if recognizer is None:
         return
     width = max(len(label) for label in prediction.probabilities)
     for label, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
-        click.echo(f"  {label:<{width}} {p:6.1%} {'█' * round(30 * p)}")
+        yield f"  {label:<{width}} {p:6.1%} {'█' * round(30 * p)}"
     frames = recognizer.spec.video.frames
-    click.echo(f"  face in {prediction.faces_found} of {frames} frames")
+    yield f"  face in {prediction.faces_found} of {frames} frames"
     stages = ", ".join(f"{stage} {1000 * s:.1f} ms" for stage, s in prediction.seconds.items())
-    click.echo(f"  {stages}  ({recognizer.backend.name})")
+    yield f"  {stages}  ({recognizer.backend.name})"
 
 
-def _report_failure(clip: Path, error: MerError, as_json: bool) -> None:
+def _report_failure(clip: Path, error: MerError, results: Results) -> None:
     message = " ".join(str(error).split())
-    if as_json:
-        click.echo(json.dumps({"source": str(clip), "error": message}))
-    else:
+    results.tell({"source": str(clip), "error": message})
+    if not results.as_json:
         click.echo(f"Error: {message}", err=True)
 
 
-def report_self_test(recognizer: Recognizer, as_json: bool) -> None:
+def report_self_test(recognizer: Recognizer, results: Results) -> None:
     """Replay the golden inputs, print how far off they are; exit with 1 if too far."""
     result = recognizer.self_test()
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "passed": result.passed,
-                    "cases": result.cases,
-                    "max_difference": result.max_difference,
-                    "tolerance": result.tolerance,
-                    "fault": result.fault,
-                    "backend": recognizer.backend.name,
-                }
-            )
-        )
-    else:
-        verdict = "passed" if result.passed else "FAILED"
-        click.echo(
-            f"Self-test {verdict}: {result.cases} golden inputs, max |Δlogit| "
-            f"{result.max_difference:.2e}, tolerance {result.tolerance:.0e} "
-            f"({recognizer.backend.name})" + (f"; {result.fault}" if result.fault else "")
-        )
+    verdict = "passed" if result.passed else "FAILED"
+    results.tell(
+        {
+            "passed": result.passed,
+            "cases": result.cases,
+            "max_difference": result.max_difference,
+            "tolerance": result.tolerance,
+            "fault": result.fault,
+            "backend": recognizer.backend.name,
+        },
+        f"Self-test {verdict}: {result.cases} golden inputs, max |Δlogit| "
+        f"{result.max_difference:.2e}, tolerance {result.tolerance:.0e} "
+        f"({recognizer.backend.name})" + (f"; {result.fault}" if result.fault else ""),
+    )
     if not result.passed:
         raise click.exceptions.Exit(1)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import click
 
-from mer_runtime import __version__
+from mer_runtime import options
 from mer_runtime.cli.clip import (
     answer_clips,
     answer_folder,
@@ -20,19 +20,20 @@ from mer_runtime.console import Command
 from mer_runtime.engines import usable_cores
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
+from mer_runtime.options import Results
 from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
 from mer_runtime.recognizer import Recognizer
 
 EPILOG = """\b
 Examples:
-  mer-run ia clip.mp4
-  mer-run ia clip.mp4 --overlay answer.png
-  mer-run ia recordings/ --jobs 4 --json > answers.jsonl
-  mer-run ia /dev/video0 --microphone --serve 8080
-  mer-run ia rtsp://camera/stream --json
-  gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia - --record out.mp4
-  mer-run ia long.mp4 --pace fast --json
-  mer-run ia --self-test
+  mer-run ia-int8 clip.mp4
+  mer-run ia-int8 clip.mp4 --overlay answer.png
+  mer-run ia-int8 recordings/ --jobs 4 --json > answers.jsonl
+  mer-run ia-int8 /dev/video0 --microphone --serve 8080
+  mer-run ia-int8 rtsp://camera/stream --json
+  gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia-int8 - --record out.mp4
+  mer-run ia-int8 long.mp4 --pace fast --json
+  mer-run ia-int8 --self-test
 """
 
 #: Options that a clip has no use for.
@@ -59,10 +60,10 @@ class _Engine(NamedTuple):
     backend: EngineChoice | None
 
 
-@click.command(cls=Command, epilog=EPILOG)
+@click.command("mer-run", cls=Command, epilog=EPILOG)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@options.results
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path),
@@ -70,7 +71,7 @@ class _Engine(NamedTuple):
     help="Of a clip, draw box, label and probabilities: OUT.png, OUT.mp4, or a folder of "
     "pictures where SOURCE is a folder.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Engine threads [default: all cores].")
+@options.threads
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -78,12 +79,7 @@ class _Engine(NamedTuple):
     show_default=True,
     help="Of a folder, answer so many clips at once, with a share of the cores each.",
 )
-@click.option(
-    "--face-detector",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YuNet model [default: $MER_FACE_DETECTOR, the bundle's, else the Haar cascade].",
-)
+@options.face_detector()
 @click.option(
     "--backend",
     type=click.Choice(ENGINE_CHOICES),
@@ -170,14 +166,14 @@ class _Engine(NamedTuple):
     metavar="SECONDS",
     help="Try to reopen a lost source for so long [default: for ever; 0: not at all].",
 )
-@click.version_option(__version__)
+@options.common
 @click.pass_context
 def main(
     context: click.Context,
     /,
     bundle: Path,
     source: str | None,
-    as_json: bool,
+    results: Results,
     overlay: Path | None,
     threads: int | None,
     jobs: int,
@@ -191,7 +187,7 @@ def main(
     **live: Any,
 ) -> None:
     """Recognise the emotion in SOURCE with BUNDLE: a folder by mer-export, or the name of one
-    that ships, such as ia.
+    that ships, such as ia-int8.
 
     SOURCE is a clip, a folder of clips, a camera (/dev/video0, or its number), a URL (rtsp://,
     http://, ...), a named pipe, or - for a stream on standard input. Cameras, URLs and pipes are
@@ -204,7 +200,7 @@ def main(
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
-        report_self_test(_load(bundle, engine, prove=False), as_json)
+        report_self_test(_load(bundle, engine, prove=False), results)
         return
     if source is None and camera is None and microphone is None:
         raise click.UsageError("give a SOURCE, --camera or --microphone, or --self-test")
@@ -216,20 +212,20 @@ def main(
         check_overlay(overlay, path)
         if jobs > 1 and path.is_dir():
             share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
-            answer_folder(partial(_load, bundle, share), clips, overlay, jobs, as_json=as_json)
+            answer_folder(partial(_load, bundle, share), clips, overlay, jobs, results)
             return
         recognizer = _load(bundle, engine)
-        answer_clips(recognizer, clips, overlay, folder=path.is_dir(), as_json=as_json)
+        answer_clips(recognizer, clips, overlay, results, folder=path.is_dir())
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
-    options = LiveOptions(pace=pace or "live", **live)
-    inputs = list_inputs(source, camera, camera_mode, microphone, options)
-    options.check()
-    run_live(_load(bundle, engine), inputs, options, as_json=as_json)
+    wanted = LiveOptions(pace=pace or "live", **live)
+    inputs = list_inputs(source, camera, camera_mode, microphone, wanted)
+    wanted.check()
+    run_live(_load(bundle, engine), inputs, wanted, results)
 
 
 def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:

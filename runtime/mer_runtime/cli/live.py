@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from mer_runtime.live.session import Input, LiveSession
 from mer_runtime.live.sources import Notice, Pace, parse_source
 from mer_runtime.live.sources import camera as camera_address
 from mer_runtime.live.sources import microphone as microphone_address
+from mer_runtime.options import Results
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.stream import StreamEvent
 
@@ -104,7 +104,7 @@ def list_inputs(
 
 
 def run_live(
-    recognizer: Recognizer, inputs: list[Input], options: LiveOptions, *, as_json: bool
+    recognizer: Recognizer, inputs: list[Input], options: LiveOptions, results: Results
 ) -> None:
     """Print what a session gives until it ends, or Ctrl-C or SIGTERM ends it."""
     page = None
@@ -127,10 +127,10 @@ def run_live(
         with _ended_by_signals(session), closing(session.run(options.seconds)) as happenings:
             for happening in happenings:
                 if isinstance(happening, Notice):
-                    _report_notice(happening, as_json)
+                    _report_notice(happening, results)
                 else:
-                    _report_event(happening, as_json)
-        _report_end(session, options, as_json)
+                    results.tell(happening.to_dict(), _format_event(happening))
+        _report_end(session, options, results)
     finally:
         if page is not None:
             page.close()
@@ -170,39 +170,33 @@ def _greeting(recognizer: Recognizer, inputs: list[Input]) -> dict[str, Any]:
     }
 
 
-def _report_event(event: StreamEvent, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(event.to_dict()))
-        return
+def _format_event(event: StreamEvent) -> str:
     face = f"  face {event.track}" if event.track is not None else ""
     if event.label is None:
-        click.echo(f"{event.time:8.2f} s  neither face nor voice")
-        return
+        return f"{event.time:8.2f} s  neither face nor voice"
     missing = [name for name, there in (("face", event.face), ("voice", event.voice)) if not there]
     notes = [f"no {' or '.join(missing)}"] if missing else []
     if event.filled < 1:
         notes.append(f"window {event.filled:.0%} filled")
     note = f"  ({', '.join(notes)})" if notes else ""
     probability = event.probabilities[event.label]
-    click.echo(
+    return (
         f"{event.time:8.2f} s  {event.label:<10} {probability:6.1%}{face}  "
         f"{1000 * event.age:.0f} ms{note}"
     )
 
 
-def _report_notice(notice: Notice, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(notice.to_dict()))
-    if not as_json or notice.state not in ("opened", "ended"):
+def _report_notice(notice: Notice, results: Results) -> None:
+    results.tell(notice.to_dict())
+    if not results.as_json or notice.state not in ("opened", "ended"):
         reason = f": {notice.reason}" if notice.reason else ""
         click.echo(f"{notice.source} {notice.state}{reason}", err=True)
 
 
-def _report_end(session: LiveSession, options: LiveOptions, as_json: bool) -> None:
+def _report_end(session: LiveSession, options: LiveOptions, results: Results) -> None:
     statistics = session.statistics
-    if as_json:
-        click.echo(json.dumps({"statistics": statistics.to_dict()}))
-    else:
+    results.tell({"statistics": statistics.to_dict()})
+    if not results.as_json:
         click.echo(
             f"{statistics.events} answers; {statistics.frames} frames, {statistics.dropped} "
             f"dropped; {sum(statistics.cpu_seconds.values()):.1f} s of CPU",

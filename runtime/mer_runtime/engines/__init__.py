@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, NO_FACE_FILE, Bundle
 from mer_runtime.errors import BundleError
+from mer_runtime.registry import ENGINES, list_engines, list_targets
 
 #: A tensor's shape as an engine tells it; None where it is free.
 Shape = tuple[int | None, ...]
@@ -52,21 +53,15 @@ def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
         threads: how many to compute with; by default, as many as this process may use.
 
     Raises:
-        BundleError: the engine refuses a graph.
+        BundleError: there is no such target, or the engine refuses a graph.
         MissingExtraError: the engine isn't installed.
     """
-    threads = threads or usable_cores()
-    if bundle.target == "onnx":
-        from mer_runtime.engines.onnx import OnnxBackend
-
-        return OnnxBackend(bundle, threads)
-    if bundle.target == "openvino":
-        from mer_runtime.engines.openvino import OpenvinoBackend
-
-        return OpenvinoBackend(bundle, threads)
-    from mer_runtime.engines.tensorrt import TensorrtBackend
-
-    return TensorrtBackend(bundle, threads)
+    engines = list_engines(bundle.target)
+    if not engines:
+        known = ", ".join(list_targets())
+        raise BundleError(bundle.path, f"there is no engine for {bundle.target}, only for {known}")
+    backend: Backend = ENGINES[engines[0]].load()(bundle, threads or usable_cores())
+    return backend
 
 
 def check_shapes(bundle: Bundle, encoder: Mapping[str, Shape], head: Mapping[str, Shape]) -> int:

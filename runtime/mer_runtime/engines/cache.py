@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 import warnings
@@ -16,6 +17,8 @@ from pathlib import Path
 from mer_runtime.engines.builder import Progress
 from mer_runtime.errors import MerWarning, OutputError
 from mer_runtime.files import locked, write_file
+
+logger = logging.getLogger(__name__)
 
 #: Names the folder for engines of bundles that can't be written to.
 CACHE_VARIABLE = "MER_CACHE"
@@ -95,6 +98,7 @@ def load_or_build(
         for folder in folders:
             engine = read_engine(folder / name, key)
             if engine is not None:
+                logger.info("engine of %s from %s", stem, folder / name)
                 return engine
     with _notice() as show:
 
@@ -112,6 +116,7 @@ def load_or_build(
             engine = None if rebuild else read_engine(home / name, key)
             if engine is None:
                 engine = build_aloud()
+                logger.info("engine of %s built: %s", stem, home / name)
                 try:
                     write_engine(home / name, key, engine)
                 except OutputError as error:

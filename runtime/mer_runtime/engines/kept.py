@@ -8,6 +8,7 @@ can't be kept it is made again.
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,8 @@ from pathlib import Path
 from mer_runtime.bundle import Bundle, graph_stem
 from mer_runtime.engines.cache import EngineKey, cache_folders, read_engine, write_engine
 from mer_runtime.engines.processor import name_cpu, read_fact, read_instructions
+
+logger = logging.getLogger(__name__)
 
 #: Inside the folder for engines.
 GRAPHS_FOLDER = "graphs"
@@ -35,7 +38,9 @@ class KeptFile:
 
     def read(self) -> bytes | None:
         """What was kept; None where there is nothing, or it is damaged or of another key."""
-        return read_engine(self.path, self.key)
+        content = read_engine(self.path, self.key)
+        logger.debug("%s: %s", self.path, "not kept yet" if content is None else "taken as kept")
+        return content
 
     def keep(self, content: bytes) -> None:
         """Keep it where that is possible; the oldest beyond ``KEPT`` go."""

@@ -17,7 +17,7 @@ from mer_runtime.files import PACKED_SUFFIX, read_graph
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
-#: It puts a float layer that stands between integer ones back on integers, with one scale for all
+#: It puts a float layer that stands between int8 ones back into int8, with one scale for all
 #: channels: what an export left in float for the accuracy's sake shall stay so.
 UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
 #: Crops that go through the encoder at once. Few make better use of the processor's cache than a
@@ -49,7 +49,9 @@ class OnnxBackend:
             self._head = self._open(bundle, bundle.head, HEAD_THREADS)
         except Exception as error:  # its exceptions share no base class of its own
             raise graph_error(bundle, "ONNX Runtime", error) from error
-        self.feature_width = check_shapes(bundle, _shapes(self._encoder), _shapes(self._head))
+        self.feature_width = check_shapes(
+            bundle, read_shapes(self._encoder), read_shapes(self._head)
+        )
 
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         pieces = [
@@ -115,8 +117,8 @@ def open_session(graph: str | bytes, options: Any) -> Any:
     )
 
 
-def _shapes(session: Any) -> dict[str, Shape]:
-    """Every input and output; a dimension with a symbol is free."""
+def read_shapes(session: Any) -> dict[str, Shape]:
+    """Every input and output of a session; a dimension with a symbol is free."""
     return {
         node.name: tuple(size if isinstance(size, int) else None for size in node.shape)
         for node in (*session.get_inputs(), *session.get_outputs())

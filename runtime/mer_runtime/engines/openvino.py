@@ -27,6 +27,10 @@ PACKED_IR = f".xml{PACKED_SUFFIX}"
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
 INFERENCE_PRECISIONS = ("f32", "f16", "bf16")
+#: Off, OpenVINO computes in floats what int8 stands for. TensorRT's int8 has signed activations.
+#: Where an x86 processor lacks VNNI, oneDNN halves the weights that meet them, and their last bit
+#: is lost. ONNX Runtime's has none in dense layers.
+LOW_PRECISION = "LP_TRANSFORMS_MODE"
 
 
 class OpenvinoBackend:
@@ -67,10 +71,13 @@ class OpenvinoBackend:
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": 1,
         }
+        int8 = not str(bundle.engine.get("made_for", "")).startswith("tensorrt")
+        if not int8:
+            self._options[LOW_PRECISION] = "NO"
         self._threads = threads
         # The build counts too; settings are compiled in.
         build = "-".join(openvino.__version__.split("-")[:2])
-        self._compiler = f"openvino {build} {precision}"
+        self._compiler = f"openvino {build} {precision}{'' if int8 else ' without int8'}"
         self._encoders: dict[int, _Request] = {}
         frames = bundle.spec.video.frames
         try:

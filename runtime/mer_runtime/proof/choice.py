@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, get_args
 
 import numpy as np
 
-from mer_runtime.bundle import Bundle, Target
+from mer_runtime.bundle import Bundle
 from mer_runtime.engines import Backend, open_backend, usable_cores
 from mer_runtime.errors import BundleError, MerError
 from mer_runtime.proof.self_test import is_proving, prove_answers
+from mer_runtime.registry import ENGINES, list_engines
 
-Engine = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
-#: What ``--backend`` takes: an engine, or the fastest of those that can.
-EngineChoice = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
-ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
+logger = logging.getLogger(__name__)
 
-#: The engines for each target, its own first. OpenVINO's format is its alone; the others' graphs
-#: are ONNX, which ONNX Runtime and OpenVINO both read.
-ENGINES: Mapping[Target, tuple[Engine, ...]] = {
-    "onnx": ("onnxruntime", "openvino"),
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt", "onnxruntime", "openvino"),
-    "tensorrt-rtx": ("tensorrt-rtx", "onnxruntime", "openvino"),
-}
+#: What ``--backend`` takes: an engine, or ``auto``, the fastest of those that can.
+EngineChoice = str
+ENGINE_CHOICES: tuple[EngineChoice, ...] = ("auto", *ENGINES)
+
 #: Windows timed with each engine; the fastest counts, for the others had company.
 RUNS = 5
-#: What OpenVINO computes in where the bundle wasn't made for it: int8 layers stay int8.
-OPENVINO_SETTINGS = {"inference_precision": "f32"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ def choose_backend(
         EngineError: TensorRT can't build or run an engine here.
     """
     threads = threads or usable_cores()
-    possible = ENGINES[bundle.target]
+    possible = list_engines(bundle.target)
     if choice != "auto":
         engine = choice or possible[0]
         if engine not in possible:
@@ -82,6 +74,8 @@ def choose_backend(
         backend = _open(bundle, engine, threads)
         if prove and is_proving():
             prove_answers(bundle, backend)
+        reason = "asked for" if choice else f"the bundle is for {bundle.target}"
+        logger.info("%s runs %s on %d threads: %s", backend.name, bundle.path, threads, reason)
         return Choice(backend, {})
     passed: dict[float, Backend] = {}
     considered: dict[str, str] = {}
@@ -99,15 +93,19 @@ def choose_backend(
         considered[backend.name] = f"{1000 * seconds:.1f} ms a window"
     if not passed:
         raise errors[0]
-    return Choice(passed[min(passed)], considered)
+    fastest = passed[min(passed)]
+    for name, result in considered.items():
+        logger.info("tried %s: %s", name, result)
+    logger.info("%s runs %s on %d threads: the fastest", fastest.name, bundle.path, threads)
+    return Choice(fastest, considered)
 
 
-def _open(bundle: Bundle, engine: Engine, threads: int) -> Backend:
-    if engine == ENGINES[bundle.target][0]:
-        return open_backend(bundle, threads)
-    target: Target = "onnx" if engine == "onnxruntime" else "openvino"
-    settings = {} if engine == "onnxruntime" else OPENVINO_SETTINGS
-    return open_backend(dataclasses.replace(bundle, target=target, engine=settings), threads)
+def _open(bundle: Bundle, name: str, threads: int) -> Backend:
+    engine = ENGINES[name]
+    if engine.target != bundle.target:
+        settings = {**engine.settings, "made_for": bundle.target}
+        bundle = dataclasses.replace(bundle, target=engine.target, engine=settings)
+    return open_backend(bundle, threads)
 
 
 def _time_window(bundle: Bundle, backend: Backend) -> float:

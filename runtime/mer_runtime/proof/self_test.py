@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -25,6 +26,8 @@ from mer_runtime.errors import BundleError
 from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 #: 0 in it loads bundles without the replay.
 PROVE_VARIABLE = "MER_PROVE"
@@ -150,9 +153,17 @@ def prove_answers(bundle: Bundle, backend: Backend) -> None:
     """
     place = find_pass(bundle, backend)
     if place.read() is not None:
+        logger.info("%s passed its self-test here before (%s)", backend.name, place.path)
         return
     result = run_self_test(bundle, backend)
     if result.passed:
+        logger.info(
+            "%s passed its self-test: %d golden inputs, max |Δlogit| %.2e of %.2e",
+            backend.name,
+            result.cases,
+            result.max_difference,
+            result.tolerance,
+        )
         place.keep(json.dumps(asdict(result)).encode())
         return
     if result.fault:

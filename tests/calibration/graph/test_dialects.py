@@ -113,7 +113,7 @@ def test_scales_of_each_channel_behind_integers(
     (reading,) = (n for n in model.graph.node if n.name == reader)
     model.graph.node.insert(list(model.graph.node).index(reading), node)
     reading.input[0] = "own"
-    # A convolution might be on integers, whose kernels have one scale for all that they read.
+    # A convolution might be int8, whose kernels have one scale for all that they read.
     if chosen.channel_scales and reader == "node_gated":
         check_dialect(model, chosen)
     else:
@@ -196,7 +196,7 @@ def test_product_of_two_activations(
     check_dialect(right, DIALECTS["openvino"])
     # Symmetric and int8 throughout, so that nothing else is wrong with it.
     tensorrt = quantise(model, [feed], "tensorrt", plain=True).model
-    check_refused((tensorrt, DIALECTS["openvino"]), "y", "a product of two activations on integers")
+    check_refused((tensorrt, DIALECTS["openvino"]), "y", "an int8 product of two activations")
 
 
 def test_each_dialect_refuses_the_others(graph: Callable[[Name], Planted]) -> None:
@@ -234,8 +234,8 @@ def test_grids(below: float, above: float) -> None:
     assert 0 <= tensorrt.scale - exact.scale <= max(2**-10 * exact.scale, 2**-24)
 
 
-def test_rectified_values_start_at_the_lowest_point() -> None:
-    """So that an engine lets rounding do the rectifier's work."""
+def test_relus_start_at_the_lowest_point() -> None:
+    """So that an engine lets rounding do the ReLU's work."""
     assert DIALECTS["x86"].make_grid(0, 6).zero_point == 0
     assert DIALECTS["arm"].make_grid(0, 6).zero_point == -128
     assert DIALECTS["tensorrt"].make_grid(0, 6).zero_point == 0

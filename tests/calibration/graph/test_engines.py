@@ -50,7 +50,7 @@ def test_forms_integer_convolutions(
     tmp_path: Path,
     dialect: str,
 ) -> None:
-    """All four, rectifiers within; only the two narrow ones stay float."""
+    """All four, ReLUs within; only the two narrow ones stay float."""
     model = quantise(net, feeds, dialect).model
     run_onnx(model, feeds[0], int8=True, save=tmp_path / "optimised.onnx")
     found = count_nodes(tmp_path / "optimised.onnx")

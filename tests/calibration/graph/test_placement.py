@@ -22,7 +22,7 @@ def test_layers(net: ModelProto) -> None:
     ]
     stem, right, fc = (found[f"{name}.weight"] for name in ("stem", "right", "fc"))
     assert (stem.node, stem.data, stem.bias) == ("node_stem", "planes", "stem.bias")
-    assert stem.output == "stem_relu"  # past the rectifier
+    assert stem.output == "stem_relu"  # past the ReLU
     assert (right.output, fc.output) == ("right_relu", "fc")
     assert (stem.axis, fc.axis, fc.op_type) == (0, 0, "Gemm")
     narrow = [name for name, layer in found.items() if is_narrow(layer, net)]
@@ -89,7 +89,7 @@ def test_weights_of_matrix_products(graph_of: Callable[..., ModelProto]) -> None
 
 
 def test_products_that_may_be_float(graph_of: Callable[..., ModelProto]) -> None:
-    """What a layer on integers reads is rounded all the same; what only a product reads isn't."""
+    """What an int8 layer reads is rounded all the same; what only a product reads isn't."""
     generator = np.random.default_rng(0)
     weights = {name: generator.normal(0, 1, (16, 16)).astype(np.float32) for name in "qkv"}
     nodes = [
@@ -128,7 +128,7 @@ def test_encoder_rounds_only_what_is_computed(encoder: ModelProto, placed: Any) 
         for source in group.sources:
             assert producers[source] not in (*MOVES, "Concat")
     kinds = {producers[source] for source in placed.sources()}
-    # Shifted pixels, convolutions with and without rectifier, the add that the next stage reads.
+    # Shifted pixels, convolutions with and without ReLU, the add that the next stage reads.
     assert kinds == {"Sub", "Conv", "Relu", "Add"}
     # The groups take every layer's input and output, and no tensor is in two.
     members = [name for group in placed.groups for name in group.members]

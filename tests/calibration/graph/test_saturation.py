@@ -32,7 +32,7 @@ from mer_calibration.graph.saturation import (
     widen_scales,
 )
 from mer_calibration.graph.weights import apply_roundings
-from mer_calibration.measure.rounding import find_roundings
+from mer_calibration.measure.gptq import find_roundings
 
 GraphOf = Callable[..., ModelProto]
 Weights = NDArray[np.int8]

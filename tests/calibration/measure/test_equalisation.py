@@ -224,7 +224,7 @@ def test_convolutions_of_any_grouping(
 
 
 def two_layers(graph_of: GraphOf, *nodes: NodeProto, also: str = "") -> ModelProto:
-    """x (1, 16, 4, 4) through ``left`` with a rectifier and ``right``, both of 16 channels of very
+    """x (1, 16, 4, 4) through ``left`` with a ReLU and ``right``, both of 16 channels of very
     different sizes, and ``nodes`` from ``left_relu`` and ``right`` to ``z``, which ``last`` reads.
     """
     generator = np.random.default_rng(5)
@@ -362,7 +362,7 @@ class TestReadByASum:
         quantise: Callable[..., Quantised],
         dialect: DialectName,
     ) -> None:
-        """ONNX Runtime has a sum on integers, and that has one scale for all channels."""
+        """ONNX Runtime has an int8 sum, and that has one scale for all channels."""
         model = two_layers(graph_of, helper.make_node("Add", ["left_relu", "right"], ["z"], "sum"))
         found = find_exponents(model, measure_peaks(model, pictures))
         assert not any(found["left.weight"])

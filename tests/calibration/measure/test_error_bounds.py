@@ -24,7 +24,7 @@ def constants_of(model: ModelProto) -> dict[str, NDArray[Any]]:
 
 @st.composite
 def conv_nets(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """One to three layers: channels, kernel, whether depthwise, whether rectified, spread."""
+    """One to three layers: channels, kernel, whether depthwise, whether with a ReLU, spread."""
     layers = []
     for _ in range(draw(st.integers(1, 3))):
         layers.append(

@@ -90,7 +90,7 @@ class TestWindow:
 def rounded(
     net: ModelProto, head: ModelProto, feeds: list[Any], windows: list[Window], quantise: Quantise
 ) -> tuple[ModelProto, ModelProto]:
-    """``net`` and ``head`` on integers."""
+    """``net`` and ``head`` in int8."""
     session = open_session(net, 1)
     samples = [
         {"mfcc": one.mfcc[None], "features": session.run(None, {"faces": one.crops})[0][None]}
@@ -157,11 +157,11 @@ class TestFloatAnswers:
             one = found.logits[shown]
             # A black window is run as one crop there, here as four.
             assert dataclasses.astuple(one) == pytest.approx(dataclasses.astuple(expected), 1e-2)
-        assert found.sqnr == pytest.approx(decibels(signal, noise))
+        assert found.sqnr == pytest.approx(min(decibels(signal, noise), NOISELESS))
         # The encoder has no part in the voice alone.
         assert (found.logits["audio"].rms == 0) == (which == "encoder")
         assert min(found.logits["both"].rms, found.logits["video"].rms) > 0
-        assert (found.sqnr == math.inf) == (which == "head")
+        assert (found.sqnr == NOISELESS) == (which == "head")
 
     def test_missing_modalities(
         self,

@@ -18,9 +18,9 @@ from mer_calibration import (
     Range,
     asymmetric_grid,
     find_range,
-    observers,
     symmetric_grid,
 )
+from mer_calibration.measure import observers
 from mer_calibration.measure.observers import WIDENING, WIDENING_SYMMETRIC, expected_errors
 
 VALUES = 200_000

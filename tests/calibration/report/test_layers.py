@@ -27,7 +27,7 @@ from mer_calibration import (
 from mer_calibration.graph.dialects import DialectName
 from mer_calibration.graph.weights import apply_roundings
 from mer_calibration.measure.equalisation import equalise, find_exponents, measure_peaks
-from mer_calibration.measure.rounding import find_roundings
+from mer_calibration.measure.gptq import find_roundings
 from mer_calibration.report.layers import measure_layers
 
 GRID = asymmetric_grid(0, 8)

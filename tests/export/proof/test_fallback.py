@@ -25,6 +25,7 @@ from mer_export.proof import fallback, proof
 from mer_export.proof.fallback import MOST_FLOAT_LAYERS, choose_float_layers
 from mer_export.proof.validation import answer_engine
 from mer_runtime import Recognizer
+from mer_runtime.files import read_graph
 
 
 def layer(name: str, graph: str, sqnr: float) -> Layer:
@@ -145,8 +146,10 @@ class TestLayersReturnToFloat:
         kept = Ranges.read(tmp_path / "out" / "ranges.json")
         found, before = kept.of("x86"), calibration.ranges.of("x86")
         assert found.float_layers == report.float_layers, "the next export starts there"
-        np.testing.assert_array_equal(read_shift(report), np.float32(found.shift))
-        assert found.shift != before.shift, "measured again with the layer in float"
+        np.testing.assert_array_equal(read_correction(report), np.float32(found.bias_correction))
+        assert found.bias_correction != before.bias_correction, (
+            "measured again with the layer in float"
+        )
         assert found.noise.sqnr > before.noise.sqnr
         again = export_bundle(
             fitted[0], tmp_path / "again", ranges=tmp_path / "out", cpu="x86", timing=False
@@ -200,13 +203,13 @@ class TestLayersReturnToFloat:
         assert not list(tmp_path.iterdir())
 
 
-def read_shift(report: ExportReport) -> NDArray[np.float32]:
+def read_correction(report: ExportReport) -> NDArray[np.float32]:
     """What the encoder of a bundle adds to its features at the end."""
-    graph = onnx.load(report.bundle / "encoder.onnx").graph
+    graph = onnx.load_from_string(read_graph(report.bundle / "encoder.onnx.gz")).graph
     (last,) = (node for node in graph.node if graph.output[0].name in node.output)
     assert last.op_type == "Add"
-    (shift,) = (tensor for tensor in graph.initializer if tensor.name == last.input[1])
-    return numpy_helper.to_array(shift)
+    (correction,) = (tensor for tensor in graph.initializer if tensor.name == last.input[1])
+    return numpy_helper.to_array(correction)
 
 
 def test_head_in_float_answers_the_voice_as_the_float_model_does(
@@ -221,9 +224,9 @@ def test_head_in_float_answers_the_voice_as_the_float_model_does(
     )
     head = {layer.name for layer in calibration.layers if layer.graph == "head"}
     assert set(report.float_layers) == head
-    measured = np.float32(calibration.ranges.of("x86").shift)
+    measured = np.float32(calibration.ranges.of("x86").bias_correction)
     for one in (report, proved):
-        np.testing.assert_array_equal(read_shift(one), measured)
+        np.testing.assert_array_equal(read_correction(one), measured)
     assert measured.any()
     checkpoint = load_checkpoint(fitted[0])
     spec = checkpoint.spec

@@ -16,7 +16,7 @@ from onnx import ModelProto, numpy_helper
 
 from mer import Checkpoint, load_checkpoint
 from mer.evaluate.classifier import NetworkClassifier
-from mer.weights import shipped_checkpoint
+from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration import DIALECTS, CalibrationError, Ranges, Recipe, SaturationError
 from mer_calibration.graph import quantisation as quantisation_module
 from mer_calibration.graph.dialects import DialectName
@@ -34,7 +34,7 @@ from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
 from mer_runtime.golden import Golden
 from mer_runtime.proof.self_test import encode_crops, find_fault, replay
-from mer_runtime.spec import FUSIONS, Fusion, Spec
+from mer_runtime.spec import Fusion, Spec
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def check(model: Model, network: Any, dialect: DialectName = "x86") -> None:
 # --- no false alarm -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", SHIPPED)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_ships_passes(
     models: Callable[[Fusion], Model], fusion: Fusion, dialect: DialectName
@@ -192,9 +192,13 @@ def turn_colours(written: Written) -> None:
     change(written.encoder, name, turn)
 
 
-def lose_shift(written: Written) -> None:
+def change_correction(written: Written) -> None:
     """One feature in ten gets what belongs to the next."""
-    change(written.encoder, "features_shift", lambda shift: np.roll(shift, 1) + np.float32(0.05))
+    change(
+        written.encoder,
+        "features_correction",
+        lambda correction: np.roll(correction, 1) + np.float32(0.05),
+    )
 
 
 def shift_bias(written: Written) -> None:
@@ -209,7 +213,7 @@ FAULTS: dict[str, Callable[[Written], None]] = {
     "wrong scale": widen_scale,
     "layer left out": leave_out_layer,
     "BGR for RGB in the graph": turn_colours,
-    "stale shift": lose_shift,
+    "stale bias correction": change_correction,
     "bias of another channel": shift_bias,
 }
 
@@ -222,7 +226,7 @@ def test_fault_of_a_graph(ia: Model, right: Written, fault: str) -> None:
         check(ia, ia.open(wrong))
 
 
-#: Early and late, rectified and signed, and one of the head.
+#: Early and late, behind a ReLU and signed, and one of the head.
 MOVED = ("relu", "conv2d_4", "conv2d_27", "conv2d_39", "relu_24", "relu_45", "relu_1 of the head")
 
 
@@ -319,7 +323,7 @@ def test_saturating_weights(ia: Model) -> None:
     ids=["MFCCs of another rate", "MFCCs cut off elsewhere", "BGR for RGB", "wrong crop"],
 )
 def test_fault_of_preprocessing(spoil: Callable[[Spec], Spec], told: str) -> None:
-    bundle = load_bundle("ia")
+    bundle = load_bundle("ia-int8")
     assert find_fault(bundle, bundle.golden()) == ""
     wrong = dataclasses.replace(bundle, spec=spoil(bundle.spec))
     assert wrong.spec.audio.shape == bundle.spec.audio.shape, "else it is refused by its shape"
@@ -334,13 +338,13 @@ def test_wrong_resize(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nearest pixel in place of a blend of four."""
     import cv2
 
-    bundle = load_bundle("ia")
+    bundle = load_bundle("ia-int8")
     monkeypatch.setattr(cv2, "INTER_LINEAR", cv2.INTER_NEAREST)
     assert "pixels" in find_fault(bundle, bundle.golden())
 
 
 def test_temperature_lost() -> None:
-    bundle = load_bundle("ia")
+    bundle = load_bundle("ia-int8")
     wrong = dataclasses.replace(bundle, temperature=1.0)
     assert "temperature 1 is not the one proved" in find_fault(wrong, bundle.golden())
 
@@ -348,6 +352,6 @@ def test_temperature_lost() -> None:
 def test_shipped_bundle_proves_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With nothing remembered."""
     monkeypatch.setenv("MER_CACHE", str(tmp_path))
-    path = shipped_bundle("ia")
+    path = shipped_bundle("ia-int8")
     assert path is not None
     assert Recognizer.load(path).self_test().passed

@@ -54,5 +54,5 @@ def test_given_ranges_are_proved_on_the_corpus(
         assert again.comparison.max_logit_difference == pytest.approx(
             first.comparison.max_logit_difference, abs=1e-4
         )
-    for name in ("encoder.onnx", "head.onnx", "ranges.json"):
+    for name in ("encoder.onnx.gz", "head.onnx.gz", "ranges.json"):
         assert (report.bundle / name).read_bytes() == (proved.bundle / name).read_bytes()

@@ -71,13 +71,13 @@ def test_bundle_and_checkpoint_agree(
 def test_names_of_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for fusion in ("ia", "it", "lt"):
         assert find_model(fusion) == shipped_checkpoint(fusion)
-    assert find_model("ia-bundle") == shipped_bundle("ia")
+    assert find_model("ia-int8") == shipped_bundle("ia-int8")
     assert open_model("lt").spec.fusion == "lt"
-    assert open_model("ia-bundle").kind == "bundle"
-    with pytest.raises(CheckpointError, match=r"no such file or folder.* ia, it, lt, ia-bundle"):
+    assert open_model("ia-int8").kind == "bundle"
+    with pytest.raises(CheckpointError, match=r"no such file or folder.* ia, it, lt, ia-int8"):
         find_model("xt")
     with pytest.raises(CheckpointError, match="no such file"):
-        find_model("it-nothing-bundle")
+        find_model("it-nothing-int8")
     # A file of one's own goes before.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ia").write_bytes(b"x")

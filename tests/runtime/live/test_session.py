@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtim
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return Recognizer.load("ia", threads=1)
+    return Recognizer.load("ia-int8", threads=1)
 
 
 def split(happenings: list[StreamEvent | Notice]) -> tuple[list[StreamEvent], list[str]]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mer_runtime import BundleError, Recognizer
 from mer_runtime.bundle import Bundle, load_bundle
+from mer_runtime.cli import main
 from mer_runtime.engines import Backend, open_backend
 from mer_runtime.engines.cache import CACHE_VARIABLE
-from mer_runtime.proof.choice import choose_backend
+from mer_runtime.proof.choice import ENGINE_CHOICES, choose_backend
 
 WriteBundle = Callable[..., Path]
 
@@ -31,6 +32,25 @@ def test_auto_tries_every_engine_that_can(write_tiny_bundle: WriteBundle) -> Non
     # Two graphs this small can take the same time to a tenth of a millisecond.
     assert times[choice.backend.name] == min(times.values())
     assert Recognizer(bundle, choice.backend).self_test().passed
+
+
+def test_recognizer_takes_what_the_command_takes(
+    write_tiny_bundle: WriteBundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    folder = write_tiny_bundle()
+    option = next(p for p in main.params if p.name == "backend")
+    assert tuple(option.type.choices) == ENGINE_CHOICES  # type: ignore[attr-defined]
+    with caplog.at_level("INFO", "mer_runtime"):
+        recognizer = Recognizer.load(folder, 1, backend="auto")
+    assert [name.split()[0] for name in recognizer.considered] == ["onnxruntime", "openvino"]
+    assert recognizer.backend.name in recognizer.considered
+    assert f"{recognizer.backend.name} runs {folder} on 1 threads: the fastest" in caplog.text
+    for engine in ENGINE_CHOICES[1:]:
+        try:
+            assert Recognizer.load(folder, 1, backend=engine).backend.name.startswith(engine)
+        except BundleError as error:
+            assert f"{engine} can't run a bundle for onnx" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

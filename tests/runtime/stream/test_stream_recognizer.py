@@ -48,7 +48,7 @@ def _no_detector_variable() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
     """The shipped int8 bundle: 15 crops of 224 pixels, slots of 0.24 s."""
-    return Recognizer.load("ia", threads=1)
+    return Recognizer.load("ia-int8", threads=1)
 
 
 @pytest.fixture

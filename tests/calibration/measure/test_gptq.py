@@ -25,7 +25,7 @@ from mer_calibration.graph.weights import (
     unpack_steps,
 )
 from mer_calibration.measure import rounding
-from mer_calibration.measure.rounding import find_roundings
+from mer_calibration.measure.gptq import find_roundings
 
 Graph = Callable[..., ModelProto]
 KINDS = ["dense", "strided", "grouped", "several of one", "depthwise", "row", "linear", "product"]
@@ -36,7 +36,7 @@ def weights_of(model: ModelProto) -> dict[str, NDArray[Any]]:
 
 
 def one_layer(kind: str, graph_of: Graph) -> tuple[ModelProto, list[dict[str, NDArray[Any]]]]:
-    """A weighted layer of each kind, and inputs as after a rectifier: positive and alike.
+    """A weighted layer of each kind, and inputs as after a ReLU: positive and alike.
 
     At their nearest steps one pair of weights in twenty breaks the rule against overflow.
     """

@@ -1,10 +1,10 @@
-"""Weights rounded so that errors cancel in what a layer puts out, not each to its nearest step.
+"""GPTQ rounding: errors of weights cancel in what a layer puts out, not each to its nearest step.
 
-What a layer reads is alike from sample to sample: rectified values are positive, neighbouring
-pixels and channels go together. Rounding errors of weights that are read together can cancel, so
-each weight's error is taken up by those that are still to be rounded, as the inputs' second
-moments say (Frantar et al., GPTQ, ICLR 2023, section 3). Such errors matter more than those of
-activations: they are the same in every frame, and no average over frames takes them away.
+What a layer reads is alike from sample to sample: what a ReLU puts out is never negative,
+neighbouring pixels and channels go together. Rounding errors of weights that are read together can
+cancel, so each weight's error is taken up by those that are still to be rounded, as the inputs'
+second moments say (Frantar et al., GPTQ, ICLR 2023, section 3). Such errors matter more than those
+of activations: they are the same in every frame, and no average over frames takes them away.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from mer_calibration import (
     Quantised,
     Range,
     check_dialect,
-    find_centred,
+    find_foldable,
     fold_zero_points,
     place,
     quantise_graph,
@@ -36,9 +36,9 @@ PORTABLE = DIALECTS["tensorrt"]
 #: The dialects that fold: one has int8, the other uint8. Without rounding to float16, which shifts
 #: a tensor by parts of a step, and with the names that tensors have in the float graph.
 FOLDING = {
-    name: dataclasses.replace(dialect, half_constants=False, joined_pixels=0)
+    name: dataclasses.replace(dialect, half_constants=False, space_to_depth=0)
     for name, dialect in DIALECTS.items()
-    if dialect.centred
+    if dialect.fold_zero_points
 }
 ON_BOTH = pytest.mark.parametrize("dialect", FOLDING)
 
@@ -177,9 +177,7 @@ def test_pixels_are_exact(
     assert np.array_equal(found, bordered.astype(int) - 128)
 
 
-def test_rectifiers_become_saturation(
-    net: ModelProto, feeds: list[Any], quantise_twice: Twice
-) -> None:
+def test_relus_become_saturation(net: ModelProto, feeds: list[Any], quantise_twice: Twice) -> None:
     before, after = quantise_twice(net, feeds)
 
     def count(model: ModelProto, op_type: str) -> int:
@@ -195,10 +193,10 @@ def test_twice_the_steps_for_what_is_never_negative(net: ModelProto) -> None:
     placement = place(net, float_outputs=True)
     found = Range(0, 6, 0, 6, 0)
     ranges = {source: found for source in placement.sources()}
-    centred = find_centred(net, placement)
-    assert centred
-    one, other = (choose_grids(placement, ranges, PORTABLE, some) for some in (centred, ()))
-    for source in centred - {"pixels"}:
+    folded = find_foldable(net, placement)
+    assert folded
+    one, other = (choose_grids(placement, ranges, PORTABLE, some) for some in (folded, ()))
+    for source in folded - {"pixels"}:
         assert one[source].scale == pytest.approx(other[source].scale * 127 / 255, rel=2**-9)
         assert (one[source].zero_point, other[source].zero_point) == (-128, 0)
 
@@ -224,11 +222,11 @@ CASES: dict[str, tuple[list[Any], dict[str, tuple[int, ...]]]] = {
         [("Conv", "x w v", "a", {}), ("Conv", "a u v", "y", {})],
         {"w": W, "u": W, "v": B},
     ),
-    "no rectifier": (
+    "no ReLU": (
         [("Conv", "x w v", "a", {}), ("Sigmoid", "a", "s", {}), ("Conv", "s u v", "y", {})],
         {"w": W, "u": W, "v": B},
     ),
-    "rectifier and sum share a grid": (
+    "ReLU and sum share a grid": (
         [
             ("Conv", "x w v", "a", {}),
             ("Relu", "a", "r", {}),
@@ -238,7 +236,7 @@ CASES: dict[str, tuple[list[Any], dict[str, tuple[int, ...]]]] = {
         ],
         {"w": W, "v": B, "big": (16, 32, 1, 1)},
     ),
-    "rectified without a bias to hide in": (
+    "ReLU without a bias to hide in": (
         [("Conv", "x w", "a", {}), ("Relu", "a", "r", {}), ("Conv", "r u v", "y", {})],
         {"w": W, "u": W, "v": B},
     ),
@@ -299,22 +297,22 @@ def test_ways_to_be_made_and_read(
     generator = np.random.default_rng(1)
     feeds = [{"x": generator.normal(0.3, 1, (2, 16, 6, 6)).astype(np.float32)} for _ in range(3)]
     pair = quantise_twice(model, feeds, dialect)
-    # In uint8 rectified values have zero-point 0, and without a bias x keeps int8 and 0.
-    folded = not (dialect == "openvino" and case == "rectified without a bias to hide in")
+    # In uint8 a ReLU's values have zero-point 0, and without a bias x keeps int8 and 0.
+    folded = not (dialect == "openvino" and case == "ReLU without a bias to hide in")
     check_same_integers(pair, feeds, run_onnx, folded)
     for feed in feeds:
         before, after, exact = (run_onnx(one, feed) for one in (*pair, model))
         error = np.sqrt(np.square(before - exact).mean())
         assert np.sqrt(np.square(after - before).mean()) < 0.3 * error  # flips of single steps
     pads = [node for node in pair[1].graph.node if node.op_type == "Pad"]
-    # A rectifier's lowest value is 0 in uint8: nothing is folded, and a border of zeros stays one.
+    # A ReLU's lowest value is 0 in uint8: nothing is folded, and a border of zeros stays one.
     assert len(pads) == (case == "one border for two" and dialect == "tensorrt")
 
 
-class TestFindCentred:
+class TestFindFoldable:
     def find(self, graph_of: Callable[..., ModelProto], nodes: list[Any], **sizes: Any) -> Any:
         model = small(graph_of, nodes, sizes)
-        return find_centred(model, place(model, float_outputs=True))
+        return find_foldable(model, place(model, float_outputs=True))
 
     def test_a_layer_without_a_bias_has_nowhere_to_put_it(
         self, graph_of: Callable[..., ModelProto]
@@ -333,7 +331,7 @@ class TestFindCentred:
 
     def test_real_encoder(self, encoder: ModelProto) -> None:
         placement = place(encoder, float_outputs=True)
-        found = find_centred(encoder, placement)
+        found = find_foldable(encoder, placement)
         assert {
             "relu",
             *(s for group in placement.groups if group.pixels for s in group.sources),

@@ -1,4 +1,4 @@
-"""What rounding adds to a graph's outputs on average, and taking it back.
+"""Bias correction of the features: what rounding adds to them on average is taken back.
 
 Errors of rounding that samples have in common don't vanish in a window's mean. What is left of
 them at the end is a constant, a value for each output channel, and costs an addition to take back
@@ -16,11 +16,11 @@ from onnx import ModelProto, helper, numpy_helper
 from mer_calibration.errors import CalibrationError
 from mer_calibration.measure.observation import Feed, open_session
 
-#: Digits after the point that are kept: finer than any grid of what is shifted.
+#: Digits after the point that are kept: finer than any grid of what is corrected.
 DIGITS = 6
 
 
-def measure_shift(
+def measure_bias(
     model: ModelProto, quantised: ModelProto, feeds: Iterable[Feed], *, threads: int | None = None
 ) -> tuple[float, ...]:
     """What to add to the output (n, F) of ``quantised`` so that its mean is that of ``model``.
@@ -49,24 +49,26 @@ def measure_shift(
     if total is None or not rows:
         raise CalibrationError("the calibration set is empty: give at least one sample")
     if not np.isfinite(total).all():
-        raise CalibrationError("the shift of the graph's output is not finite")
+        raise CalibrationError("the bias of the graph's output is not finite")
     return tuple((total / rows).round(DIGITS).tolist())
 
 
-def shift_output(model: ModelProto, shift: Sequence[float]) -> ModelProto:
-    """``model`` with ``shift`` (F,) added to its only output (n, F), in float."""
-    shifted = ModelProto()
-    shifted.CopyFrom(model)
-    graph = shifted.graph
+def correct_bias(model: ModelProto, correction: Sequence[float]) -> ModelProto:
+    """``model`` with ``correction`` (F,) added to its only output (n, F), in float."""
+    corrected = ModelProto()
+    corrected.CopyFrom(model)
+    graph = corrected.graph
     (output,) = (value.name for value in graph.output)
-    raw = f"{output}_unshifted"
+    raw = f"{output}_uncorrected"
     for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 if name == output:
                     names[i] = raw
     graph.initializer.append(
-        numpy_helper.from_array(np.array(shift, np.float32), f"{output}_shift")
+        numpy_helper.from_array(np.array(correction, np.float32), f"{output}_correction")
     )
-    graph.node.append(helper.make_node("Add", [raw, f"{output}_shift"], [output], f"{output}_add"))
-    return shifted
+    graph.node.append(
+        helper.make_node("Add", [raw, f"{output}_correction"], [output], f"{output}_add")
+    )
+    return corrected

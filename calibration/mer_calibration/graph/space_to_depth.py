@@ -1,4 +1,4 @@
-"""A quantised graph whose first convolution reads several pixels of a row as one.
+"""Space-to-depth: the first convolution of a quantised graph reads several pixels of a row as one.
 
 Three channels of pixels fill a fraction of the registers in which engines multiply integers, and
 they gather a 3 x 3 window in nine pieces of three bytes. In memory the pixels of a row lie side by
@@ -27,7 +27,7 @@ TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 ELEMENTWISE = ("Relu", "QuantizeLinear", "DequantizeLinear")
 
 
-def join_pixels(model: ModelProto, pixels: int) -> ModelProto:
+def space_to_depth(model: ModelProto, pixels: int) -> ModelProto:
     """``model``, in some dialect, with its first convolution on blocks of ``pixels`` pixels.
 
     A graph whose pixels don't go straight into a padded 3 x 3 convolution with stride 2, or whose

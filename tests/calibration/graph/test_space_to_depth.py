@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from mer_calibration import DIALECTS, compare_tensors, quantise_graph
-from mer_calibration.graph.pixels import join_pixels
+from mer_calibration.graph.space_to_depth import space_to_depth
 
 Run = Callable[..., NDArray[np.float32]]
 SIDE = 16
@@ -78,7 +78,7 @@ def integers(ranges_of: Callable[..., Any]) -> Callable[..., ModelProto]:
     """``integers(net, pictures, dialect)``: ``net`` in a dialect, its pixels one by one."""
 
     def give(net: ModelProto, pictures: dict[str, NDArray[Any]], dialect: str) -> ModelProto:
-        apart = dataclasses.replace(DIALECTS[dialect], joined_pixels=0)  # type: ignore[index]
+        apart = dataclasses.replace(DIALECTS[dialect], space_to_depth=0)  # type: ignore[index]
         return quantise_graph(net, ranges_of(net, [pictures]), apart).model
 
     return give
@@ -101,7 +101,7 @@ def test_same_answers(
 ) -> None:
     apart = integers(stem_of(), pictures, dialect)
     before = apart.SerializeToString()
-    joined = join_pixels(apart, pixels)
+    joined = space_to_depth(apart, pixels)
     assert apart.SerializeToString() == before, "the graph given is left alone"
     assert first_kernel(joined) == [3, 2]
     expected = run_onnx(apart, pictures, optimised=False)
@@ -111,7 +111,7 @@ def test_same_answers(
     # one lies between two steps it may be rounded to the other: a step of pooled is 0.02.
     assert np.mean(found != expected) < 0.01
     assert np.abs(found - expected).max() < 0.1
-    # On integers there is nothing to round before the end.
+    # In int8 there is nothing to round before the end.
     if dialect == "x86":
         assert np.array_equal(run_onnx(joined, pictures), run_onnx(apart, pictures))
 
@@ -138,9 +138,10 @@ def test_output_that_nobody_reads(
 ) -> None:
     """The first layer is the graph's last."""
     for last in ("stem", "stem_relu"):
-        net = onnx.utils.Extractor(stem_of()).extract_model(["faces"], [last])
+        whole = onnx.shape_inference.infer_shapes(stem_of())
+        net = onnx.utils.Extractor(whole).extract_model(["faces"], [last])
         apart = integers(net, pictures, "x86")
-        joined = join_pixels(apart, 4)
+        joined = space_to_depth(apart, 4)
         assert first_kernel(joined) == [3, 2]
         expected, found = (run_onnx(m, pictures, optimised=False) for m in (apart, joined))
         assert found.shape == expected.shape
@@ -156,7 +157,7 @@ def test_no_data_is_moved_on_integers(
     tmp_path: Any,
 ) -> None:
     """Blocks are views: ONNX Runtime is left with one transposition, of its float output."""
-    joined = join_pixels(integers(stem_of(), pictures, "x86"), 4)
+    joined = space_to_depth(integers(stem_of(), pictures, "x86"), 4)
     run_onnx(joined, pictures, save=tmp_path / "optimised.onnx")
     found = count_nodes(tmp_path / "optimised.onnx")
     assert found["Reshape"] == 2
@@ -174,10 +175,10 @@ def test_other_first_layers_stay(
     small = {"faces": np.ascontiguousarray(pictures["faces"][:, :8, :8])}
     for model, feed in ((stem_of(side=14), uneven), (stem_of(stride=1), pictures), (net, small)):
         apart = integers(model, feed, "x86")
-        assert join_pixels(apart, 4) is apart
-    assert join_pixels(stem_of(), 4) == stem_of(), "floats have no blocks to gain from"
+        assert space_to_depth(apart, 4) is apart
+    assert space_to_depth(stem_of(), 4) == stem_of(), "floats have no blocks to gain from"
     with_kept = integers(stem_of(side=14), uneven, "x86")
-    assert first_kernel(join_pixels(with_kept, 2)) == [3, 2], "14 pixels are 7 blocks of 2"
+    assert first_kernel(space_to_depth(with_kept, 2)) == [3, 2], "14 pixels are 7 blocks of 2"
 
 
 def test_which_dialects_join(
@@ -189,7 +190,7 @@ def test_which_dialects_join(
     kernels = {
         name: first_kernel(quantise_graph(stem_of(), ranges, dialect).model)
         for name, dialect in DIALECTS.items()
-        if dialect.joined_pixels
+        if dialect.space_to_depth
     }
     assert kernels == {"x86": [3, 2], "openvino": [3, 2]}
     tensorrt = quantise_graph(stem_of(), ranges, DIALECTS["tensorrt"]).model

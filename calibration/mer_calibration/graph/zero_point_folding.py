@@ -19,11 +19,11 @@ from mer_calibration.graph.placement import Group, Placement, carries, find_inde
 
 #: Layers with a bias.
 BIASED = ("Conv", "Gemm")
-#: What an int8 grid begins with: a rectifier's zero-point.
+#: What an int8 grid begins with: a ReLU's zero-point.
 LOWEST = -128
 
 
-def find_centred(model: ModelProto, placement: Placement) -> frozenset[str]:
+def find_foldable(model: ModelProto, placement: Placement) -> frozenset[str]:
     """Sources of the groups whose zero-point can be folded, and is worth it.
 
     Each layer that reads such a group has a bias, and one of them at least doesn't pad: a border
@@ -54,9 +54,9 @@ def find_centred(model: ModelProto, placement: Placement) -> frozenset[str]:
 def fold_zero_points(model: ModelProto) -> ModelProto:
     """``model``, whose activations are int8 with data movement between pairs, with zero-points 0.
 
-    Each tensor with a zero-point z and steps of s is kept less -z s. Behind a rectifier z is the
-    lowest step: saturation does the rectifier's work. A layer that reads the tensor and pads gets
-    the border from a ``Pad``; an operation that isn't on integers gets the tensor as it was. A
+    Each tensor with a zero-point z and steps of s is kept less -z s. Behind a ReLU z is the
+    lowest step: saturation does the ReLU's work. A layer that reads the tensor and pads gets
+    the border from a ``Pad``; a float operation gets the tensor as it was. A
     tensor that the graph puts out keeps its zero-point.
     """
     folded = ModelProto()
@@ -86,7 +86,7 @@ class _Folding:
             self.constants[name].CopyFrom(numpy_helper.from_array(zero, name))
         for output, bias in self.biases.items():
             layer = self.producers[output]
-            layer.input[2] = self._store(f"{output}_bias_centred", bias.astype(np.float32))
+            layer.input[2] = self._store(f"{output}_bias_folded", bias.astype(np.float32))
         read = {name for node in self.graph.node for name in node.input}
         kept = [tensor for tensor in self.graph.initializer if tensor.name in read]
         del self.graph.initializer[:]
@@ -106,7 +106,7 @@ class _Folding:
     def _shift_source(self, quantise: NodeProto, shift: float) -> None:
         name = quantise.input[0]
         made = self.producers.get(name)
-        if made is not None and self._is_rectified(made, quantise):
+        if made is not None and self._is_relu(made, quantise):
             del self.graph.node[find_index(self.graph, made)]
             quantise.input[0] = name = made.input[0]
             made = self.producers[name]
@@ -180,8 +180,8 @@ class _Folding:
         sizes = self._store(f"{name}_border_{'_'.join(map(str, pads))}", border.ravel())
         return self._insert(reader, "Pad", [name, sizes, self._constant(f"{name}_border", shift)])
 
-    def _is_rectified(self, made: NodeProto, quantise: NodeProto) -> bool:
-        """Whether it is a rectifier behind a layer with a bias, and saturation can do its work."""
+    def _is_relu(self, made: NodeProto, quantise: NodeProto) -> bool:
+        """Whether it is a ReLU behind a layer with a bias, and saturation can do its work."""
         before = self.producers.get(made.input[0])
         return (
             made.op_type == "Relu"
@@ -228,7 +228,7 @@ class _Folding:
         """A new operation in front of ``reader``; gives its output's name."""
         number = sum(node.op_type == op_type for node in self.graph.node)
         output = f"{inputs[0]}_{op_type.lower()}_{number}"
-        node = helper.make_node(op_type, inputs, [output], f"{output}_centring")
+        node = helper.make_node(op_type, inputs, [output], f"{output}_folding")
         self.graph.node.insert(find_index(self.graph, reader), node)
         self.producers[output] = node
         return output

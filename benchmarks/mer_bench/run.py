@@ -1,0 +1,95 @@
+"""A run on this device, from bundles to results."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mer_bench.accuracy import measure_accuracy
+from mer_bench.contender import BenchError, Setting, choose_cores, name_entries
+from mer_bench.extras import require
+from mer_bench.machine import describe_machine, describe_state
+from mer_bench.measurement import Tell, measure
+from mer_bench.result import assemble
+from mer_runtime.bundle import Bundle, load_bundle
+from mer_runtime.engines import usable_cores
+from mer_runtime.errors import MerWarning
+from mer_runtime.inputs.face import find_detector_file
+
+
+def run_bench(
+    bundles: Sequence[Path],
+    *,
+    clip: Path | None = None,
+    reference: str | None = None,
+    cache: Path | None = None,
+    threads: int | None = None,
+    seconds: float = 10.0,
+    face_detector: Path | None = None,
+    tell: Tell = lambda step: None,
+) -> dict[str, Any]:
+    """Measure bundles on this device.
+
+    Args:
+        bundles: folders by ``mer-export``, or names of those that ship.
+        clip: what is answered over and over; by default the sample clip.
+        reference: a checkpoint to time in PyTorch.
+        cache: a corpus by ``mer-prepare``, on whose test split accuracy is measured.
+        threads: of each contender; by default one for each core.
+        seconds: measured for each contender in each mode.
+        face_detector: YuNet's file; by default ``$MER_FACE_DETECTOR`` or a bundle's own.
+        tell: called with each step that begins.
+
+    Returns:
+        What ``mer-bench --json`` prints (see ``mer_bench.result``).
+
+    Raises:
+        BundleError: a bundle can't be loaded.
+        BenchError: a contender or the clip can't be used.
+        CacheError, CorpusError: the cache can't be used.
+        MissingExtraError: ``reference`` or ``cache`` needs PyTorch, which isn't installed.
+    """
+    loaded = [load_bundle(bundle) for bundle in bundles]
+    if reference is not None:
+        require("torch", "train", "the reference")
+    if cache is not None:
+        require("torch", "train", "accuracy on a cache")
+    entries = name_entries(
+        [(Path(given), one.path) for given, one in zip(bundles, loaded, strict=True)], reference
+    )
+    threads = threads or usable_cores()
+    detector = face_detector or find_detector_file() or _own_detector(loaded)
+    if detector is None:
+        warnings.warn(
+            "faces are found by the Haar cascade: no bundle carries YuNet, and none was given",
+            MerWarning,
+            stacklevel=2,
+        )
+    machine = {**describe_machine(), "before": describe_state()}
+    setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector)
+    times = measure(entries, setting, seconds, tell)
+    machine["after"] = describe_state()
+    accuracy = None
+    if cache is not None:
+        tell("accuracy")
+        accuracy = measure_accuracy(entries, cache)
+    return assemble(entries, times, setting, seconds, machine, accuracy)
+
+
+def choose_clip(clip: Path | None) -> Path:
+    """The clip that was given, else the sample that comes with the exporter, absolute.
+
+    Raises:
+        BenchError: there is none.
+    """
+    clip = clip or Path(str(resources.files("mer_export"))) / "samples" / "portrait.mp4"
+    if not clip.is_file():
+        raise BenchError(f"there is no clip {clip}: name one with --clip")
+    return clip.resolve()
+
+
+def _own_detector(bundles: Sequence[Bundle]) -> Path | None:
+    return next((one.face_detector for one in bundles if one.face_detector), None)

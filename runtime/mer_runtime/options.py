@@ -1,0 +1,179 @@
+"""Options that several commands have, declared once, so that they mean the same in each."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import click
+
+from mer_runtime import __version__
+from mer_runtime.errors import OutputError
+
+#: Whose logging ``--log-level`` shows.
+PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
+LEVELS = ("debug", "info", "warning", "error")
+
+threads = click.option(
+    "--threads", type=click.IntRange(min=1), help="Engine threads [default: all cores]."
+)
+num_heads = click.option(
+    "--num-heads",
+    type=click.IntRange(min=1),
+    help="Attention heads of a checkpoint whose file doesn't say.",
+)
+device = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where PyTorch computes.",
+)
+resume = click.option("--resume", is_flag=True, help="Go on with the run in RUN, if there is one.")
+
+
+def face_detector(
+    what: str = "YuNet's ONNX file",
+    default: str = "$MER_FACE_DETECTOR, the bundle's, else the Haar cascade",
+) -> Callable[[Any], Any]:
+    """``--face-detector FILE``; ``what`` and ``default`` are its help."""
+    return click.option(
+        "--face-detector",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help=f"{what} [default: {default}].",
+    )
+
+
+def _split_labels(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    return tuple(label.strip() for label in value.split(",")) if value else None
+
+
+labels = click.option(
+    "--labels",
+    callback=_split_labels,
+    metavar="A,B,...",
+    help="Names of a checkpoint's classes, where they aren't RAVDESS's eight.",
+)
+
+
+class Results:
+    """Where a command's results go: text or JSON on standard output, and JSON in a file.
+
+    Each result is one line of JSON. The file is begun with the first one, and has every line at
+    once, so that a stream's can be read while it runs.
+
+    Attributes:
+        as_json: whether standard output gets JSON instead of text.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+
+    def __init__(self, as_json: bool, out: Path | None) -> None:
+        self.as_json = as_json
+        self._out = out
+        self._file: IO[str] | None = None
+        if out is not None and not out.absolute().parent.is_dir():
+            raise OutputError(out, "there is no such folder")
+        if out is not None and out.is_dir():
+            raise OutputError(out, "it is a folder")
+
+    def tell(self, data: Mapping[str, Any], text: str | None = None) -> None:
+        """Give a result: ``data`` where JSON goes, ``text`` on standard output where it doesn't."""
+        line = json.dumps(data)
+        if self._out is not None:
+            self._write(self._out, line)
+        if self.as_json:
+            click.echo(line)
+        elif text is not None:
+            click.echo(text)
+
+    def _write(self, out: Path, line: str) -> None:
+        try:
+            self._file = self._file or out.open("w", encoding="utf-8")
+            self._file.write(f"{line}\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(out, error.strerror or str(error)) from error
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def results(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json`` and ``--json-out FILE``; the function gets ``results``, its ``Results``."""
+
+    @click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print JSON instead of text: one document, or a line for each result.",
+    )
+    @click.option(
+        "--json-out",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write that JSON to FILE, and print text all the same.",
+    )
+    @functools.wraps(function)
+    def call(*arguments: Any, as_json: bool, json_out: Path | None, **options: Any) -> Any:
+        with Results(as_json, json_out) as found:
+            return function(*arguments, results=found, **options)
+
+    return call
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command has: ``--version`` and ``--log-level``."""
+
+    @click.option(
+        "-v",
+        "--log-level",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        default="warning",
+        show_default=True,
+        help="Tell what happens on standard error; info says what was chosen, and why.",
+    )
+    @click.version_option(__version__)
+    @functools.wraps(function)
+    def call(*arguments: Any, log_level: str, **options: Any) -> Any:
+        with _logging(log_level):
+            return function(*arguments, **options)
+
+    return call
+
+
+@contextmanager
+def _logging(level: str) -> Iterator[None]:
+    """Show what our packages log on standard error, while a command runs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(old)

@@ -1,0 +1,58 @@
+"""The engines: a row for each. ``docs/contributing/engine.md`` tells how to add one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine.
+
+    Attributes:
+        backend: where its ``Backend`` is, as ``module:Class``; called with (bundle, threads).
+        target: what ``mer-export --target`` calls the bundles that are made for it.
+        reads: other targets, whose files it reads as well.
+        settings: the manifest's ``engine`` of a bundle that wasn't made for it.
+    """
+
+    backend: str
+    target: str
+    reads: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """The class of its backend; its module is imported now and not before."""
+        module, _, name = self.backend.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+#: By what ``--backend`` calls them. OpenVINO's format is its alone; the others' graphs are ONNX,
+#: which ONNX Runtime and OpenVINO both read.
+ENGINES: dict[str, Engine] = {
+    "onnxruntime": Engine(
+        "mer_runtime.engines.onnx:OnnxBackend", "onnx", reads=("tensorrt", "tensorrt-rtx")
+    ),
+    "openvino": Engine(
+        "mer_runtime.engines.openvino:OpenvinoBackend",
+        "openvino",
+        reads=("onnx", "tensorrt", "tensorrt-rtx"),
+        settings={"inference_precision": "f32"},  # int8 layers stay int8
+    ),
+    "tensorrt": Engine("mer_runtime.engines.tensorrt:TensorrtBackend", "tensorrt"),
+    "tensorrt-rtx": Engine("mer_runtime.engines.tensorrt:TensorrtBackend", "tensorrt-rtx"),
+}
+
+
+def list_targets() -> list[str]:
+    """What a bundle may be made for."""
+    return [engine.target for engine in ENGINES.values()]
+
+
+def list_engines(target: str) -> list[str]:
+    """The engines that can run a bundle for ``target``, its own first; none if it is unknown."""
+    own = [name for name, engine in ENGINES.items() if engine.target == target]
+    return own + [name for name, engine in ENGINES.items() if target in engine.reads]
