@@ -50,6 +50,7 @@ CODECS = {
 #: that do. ``make test-fast`` is what is left.
 SLOW_PLACES = (
     "tests/calibration",
+    "tests/contributing",
     "tests/examples",
     "tests/export",
     "tests/mer/train",

@@ -109,7 +109,7 @@ def test_dotted_names_are_there() -> None:
         ("mer.data.corpus.Listing", True),
         ("mer_runtime.spec.Spec.labels", True),
         ("mer.preprocessing", False),
-        ("mer.evaluate_model", False),
+        ("mer.train.evaluate_model", False),
         ("mer_runtime.Recognizer.forecast", False),
     ],
 )
