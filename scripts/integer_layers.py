@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from mer_calibration.graph.placement import JOINS, MOVES, WEIGHTED, output_axis, read_by
+from mer_calibration.graph.placement import JOINS, MOVES, WEIGHTED, output_axis
+from mer_calibration.graph.view import GraphView
 
 #: What may stand between a pair and the layer that reads it.
 BETWEEN = (*MOVES, *JOINS, "Pad")
@@ -143,7 +144,7 @@ class _Reading:
     def __init__(self, model: ModelProto) -> None:
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.producers = {name: node for node in model.graph.node for name in node.output}
-        self.readers = read_by(model)
+        self.readers = GraphView(model).readers
 
     def find_dequantiser(self, name: str) -> NodeProto | None:
         node = self.producers.get(name)
@@ -175,7 +176,7 @@ class _Reading:
 
     def _find_output(self, name: str) -> tuple[NodeProto | None, bool]:
         relu = False
-        while len(following := self.readers.get(name, [])) == 1:
+        while len(following := self.readers[name]) == 1:
             (node,) = following
             if node.op_type == "QuantizeLinear":
                 return node, relu

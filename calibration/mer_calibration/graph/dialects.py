@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from mer_calibration.errors import DialectError
 from mer_calibration.graph.grid import Grid, asymmetric_grid, symmetric_grid
 from mer_calibration.graph.placement import JOINS, MOVES, WEIGHTED, Placement, place
+from mer_calibration.graph.view import GraphView
 
 #: One of ``DIALECTS``.
 DialectName = str
@@ -182,7 +183,7 @@ def check_dialect(model: ModelProto, dialect: Dialect) -> None:
     Raises:
         DialectError: names the tensor and what is wrong with it.
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = GraphView(model).constants
     weights, biases = _weights_and_biases(model)
     onward = ("QuantizeLinear", *WEIGHTED, *MOVES, *JOINS)
     read = {name for node in model.graph.node if node.op_type in onward for name in node.input}
@@ -204,16 +205,17 @@ def check_dialect(model: ModelProto, dialect: Dialect) -> None:
 
 def _check_products(model: ModelProto) -> None:
     """Refuse a product of two dequantised activations."""
-    dequantised = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    moved = set(dequantised)
+    view = GraphView(model)
+    moved = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
     for node in model.graph.node:
         if node.op_type in MOVES and node.input[0] in moved:
             moved.update(node.output)
-        elif node.op_type == "MatMul" and all(name in moved for name in node.input):
-            constants = {tensor.name for tensor in model.graph.initializer}
-            made = {n.output[0]: n for n in model.graph.node}
-            if made[node.input[1]].input[0] not in constants:
-                raise DialectError(node.output[0], "is an int8 product of two activations")
+        elif (
+            node.op_type == "MatMul"
+            and all(name in moved for name in node.input)
+            and view.producers[node.input[1]].input[0] not in view.constants
+        ):
+            raise DialectError(node.output[0], "is an int8 product of two activations")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ and what comes out share one grid, and engines move integers. Tensors that are t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import ModelProto, NodeProto
+
+from mer_calibration.graph.view import GraphView
 
 #: Operations whose second input is a weight.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -88,13 +90,13 @@ class Placement:
 
 def find_layers(model: ModelProto) -> tuple[WeightedLayer, ...]:
     """Every operation with a constant weight, in the graph's order."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    readers = read_by(model)
+    view = GraphView(model)
+    readers = view.readers
     layers = []
     for node in model.graph.node:
-        if node.op_type not in WEIGHTED or node.input[1] not in constants:
+        if node.op_type not in WEIGHTED or node.input[1] not in view.constants:
             continue
-        following = readers.get(node.output[0], [])
+        following = readers[node.output[0]]
         has_relu = len(following) == 1 and following[0].op_type == "Relu"
         layers.append(
             WeightedLayer(
@@ -128,14 +130,13 @@ def place(
         float_products: what is multiplied by another activation and read by no int8 layer
             isn't rounded.
     """
+    view = GraphView(model)
+    producers, readers, outputs = view.producers, view.readers, view.outputs
     layers = tuple(
         layer
         for layer in find_layers(model)
-        if layer.name not in keep_float and not is_narrow(layer, model)
+        if layer.name not in keep_float and not is_narrow(layer, view)
     )
-    producers = {name: node for node in model.graph.node for name in node.output}
-    readers = read_by(model)
-    outputs = {value.name for value in model.graph.output}
     wanted = {layer.data for layer in layers}
     if not float_outputs:  # Conv has no mixed form in ONNX Runtime: integers in, integers out
         wanted |= {layer.output for layer in layers if layer.output not in outputs}
@@ -154,7 +155,7 @@ def place(
                 if name not in ties:
                     pending.append(name)
                 ties.join(tensor, name)
-        for reader in readers.get(tensor, []):
+        for reader in readers[tensor]:
             if carries(reader, tensor):
                 pending += [name for name in reader.output if name not in ties]
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
@@ -163,7 +164,7 @@ def place(
         if (
             float_products
             and not any(layer.data in members for layer in layers)
-            and any(is_product(reader, model) for m in members for reader in readers.get(m, []))
+            and any(is_product(reader, view) for m in members for reader in readers[m])
         ):
             continue
         computed = [m for m in members if m not in producers or not _moves(producers[m])]
@@ -174,13 +175,12 @@ def place(
     return Placement(layers, tuple(groups))
 
 
-def is_narrow(layer: WeightedLayer, model: ModelProto) -> bool:
+def is_narrow(layer: WeightedLayer, view: GraphView) -> bool:
     """Whether a layer is too small to gain: fewer than ``NARROW`` channels in or out.
 
     The first convolution is not: its three channels of pixels are integers already.
     """
-    shape: tuple[int, ...]
-    (shape,) = (tuple(t.dims) for t in model.graph.initializer if t.name == layer.weight)
+    shape: tuple[int, ...] = tuple(view.constants[layer.weight].dims)
     if layer.op_type == "Conv" and shape[1] == 1:
         return shape[0] < NARROW  # depthwise
     first, second = shape[0], shape[1]
@@ -188,25 +188,9 @@ def is_narrow(layer: WeightedLayer, model: ModelProto) -> bool:
     return min(first, second) < NARROW and not pixels
 
 
-def is_product(node: NodeProto, model: ModelProto) -> bool:
+def is_product(node: NodeProto, view: GraphView) -> bool:
     """Whether a node multiplies two activations, as attention does."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return node.op_type == "MatMul" and constants.isdisjoint(node.input)
-
-
-def read_by(model: ModelProto) -> Mapping[str, list[NodeProto]]:
-    """For each tensor, the nodes that read it."""
-    readers: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    return readers
-
-
-def find_index(graph: GraphProto, node: NodeProto) -> int:
-    """Where ``node``, or the one with its output, stands in ``graph``."""
-    (at,) = (i for i, one in enumerate(graph.node) if one.output[0] == node.output[0])
-    return at
+    return node.op_type == "MatMul" and view.constants.keys().isdisjoint(node.input)
 
 
 def carries(node: NodeProto, tensor: str) -> bool:

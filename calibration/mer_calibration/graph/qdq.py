@@ -14,6 +14,7 @@ from mer_calibration.graph.dialects import Dialect, check_dialect, round_to_half
 from mer_calibration.graph.grid import Grid, spread_scales, weight_scales, weight_steps
 from mer_calibration.graph.placement import Group, Placement, WeightedLayer, factors_of
 from mer_calibration.graph.saturation import widen_scales
+from mer_calibration.graph.view import GraphView
 from mer_calibration.graph.weights import RoundedWeights
 
 #: int32 steps that a bias may take; less than its range, for sums are added to it.
@@ -64,7 +65,7 @@ class _Writer:
         self.weights = weights
         self.pixel_means = np.array(pixel_means, np.float64)
         self.model, self.placement, self.grids, self.dialect = model, placement, grids, dialect
-        self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.constants = GraphView(model).values()
         self.layers = {layer.node: layer for layer in placement.layers}
         self.group_of: dict[str, Group] = {
             member: group for group in placement.groups for member in group.members

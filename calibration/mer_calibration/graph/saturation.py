@@ -22,6 +22,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from mer_calibration.errors import SaturationError
 from mer_calibration.graph.placement import WEIGHTED, count_groups, output_axis
+from mer_calibration.graph.view import GraphView
 
 #: Steps that a pair of weights of one sign may sum to.
 LIMIT = 128
@@ -126,7 +127,7 @@ def certify(model: ModelProto) -> Certificate:
     Raises:
         SaturationError: it can overflow; names the layer, the output channel and the pair.
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = GraphView(model).constants
     stored = {
         node.output[0]: node.input[0]
         for node in model.graph.node

@@ -9,7 +9,6 @@ those too lie in memory as the next layer wants them. Every sum is the same sum 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from mer_calibration.graph.placement import PIXEL_CHANNELS, find_index, read_by
+from mer_calibration.graph.placement import PIXEL_CHANNELS
+from mer_calibration.graph.view import GraphView, find_index
 
 #: The window that is rewritten, and its stride.
 KERNEL, STRIDE = 3, 2
@@ -48,9 +48,8 @@ def space_to_depth(model: ModelProto, pixels: int) -> ModelProto:
 
 def _find_stem(model: ModelProto, pixels: int) -> tuple[str, str] | None:
     """Outputs of the transposition of the pixels and of the first convolution."""
-    constants = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    producers = {name: node for node in model.graph.node for name in node.output}
-    readers = read_by(model)
+    view = GraphView(model)
+    producers, readers = view.producers, view.readers
     for conv in model.graph.node:
         if conv.op_type != "Conv" or any(name not in producers for name in conv.input[:2]):
             continue
@@ -61,7 +60,11 @@ def _find_stem(model: ModelProto, pixels: int) -> tuple[str, str] | None:
         if move.op_type != "Transpose" or weight.op_type != "DequantizeLinear":
             continue
         ends = len(readers[conv.input[0]]) == len(readers[move.output[0]]) == 1
-        if ends and _suits(conv, move, constants[weight.input[0]]) and _rows(model) % pixels == 0:
+        if (
+            ends
+            and _suits(conv, move, tuple(view.constants[weight.input[0]].dims))
+            and _rows(model) % pixels == 0
+        ):
             return move.output[0], conv.output[0]
     return None
 
@@ -88,8 +91,8 @@ class _Stem:
         self.side = _rows(model)
         self.outputs = pixels // STRIDE  # side by side in one block
         self.tensors = {t.name: t for t in self.graph.initializer}
-        self.producers = {name: node for node in self.graph.node for name in node.output}
-        self.readers: Mapping[str, list[NodeProto]] = read_by(model)
+        view = GraphView(model)
+        self.producers, self.readers = view.producers, view.readers
         self.move, self.conv = self.producers[planes], self.producers[sums]
 
     def rewrite(self) -> None:
@@ -122,7 +125,7 @@ class _Stem:
     def _order_outputs(self, channels: int) -> None:
         """Turn blocks of outputs into columns, behind what works on each value alone."""
         name = self.conv.output[0]
-        while [r.op_type in ELEMENTWISE for r in self.readers.get(name, ())] == [True]:
+        while [r.op_type in ELEMENTWISE for r in self.readers[name]] == [True]:
             name = self.readers[name][0].output[0]
         made = self.producers[name]
         blocks, last = f"{name}_blocks", f"{name}_last"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from mer_calibration.graph.placement import WEIGHTED
+from mer_calibration.graph.view import GraphView
 
 #: Float weights with up to so many elements stay as they are.
 SMALL = 64
@@ -45,14 +46,10 @@ def halve_weights(model: ModelProto) -> ModelProto:
 
 def find_stored_weights(model: ModelProto, layers: Collection[str]) -> dict[str, NDArray[Any]]:
     """Weights of those ``layers`` that stayed float, as a graph stores them."""
-    constants = {t.name: t for t in model.graph.initializer}
+    view = GraphView(model)
     halves = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
     stored = {layer: halves.get(layer, layer) for layer in layers}
-    return {
-        layer: numpy_helper.to_array(constants[name])
-        for layer, name in stored.items()
-        if name in constants
-    }
+    return {layer: view.value(name) for layer, name in stored.items() if name in view.constants}
 
 
 def fits_half(value: NDArray[Any]) -> bool:

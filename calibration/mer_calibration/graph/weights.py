@@ -19,6 +19,7 @@ from onnx import ModelProto, numpy_helper
 from mer_calibration.errors import CalibrationError
 from mer_calibration.graph.grid import MOST_STEPS, spread_scales, weight_scales, weight_steps
 from mer_calibration.graph.placement import place
+from mer_calibration.graph.view import GraphView
 
 #: Steps of a channel may be wider than its largest weight asks for, by so many parts of that, so
 #: that pairs of weights keep the rule of ``graph.saturation``.
@@ -76,13 +77,13 @@ def apply_roundings(
     Raises:
         CalibrationError: the roundings are of another graph.
     """
-    constants = {t.name: t for t in model.graph.initializer}
+    view = GraphView(model)
     rounded = {}
     for layer in place(model, keep_float).layers:
         if layer.name not in roundings:
             continue
         found = roundings[layer.name]
-        weight = numpy_helper.to_array(constants[layer.weight])
+        weight = view.value(layer.weight)
         finest = weight_scales(weight, layer.axis)
         if len(found.stretches) != len(finest):
             raise CalibrationError(

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from mer_calibration.graph.placement import Group, Placement, carries, find_index, read_by
+from mer_calibration.graph.placement import Group, Placement, carries
+from mer_calibration.graph.view import GraphView, find_index
 
 #: Layers with a bias.
 BIASED = ("Conv", "Gemm")
@@ -33,20 +34,17 @@ def find_foldable(model: ModelProto, placement: Placement) -> frozenset[str]:
     Args:
         model: the float graph of ``placement``.
     """
-    readers = read_by(model)
+    view = GraphView(model)
+    readers = view.readers
     layers = {layer.node for layer in placement.layers}
-    outputs = {value.name for value in model.graph.output}
 
     def suits(group: Group) -> bool:
         reading = [
-            node
-            for member in group.members
-            for node in readers.get(member, [])
-            if node.name in layers
+            node for member in group.members for node in readers[member] if node.name in layers
         ]
         biased = all(node.op_type in BIASED and len(node.input) > 2 for node in reading)
         unpadded = group.pixels or any(not any(_pads(node)) for node in reading)
-        return biased and unpadded and not group.members & outputs
+        return biased and unpadded and not group.members & view.outputs
 
     return frozenset(s for group in placement.groups if suits(group) for s in group.sources)
 
@@ -69,10 +67,9 @@ def fold_zero_points(model: ModelProto) -> ModelProto:
 class _Folding:
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
-        self.constants = {t.name: t for t in self.graph.initializer}
-        self.readers = {name: list(nodes) for name, nodes in read_by(model).items()}
-        self.producers = {name: node for node in self.graph.node for name in node.output}
-        self.outputs = {value.name for value in self.graph.output}
+        view = GraphView(model)
+        self.constants, self.producers, self.readers = view.constants, view.producers, view.readers
+        self.outputs = view.outputs
         self.biases: dict[str, NDArray[np.float64]] = {}  # output of a layer -> what it has now
         self.shifted: set[str] = set()  # tensors whose readers are done
         self.zeroed: set[str] = set()  # zero-points
@@ -121,7 +118,7 @@ class _Folding:
         self.shifted.add(name)
         given_back = ""
         padded: dict[tuple[int, ...], str] = {}
-        for reader in list(self.readers.get(name, [])):
+        for reader in list(self.readers[name]):
             if carries(reader, name):
                 for output in reader.output:
                     self._shift_readers(output, shift, quantise)
@@ -193,7 +190,7 @@ class _Folding:
 
     def _is_biased(self, node: NodeProto) -> bool:
         """Whether ``node`` has a bias of its own that can take a constant up."""
-        only = len(self.readers.get(node.output[0], [])) == 1
+        only = len(self.readers[node.output[0]]) == 1
         biased = node.op_type in BIASED and len(node.input) > 2 and node.input[2] in self.constants
         return only and biased and node.output[0] not in self.outputs
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mer_calibration.errors import CalibrationError
-from mer_calibration.graph.placement import WeightedLayer, factors_of, find_index, find_layers
+from mer_calibration.graph.placement import WeightedLayer, factors_of, find_layers
+from mer_calibration.graph.view import GraphView, find_index
 from mer_calibration.measure.observation import Feed, Probe
 
 #: Steps of exponents in an octave. Whole octaves would be exact, but leave up to half of a
@@ -53,7 +54,7 @@ class _Flow:
 
     def __init__(self, model: ModelProto) -> None:
         self.layers = {layer.node: layer for layer in find_layers(model)}
-        self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.constants = GraphView(model).values()
         self.carried: dict[str, list[_Channel | None]] = {}
         self.fixed: set[_Channel] = set()
         self.readers: dict[_Channel, list[tuple[WeightedLayer, int]]] = {}

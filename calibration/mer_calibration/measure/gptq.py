@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
 from mer_calibration.errors import CalibrationError
 from mer_calibration.graph.grid import MOST_STEPS, spread_scales, weight_scales, weight_steps
 from mer_calibration.graph.placement import WeightedLayer, place
 from mer_calibration.graph.saturation import LIMIT, find_pairs, is_depthwise, widen_scales
+from mer_calibration.graph.view import GraphView
 from mer_calibration.graph.weights import STRETCH, Rounding, pack_steps, stretch_scales
 from mer_calibration.measure.observation import Feed, Probe
 
@@ -48,7 +49,7 @@ def find_roundings(
     Raises:
         CalibrationError: a sample doesn't fit the graph, or a value isn't finite.
     """
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    constants = GraphView(model).values()
     nodes = {node.name: node for node in model.graph.node}
     layers = place(model).layers
     readers = [_Reader(layer, nodes[layer.node], constants[layer.weight]) for layer in layers]

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from mer_calibration import place
 from mer_calibration.graph.placement import MOVES, find_layers, is_narrow
+from mer_calibration.graph.view import GraphView
 
 QUANTISED = ("stem", "left", "right", "join", "fc")
 
@@ -25,7 +26,7 @@ def test_layers(net: ModelProto) -> None:
     assert stem.output == "stem_relu"  # past the ReLU
     assert (right.output, fc.output) == ("right_relu", "fc")
     assert (stem.axis, fc.axis, fc.op_type) == (0, 0, "Gemm")
-    narrow = [name for name, layer in found.items() if is_narrow(layer, net)]
+    narrow = [name for name, layer in found.items() if is_narrow(layer, GraphView(net))]
     assert narrow == ["gate.weight", "mix.weight"]
     assert [layer.name for layer in place(net).layers] == [f"{n}.weight" for n in QUANTISED]
 

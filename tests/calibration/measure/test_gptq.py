@@ -24,7 +24,7 @@ from mer_calibration.graph.weights import (
     replace_weights,
     unpack_steps,
 )
-from mer_calibration.measure import rounding
+from mer_calibration.measure import gptq
 from mer_calibration.measure.gptq import find_roundings
 
 Graph = Callable[..., ModelProto]
@@ -119,8 +119,8 @@ def test_rule_costs_little(
     """
     model, feeds = one_layer(kind, graph_of)
     kept = measure_noise(round_all(model, feeds[:16]), model, feeds[16:])
-    monkeypatch.setattr(rounding, "find_pairs", lambda *_: np.zeros((0, 2), np.int64))
-    monkeypatch.setattr(rounding, "widen_scales", lambda scales, *_: scales)
+    monkeypatch.setattr(gptq, "find_pairs", lambda *_: np.zeros((0, 2), np.int64))
+    monkeypatch.setattr(gptq, "widen_scales", lambda scales, *_: scales)
     rounded = apply_roundings(model, find_roundings(model, feeds[:16], threads=1))
     free, steps = replace_weights(model, rounded), rounded["w"].steps
     layer = place(model).layers[0]
@@ -149,8 +149,8 @@ def test_search_for_widths_never_loses(
         return np.square(inputs @ (left.T if kind == "linear" else left)).sum(axis=0)
 
     searched = measure()
-    monkeypatch.setattr(rounding, "LEAST_TRIED", 2)
-    monkeypatch.setattr(rounding, "MOST_TRIED", 2)
+    monkeypatch.setattr(gptq, "LEAST_TRIED", 2)
+    monkeypatch.setattr(gptq, "MOST_TRIED", 2)
     ends = measure()
     assert (searched <= 1.001 * ends).all()
     assert searched.sum() < ends.sum()
