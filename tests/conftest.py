@@ -224,9 +224,11 @@ def _stored_frames(
         times if times is not None else np.arange(round(seconds * fps)) / fps
     ):
         if flash_at is not None:
-            shown = np.full((height, width, 3), 255 if time >= flash_at else 0, np.uint8)
+            shown: NDArray[np.uint8] = np.full(
+                (height, width, 3), 255 if time >= flash_at else 0, np.uint8
+            )
         elif picture is not None:
-            shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
         else:
             shown = np.full((height, width, 3), 128, np.uint8)
         if flash_at is None:
