@@ -57,7 +57,7 @@ WAYS: dict[str, Callable[[str, Path, int], float]] = {"jobs": time_jobs, "ray": 
 @click.option("--bundle", default="ia-int8", show_default=True)
 @click.option("--workers", "counts", multiple=True, type=int, default=(1, 2), show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--docs/--no-docs", default=True, help="Rewrite the table of docs/benchmarks.md.")
+@click.option("--docs/--no-docs", default=True, help="Rewrite the docs' table.")
 def main(archive: Path, bundle: str, counts: tuple[int, ...], rounds: int, docs: bool) -> None:
     """Time ARCHIVE, a folder of clips; write benchmarks/results and the docs' table."""
     choose_cores(max(counts))

@@ -1,4 +1,4 @@
-"""The table of docs/benchmarks.md about many clips, from the JSON of a run, between its markers."""
+"""The table of docs/reference/benchmarks.md about many clips, from the JSON of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from table import ROOT, render_factor, render_row, replace_block
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
+DOCUMENT = ROOT / "docs" / "reference" / "benchmarks.md"
 #: What stands between these is written by ``write_docs`` alone.
 BLOCK = re.compile(r"<!-- batch: (?P<file>\S+) -->\n.*?<!-- /batch -->", re.DOTALL)
 

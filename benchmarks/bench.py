@@ -4,8 +4,8 @@
 
 Prepares bundles and rivals in cache/bench (minutes the first time), lets each contender run once a
 round so that a machine's drift hits all alike, and writes medians with 95 % bootstrap intervals to
-benchmarks/results, a file for each kind of processor, and from there to README and
-docs/benchmarks.md. Close other programs first: the load average at the start is written down too.
+benchmarks/results, a file for each kind of processor, and from there to README and the docs.
+Close other programs first: the load average at the start is written down too.
 """
 
 from __future__ import annotations

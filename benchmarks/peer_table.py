@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md about peers, from the JSON of a run, between their markers."""
+"""The tables of docs/reference/benchmarks.md about peers, from the JSON of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from table import (
     replace_block,
 )
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
+DOCUMENT = ROOT / "docs" / "reference" / "benchmarks.md"
 #: What stands between these is written by ``write_docs`` alone.
 BLOCK = re.compile(r"<!-- peers: (?P<file>\S+) -->\n.*?<!-- /peers -->", re.DOTALL)
 

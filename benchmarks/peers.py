@@ -1,4 +1,4 @@
-"""The timer behind docs/benchmarks.md's tables: our runtime and what others have published.
+"""The timer behind docs/reference/benchmarks.md: our runtime and what others have published.
 
     make bench-rivals          # or: python benchmarks/peers.py --corpus RAVDESS --rounds 20
 
@@ -218,7 +218,7 @@ def measure_accuracy(
 @click.option(
     "--prepare/--no-prepare", "fresh", default=True, help="Or time what an earlier run left."
 )
-@click.option("--docs/--no-docs", default=True, help="Rewrite the tables of docs/benchmarks.md.")
+@click.option("--docs/--no-docs", default=True, help="Rewrite the docs' tables.")
 def main(
     counts: tuple[int, ...],
     rounds: int,

@@ -1,4 +1,4 @@
-"""Tables of README and docs/benchmarks.md, from the JSON of a run on each kind of processor."""
+"""Tables of README and docs/reference/benchmarks.md, from a run on each kind of processor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from goals import RATIOS, REAL_TIME, START
 from mer_runtime.engines.processor import KIND_TITLES, KINDS, OTHER, find_kind
 
 ROOT = Path(__file__).resolve().parents[1]
-README, DOCUMENT = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+README, DOCUMENT = ROOT / "README.md", ROOT / "docs" / "reference" / "benchmarks.md"
 #: What stands between these is written by ``write_tables`` alone.
 BLOCK = re.compile(r"<!-- bench: (?P<files>\S+(?: \S+)*) -->\n.*?<!-- /bench -->", re.DOTALL)
 #: A window's contenders and what the tables call them.
@@ -37,6 +37,18 @@ BUNDLES = ("onnx-int8", "openvino-int8")
 TIMED = {f"{name}/window": title for name, title in TITLES.items()} | {
     f"{name}/hop": f"one new crop and the answer (a hop), {name}" for name in BUNDLES
 }
+#: What README has of them.
+OVERVIEW = (
+    "pytorch/window",
+    "untouched-onnx-fp32/window",
+    "untouched-openvino-f32/window",
+    "untouched-openvino-nncf/window",
+    "onnx-int8/window",
+    "openvino-int8/window",
+    "openvino-int8/hop",
+    "onnx-int8/start",
+)
+START_TITLE = "process start to a clip's answer, onnx-int8"
 TIMES = "\N{MULTIPLICATION SIGN}"
 #: In a cell of what wasn't run, or has no goal.
 NOTHING = "\N{EN DASH}"
@@ -60,19 +72,20 @@ def name_kind(result: dict[str, Any]) -> str:
 
 
 def render_overview(results: Sequence[dict[str, Any]]) -> str:
-    """Kinds of processor side by side in Markdown, each with the most threads that were run."""
+    """Kinds of processor side by side in Markdown: medians, each with the most threads."""
     columns: list[Column] = [(result["runs"][-1], result) for result in results]
-    lines, heads = [], []
+    heads = [f"{KIND_TITLES[name_kind(result)]}, {_name_threads(run)}" for run, result in columns]
+    lines = render_head("milliseconds", *heads)
+    for name in OVERVIEW:
+        if any(name in run["milliseconds"] for run, _ in columns):
+            cells = [_render_median(run, name) for run, _ in columns]
+            lines.append(render_row([TIMED.get(name, START_TITLE), *cells]))
+    lines.append("")
     for run, result in columns:
-        title = KIND_TITLES[name_kind(result)]
-        first, *others = render_machine(result)
-        lines += [f"**{title}**: {first}", *others, ""]
-        heads.append(f"{title}, {_name_threads(run)}")
-    lines += render_times(columns, heads)
-    lines += ["", *render_head("ratio", *(cell for head in heads for cell in (head, "least, aim")))]
-    for row in list_rows(columns):
-        pairs = zip(row.cells, map(_join, row.goals), strict=True)
-        lines.append(render_row([row.title, *(cell for pair in pairs for cell in pair)]))
+        lines.append(
+            f"{KIND_TITLES[name_kind(result)]}: {describe_processor(result)}, {result['date']}, "
+            f"medians of {run['rounds']} rounds."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -114,8 +127,7 @@ def list_rows(columns: Sequence[Column]) -> list[Row]:
         rows.append(Row(title, cells, [_render_goal(REAL_TIME, TIMES)] * len(columns)))
     starts = [run["milliseconds"]["onnx-int8/start"]["median"] / 1e3 for run, _ in columns]
     goals = [_render_goal(START, "s")] * len(columns)
-    title = "process start to a clip's answer, onnx-int8"
-    return [*rows, Row(title, [f"{start:.2f} s" for start in starts], goals)]
+    return [*rows, Row(START_TITLE, [f"{start:.2f} s" for start in starts], goals)]
 
 
 def render_factor(found: dict[str, float] | None) -> str:
@@ -131,6 +143,21 @@ def render_time(run: dict[str, Any], name: str) -> str:
     if found is None:
         return NOTHING
     return f"{found['median']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+
+
+def _render_median(run: dict[str, Any], name: str) -> str:
+    found = run["milliseconds"].get(name)
+    if found is None:
+        return NOTHING
+    return f"{found['median']:.{0 if found['median'] >= 100 else 1}f}"
+
+
+def describe_processor(result: dict[str, Any]) -> str:
+    """Its name, cores, and whether instructions were hidden to stand in for another one."""
+    machine = result["machine"]
+    hidden = ", ".join(machine.get("hidden") or ())
+    told = f", {hidden} hidden from every process" if hidden else ""
+    return f"{machine['cpu']}, {machine['cores']} cores{told}"
 
 
 def render_machine(result: dict[str, Any]) -> list[str]:
@@ -224,10 +251,6 @@ def _render_goal(goal: tuple[float, float] | None, unit: str) -> tuple[str, str]
         return NOTHING, NOTHING
     least, aim = goal
     return f"{least:g} {unit}", f"{aim:g} {unit}"
-
-
-def _join(goal: tuple[str, str]) -> str:
-    return NOTHING if goal[0] == NOTHING else ", ".join(goal)
 
 
 def _name_threads(run: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ numpy, OpenCV and PyAV give the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -60,20 +61,27 @@ def draw_frame(time: float) -> NDArray[np.uint8]:
     centre_x = FACE_CENTRE[0] + 12 * np.sin(turn)
     centre_y = FACE_CENTRE[1] + 5 * np.sin(2 * turn)
     zoom = SIZE[0] / VIEW_WIDTH * (1 + 0.06 * np.sin(turn - 1))
-    matrix = cv2.getRotationMatrix2D((centre_x, centre_y), 3 * np.sin(turn + 0.5), zoom)
-    matrix[:, 2] += np.array(SIZE) / 2 - (centre_x, centre_y)
+    turned = cv2.getRotationMatrix2D((centre_x, centre_y), 3 * np.sin(turn + 0.5), zoom)
+    matrix = np.asarray(turned, np.float64)
+    matrix[:, 2] += (SIZE[0] / 2 - centre_x, SIZE[1] / 2 - centre_y)
     frame = cv2.warpAffine(
         data.astronaut(), matrix, SIZE, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
     )
     return np.asarray(frame, np.uint8)
 
 
-def synthesise_voice() -> NDArray[np.float32]:
-    """(samples,) in [-1, 1] at 48 kHz: eight syllables with pauses, pitch up and down."""
-    generator = np.random.default_rng(SEED)
+def synthesise_voice(pitch: float = 1.0, seed: int = SEED) -> NDArray[np.float32]:
+    """(samples,) in [-1, 1] at 48 kHz: eight syllables with pauses, pitch up and down.
+
+    Args:
+        pitch: factor of every syllable's pitch.
+        seed: draws breath and noise.
+    """
+    generator = np.random.default_rng(seed)
     voice = np.zeros(round(SECONDS * SAMPLE_RATE))
     for start, length, vowel, low, high, amplitude, breathy in SYLLABLES:
-        sound = _filter(_glottal_pulses(length, low, high, generator), VOWELS[vowel])
+        pulses = _glottal_pulses(length, pitch * low, pitch * high, generator)
+        sound = _filter(pulses, VOWELS[vowel])
         sound *= amplitude * np.hanning(len(sound)) ** 0.5 / np.abs(sound).max()
         at = round(start * SAMPLE_RATE)
         voice[at : at + len(sound)] += sound
@@ -82,7 +90,7 @@ def synthesise_voice() -> NDArray[np.float32]:
             hiss *= 0.12 * np.hanning(len(hiss)) / np.abs(hiss).max()
             voice[at - len(hiss) : at] += hiss
     voice += 0.0005 * generator.standard_normal(len(voice))  # a room is never quite silent
-    return (0.6 * voice / np.abs(voice).max()).astype(np.float32)
+    return np.asarray(0.6 * voice / np.abs(voice).max(), np.float32)
 
 
 def _glottal_pulses(
@@ -112,35 +120,50 @@ def _filter(source: NDArray[np.float64], formants: tuple[int, ...]) -> NDArray[n
     return source
 
 
-def make_clip(path: Path) -> None:
-    """Encode the clip as H.264 and AAC, by a temporary name.
+def make_clip(
+    path: Path,
+    draw: Callable[[float], NDArray[np.uint8]] = draw_frame,
+    voice: NDArray[np.float32] | None = None,
+    preset: str = "slow",
+) -> None:
+    """Encode a clip as H.264 and AAC, by a temporary name.
+
+    Args:
+        draw: the picture at a time in seconds, (360, 640, 3) RGB.
+        voice: (samples,) in [-1, 1] at 48 kHz; by default the sample clip's.
+        preset: of x264.
 
     Raises:
         OutputError: the file can't be written.
     """
     with replacing(path) as part:
-        _encode(part)
+        _encode(part, draw, synthesise_voice() if voice is None else voice, preset)
 
 
-def _encode(path: Path) -> None:
+def _encode(
+    path: Path,
+    draw: Callable[[float], NDArray[np.uint8]],
+    samples: NDArray[np.float32],
+    preset: str,
+) -> None:
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", rate=FRAME_RATE)
         video.width, video.height = SIZE
         video.pix_fmt = "yuv420p"
         # One thread: x264's answer depends on how many slices it is cut into.
-        video.options = {"crf": "27", "preset": "slow", "threads": "1"}
+        video.options = {"crf": "27", "preset": preset, "threads": "1"}
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         audio.bit_rate = 64_000
         packets = []
         for i in range(round(SECONDS * FRAME_RATE)):
-            frame = av.VideoFrame.from_ndarray(draw_frame(i / FRAME_RATE), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(i / FRAME_RATE), format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, FRAME_RATE)
             packets += video.encode(frame)
-        voice = av.AudioFrame.from_ndarray(synthesise_voice()[None], format="fltp", layout="mono")
+        voice = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         voice.sample_rate = SAMPLE_RATE
         voice.pts, voice.time_base = 0, Fraction(1, SAMPLE_RATE)
         packets += video.encode(None) + audio.encode(voice) + audio.encode(None)
-        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+        for packet in sorted(packets, key=lambda p: (p.dts or 0) * p.time_base):
             container.mux(packet)
 
 

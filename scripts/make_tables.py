@@ -2,8 +2,8 @@
 
     python scripts/make_tables.py            # or --check, which only says which would change
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->`` in the README, in a file
-of docs or in the model card. The scripts that measure call this one when they are done.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->`` in the README, in a page
+under docs or in the model card. The scripts that measure call this one when they are done.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ MODEL_CARD = Path("mer/mer/weights/MODEL_CARD.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
 
 
+def list_documents(root: Path = ROOT) -> list[Path]:
+    """The files that may hold a table."""
+    pages = sorted((root / "docs").rglob("*.md"))
+    return [*filter(Path.is_file, (root / "README.md", root / MODEL_CARD)), *pages]
+
+
 def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
     """Bring the README's and the docs' tables up to date; a table without data stays.
 
@@ -30,8 +36,7 @@ def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
         The files that changed or, with ``check``, that would.
     """
     changed = []
-    documents = (root / "README.md", *sorted((root / "docs").glob("*.md")), root / MODEL_CARD)
-    for document in filter(Path.is_file, documents):
+    for document in list_documents(root):
         text = document.read_text("utf-8")
         made = BLOCK.sub(lambda block: _fill(block, root / "docs"), text)
         if made != text:
@@ -53,7 +58,7 @@ def _fill(block: re.Match[str], docs: Path) -> str:
 @click.command(cls=Command)
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 where a table is stale.")
 def main(check: bool) -> None:
-    """Write the tables of README.md and docs/*.md from docs/*.json."""
+    """Write the tables of README.md and of the pages under docs from docs/*.json."""
     changed = write_all_tables(check=check)
     for document in changed:
         click.echo(f"{'stale' if check else 'written'}: {document.relative_to(ROOT)}")

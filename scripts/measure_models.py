@@ -3,7 +3,7 @@
     python scripts/measure_models.py runs/table cache/ravdess
 
 writes docs/models.json, the runs' logs and curves under docs/training, and the tables of
-docs/accuracy.md and the README. A checkpoint that was measured before isn't measured again.
+docs/explanation/accuracy.md. A checkpoint that was measured before isn't measured again.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python scripts/measure_robustness.py ravdess cache/ravdess --face-detector YUNET.onnx
 
-spoils the test actors' recordings before all preprocessing (``mer.robustness``), answers them with
-both models, and writes docs/robustness.json and the table in docs/robustness.md. Stopped, the same
+spoils the test actors' recordings before all preprocessing (``robustness.py``), answers them with
+both models, and writes docs/robustness.json and the table made of it. Stopped, the same
 command goes on after the last corruption that was finished: those lie in the cache till all are.
 """
 
@@ -31,8 +31,6 @@ from mer.errors import CorpusError, TrainingError
 from mer.evaluate.classifier import OpenModel, find_model, open_model
 from mer.evaluate.comparison import compare_logits
 from mer.evaluate.metrics import ClassificationMetrics
-from mer.robustness import Corruption, list_corruptions
-from mer.transcoding import transcode_video
 from mer.weights import SHIPPED
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.console import Command, progress
@@ -45,6 +43,8 @@ from mer_runtime.inputs.face import (
 )
 from mer_runtime.inputs.media import ClipWindow
 from mer_runtime.spec import Fusion, Spec
+from robustness import Corruption, list_corruptions
+from transcoding import transcode_video
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "robustness.json"
 #: Voices that make the babble.

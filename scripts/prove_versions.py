@@ -6,7 +6,7 @@ Each environment is a virtual environment of its own, with the wheel and OpenVIN
 PyTorch: one package at its lower bound, or the newest that the index has, beside the versions of
 constraints.txt; then all at once. There the bundle that ships answers its golden inputs in both
 engines, and the runtime's tests run on the wheel. The results are kept in docs/versions.json, and
-the table of docs/versions.md is made of them. All of it takes about a quarter of an hour.
+the table of docs/reference/versions.md is made of them. All of it takes about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from mer_runtime.files import write_file
 from prove_wheel import (
     CONSTRAINTS,
     ROOT,
+    WHEEL_HELP,
     ProofError,
     add_test_tools,
     build_wheel,
@@ -80,17 +81,17 @@ ENVIRONMENTS = {
 
 def read_ranges(wheel: Path) -> Ranges:
     """What a wheel of ours admits of each package that the runtime may import."""
-    ranges = {}
+    ranges: dict[str, SpecifierSet] = {}
     for line in read_metadata(wheel).get_all("Requires-Dist") or ():
         wanted = Requirement(line)
         if wanted.marker is None or wanted.marker.evaluate({"extra": EXTRA}):
-            ranges[canonicalize_name(wanted.name)] = wanted.specifier
+            ranges[str(canonicalize_name(wanted.name))] = wanted.specifier
     return ranges
 
 
 def read_pins(text: str) -> dict[str, str]:
     """The versions that a constraints file has for this Python."""
-    pins = {}
+    pins: dict[str, str] = {}
     for line in text.splitlines():
         if pin := line.partition("#")[0].strip():
             wanted = Requirement(pin)
@@ -161,8 +162,8 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
 
 def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
     """What is installed of the packages in question."""
-    pip = [binaries / "python", "-m", "pip", "list", "--format", "json"]
-    found = {
+    pip = [str(binaries / "python"), "-m", "pip", "list", "--format", "json"]
+    found: dict[str, str] = {
         canonicalize_name(one["name"]): one["version"] for one in json.loads(run_step("pip", pip))
     }
     return {package: found[package] for package in ranges}
@@ -170,7 +171,7 @@ def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
 
 def replay(binaries: Path, engine: str, folder: Path) -> Json:
     """The golden inputs of the shipped bundle in one engine, started afresh."""
-    command = [binaries / "mer-run", "ia-int8", "--self-test", "--json", "--backend", engine]
+    command = [str(binaries / "mer-run"), "ia-int8", "--self-test", "--json", "--backend", engine]
     # What would keep an engine from reporting to its maker, whatever we do.
     quiet = {"CI", "ORT_DISABLE_TELEMETRY"}
     variables = {name: value for name, value in _own_folders(folder).items() if name not in quiet}
@@ -198,8 +199,8 @@ def run_tests(binaries: Path, folder: Path) -> Json:
     """
     report = folder / "report.xml"
     # Started outside the checkout, which "python -m" would put on the path.
-    command = [binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", SELECTED]
-    command += [f"--junitxml={report}", *(ROOT / test for test in TESTS)]
+    command = [str(binaries / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-m", SELECTED, f"--junitxml={report}", *(str(ROOT / test) for test in TESTS)]
     subprocess.run(command, check=False, cwd=folder, env=_own_folders(folder))
     if not report.is_file():
         raise ProofError("pytest ran no test")
@@ -243,7 +244,8 @@ def _own_folders(folder: Path) -> dict[str, str]:
     multiple=True,
     help="Run this environment; others keep their results.  [default: all]",
 )
-def main(only: tuple[str, ...]) -> None:
+@click.option("--wheel", type=click.Path(exists=True, path_type=Path), help=WHEEL_HELP)
+def main(only: tuple[str, ...], wheel: Path | None) -> None:
     """Prove the runtime with the oldest and the newest versions that pyproject.toml admits.
 
     \b
@@ -252,7 +254,7 @@ def main(only: tuple[str, ...]) -> None:
     """
     failed = []
     with tempfile.TemporaryDirectory() as name:
-        wheel = build_wheel(Path(name).resolve())
+        wheel = wheel.resolve() if wheel else build_wheel(Path(name).resolve())
         for chosen in only or ENVIRONMENTS:
             click.echo(f"{chosen}:")
             with tempfile.TemporaryDirectory() as place:

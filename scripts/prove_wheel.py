@@ -26,6 +26,7 @@ from mer_runtime.errors import MerError
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "samples" / "portrait.mp4"
 CONSTRAINTS = ROOT / "constraints.txt"
+WHEEL_HELP = "Prove this one.  [default: build one]"
 
 
 class ProofError(MerError):
@@ -74,7 +75,7 @@ def make_environment(folder: Path, wheel: Path | str, constraints: Path = CONSTR
         ProofError: pip can't install them within the constraints, or not without a compiler.
     """
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--only-binary", ":all:"]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--only-binary", ":all:"]
     run_step("installing the wheel", [*pip, "--constraint", constraints, wheel])
     return folder / "bin"
 
@@ -102,7 +103,8 @@ def check_origin(binaries: Path, package: str, folder: Path) -> None:
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def main(options: tuple[str, ...]) -> None:
+@click.option("--wheel", type=click.Path(exists=True, path_type=Path), help=WHEEL_HELP)
+def main(options: tuple[str, ...], wheel: Path | None) -> None:
     """Prove that the runtime's wheel is enough for a device, and that its tests pass on it.
 
     OPTIONS go to pytest.
@@ -113,7 +115,7 @@ def main(options: tuple[str, ...]) -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        wheel = build_wheel(folder)
+        wheel = wheel.resolve() if wheel else build_wheel(folder)
         click.echo(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
         binaries = make_environment(folder / "environment", wheel)
         listed = run_step("listing", [binaries / "python", "-m", "pip", "freeze", "--all"])

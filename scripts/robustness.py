@@ -42,7 +42,7 @@ class Corruption:
         waveform: (samples,) float32 in [-1, 1], its sample rate in Hz, to one of the same length.
         detector: the face detector to another.
         bitrate: bit/s that the clip's video is encoded with again, before it is decoded
-            (``mer.transcoding``).
+            (``transcoding.py``).
     """
 
     name: str

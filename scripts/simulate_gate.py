@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from measure_seeds import keep
 from mer import load_checkpoint
 from mer.data.cache import Cache
-from mer.protocols import Modality
 from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration.graph.dialects import DialectName
 from mer_export.errors import GateError
@@ -143,7 +142,7 @@ def simulate(
     exact = answer_float(checkpoint, clips)
     predicted = find_ranges(path).of(DIALECT).noise
     limits = find_limits("int8", "onnx", predicted)
-    rms: dict[Modality, float] = {shown: one.rms for shown, one in predicted.logits.items()}
+    rms: dict[str, float] = {shown: one.rms for shown, one in predicted.logits.items()}
     rows = []
     for engine in ENGINES:
         generator = np.random.default_rng(0)

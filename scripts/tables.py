@@ -125,7 +125,7 @@ def format_confusion(data: Json) -> str:
 
 
 def format_shipped(data: Json) -> str:
-    """The shipped checkpoints on the test actors, for the README."""
+    """The shipped checkpoints on the test actors, for the model card."""
     lines = _head(
         "checkpoint", "fed with", "loss", "prec1, % (95 %)", "prec5, %", "UAR, % (95 %)", "ECE, %"
     )
@@ -216,7 +216,7 @@ def format_engines(data: Json) -> str:
 
 
 def format_int8(data: Json) -> str:
-    """What int8 costs in ONNX Runtime, for the README."""
+    """What int8 costs in ONNX Runtime with both modalities."""
     lines = _head("face and voice", "prec1 float → int8", "same answer", "flips", "graphs")
     for row in data["rows"]:
         if (row["target"], row["precision"], row["modality"]) == ("onnx", "int8", "both"):
@@ -230,6 +230,21 @@ def format_int8(data: Json) -> str:
                 )
             )
     return "\n".join(lines)
+
+
+def format_answers(data: Json) -> str:
+    """One sentence of the bundle that ships, for the README."""
+    for row in data["rows"]:
+        key = (row["fusion"], row["target"], row["precision"], row["modality"])
+        if key == ("ia", "onnx", "int8", "both"):
+            return (
+                f"On {row['n']} clips of actors that took no part in training, the float model "
+                f"`ia` is right in {row['float']['prec1']:.2f} % and its int8 bundle in "
+                f"{row['engine']['prec1']:.2f} %; they give the same answer in "
+                f"{row['agreement']:.2f} %. The bundle's graphs take "
+                f"{row['graph_size'] / 1e6:.2f} MB."
+            )
+    return ""
 
 
 def format_pixels(data: Json) -> str:
@@ -348,6 +363,7 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "robustness": ("robustness.json", format_robustness),
     "engines": ("accuracy.json", format_engines),
     "int8": ("accuracy.json", format_int8),
+    "answers": ("accuracy.json", format_answers),
     "pixels": ("accuracy.json", format_pixels),
     "cpus": ("cpus.json", format_cpus),
     "arm": ("arm.json", format_arm),

@@ -46,6 +46,33 @@ CODECS = {
 }
 
 
+#: What takes long: folders and files whose tests train, calibrate, export or install, and fixtures
+#: that do. ``make test-fast`` is what is left.
+SLOW_PLACES = (
+    "tests/calibration",
+    "tests/contributing",
+    "tests/examples",
+    "tests/export",
+    "tests/mer/train",
+    "tests/scripts",
+    "tests/cli/test_export.py",
+    "tests/cli/test_pretrain.py",
+    "tests/cli/test_train.py",
+    "tests/test_contracts.py",
+    "tests/test_sample_clip.py",
+)
+SLOW_FIXTURES = {"bundle", "calibration", "corpus", "fitted", "lean_python", "proved", "wheel"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        place = item.path.relative_to(ROOT).as_posix()
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if place.startswith(SLOW_PLACES) or fixtures & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder ``shared`` beside the checkout: stand-in corpus, oracle, YuNet."""
@@ -197,9 +224,11 @@ def _stored_frames(
         times if times is not None else np.arange(round(seconds * fps)) / fps
     ):
         if flash_at is not None:
-            shown = np.full((height, width, 3), 255 if time >= flash_at else 0, np.uint8)
+            shown: NDArray[np.uint8] = np.full(
+                (height, width, 3), 255 if time >= flash_at else 0, np.uint8
+            )
         elif picture is not None:
-            shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            shown = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
         else:
             shown = np.full((height, width, 3), 128, np.uint8)
         if flash_at is None:

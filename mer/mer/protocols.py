@@ -174,7 +174,7 @@ TUNED = Protocol(
 )
 
 #: A clip that shows both teaches mostly what the face says, and the voice alone stays weak. More
-#: accurate than TUNED, but int8 costs it more (docs/accuracy.md).
+#: accurate than TUNED, but int8 costs it more (docs/explanation/accuracy.md).
 BALANCED = dataclasses.replace(TUNED, name="balanced", epochs=40, missing=EachAlone())
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)

@@ -1,7 +1,7 @@
 """The bundle: a folder with graphs, manifest and golden answers, checked before use.
 
-``docs/bundle.md`` describes the format. Reading needs nothing but the standard library and
-numpy; ``mer_export`` writes bundles with the functions at the end.
+``docs/reference/bundle.md`` describes the format. Reading needs nothing but the standard library
+and numpy; ``mer_export`` writes bundles with the functions at the end.
 """
 
 from __future__ import annotations

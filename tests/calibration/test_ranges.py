@@ -78,7 +78,7 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
 @given(numbers=st.lists(st.floats(0, 1e300), min_size=2, max_size=2).map(sorted))
 def test_floats_come_back_exactly(numbers: list[float]) -> None:
     found = Range(-numbers[0], numbers[1], numbers[0], numbers[1], 0.125)
-    noise = Noise(numbers[1], {"video": LogitNoise(*numbers, numbers[0], 9)})
+    noise = Noise(numbers[1], {"video": LogitNoise(numbers[0], numbers[1], numbers[0], 9)})
     ranges = dataclasses.replace(
         RANGES,
         graphs={"head": "d"},

@@ -25,7 +25,7 @@ MakeClip = Callable[..., Path]
 SCRIPT = Path(sys.executable).with_name("mer-run")
 #: The bundle that ships.
 BUNDLE = ("ia-int8", "--threads", "1")
-#: What ``StreamEvent.to_dict`` has, and docs/live.md describes.
+#: What ``StreamEvent.to_dict`` has, and docs/how-to/live.md describes.
 FIELDS = {
     "time",
     "label",
@@ -102,7 +102,7 @@ def test_standard_input(make_clip: MakeClip, portrait: Any) -> None:
     clip = make_clip("clip.mkv", size=(320, 240), seconds=3.0, picture=portrait).read_bytes()
     process = start("-", "--json", stdin=subprocess.PIPE)
     assert process.stdin is not None
-    raw = process.stdin.buffer
+    raw = process.stdin.buffer  # type: ignore[attr-defined]  # a text stream has one
 
     def feed() -> None:
         for i in range(0, len(clip), len(clip) // 20):

@@ -174,8 +174,8 @@ def write_tiny_bundle(
         }
         for stem, graph in graphs.items():
             if target == "openvino":
-                for suffix, content in convert(graph).items():
-                    (folder / f"{stem}{suffix}").write_bytes(content)
+                for suffix, packed in convert(graph).items():
+                    (folder / f"{stem}{suffix}").write_bytes(packed)
             else:
                 onnx.save(graph, folder / f"{stem}.onnx")
                 if target != "onnx":

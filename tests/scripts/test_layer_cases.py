@@ -44,7 +44,7 @@ def write_graph(
     channels = shape[0] if is_conv else shape[1]
     kind = np.iinfo(dtype)
     zero_point = np.array((int(kind.min) + int(kind.max) + 1) // 2 + 3, dtype)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "weight": generator.integers(-most, most + 1, shape).astype(np.int8),
         "weight_scale": generator.uniform(0.001, 0.01, channels).astype(np.float32),
         "data_scale": np.array(0.05, np.float32),
@@ -120,7 +120,7 @@ def test_product_of_two_activations_is_found(load_script: Load) -> None:
     (weight,) = (t for t in graph.initializer if t.name == "weight")
     graph.initializer.remove(weight)
     graph.input.append(helper.make_tensor_value_info("weight", TensorProto.INT8, [32, 24]))
-    graph.initializer.append(numpy_helper.from_array(np.int8(0), "weight_zero"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), "weight_zero"))
     (pair,) = (node for node in graph.node if node.output[0] == "weight_dq")
     pair.input[1:] = ["data_scale", "weight_zero"]
     layers, (product,) = load_script("integer_layers").find_integer_layers(model)

@@ -9,7 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mer.robustness import (
+from mer_runtime.errors import MediaError
+from mer_runtime.inputs.face import HaarDetector
+from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.spec import AudioSpec, Spec, VideoSpec
+from robustness import (
     JitteringDetector,
     add_noise,
     blur,
@@ -21,11 +25,7 @@ from mer.robustness import (
     make_pink_noise,
     pass_telephone,
 )
-from mer.transcoding import transcode_video
-from mer_runtime.errors import MediaError
-from mer_runtime.inputs.face import HaarDetector
-from mer_runtime.inputs.media import ClipWindow, read_window
-from mer_runtime.spec import AudioSpec, Spec, VideoSpec
+from transcoding import transcode_video
 
 RATE = 16_000
 

@@ -26,7 +26,7 @@ def test_tables_are_of_the_logged_figures(script: ModuleType) -> None:
 
 
 def test_every_table_has_its_place(script: ModuleType) -> None:
-    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    documents = script.list_documents()
     placed = {name for path in documents for _, name, *_ in script.BLOCK.findall(path.read_text())}
     assert placed == set(script.TABLES)
 

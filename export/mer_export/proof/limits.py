@@ -2,8 +2,8 @@
 
 Rounding to 8 bits adds noise whose size a calibration measures. A fault adds more, or something
 that isn't noise. So no limit here is a round number of logits: each is a multiple of what was
-measured, or the outcome of a test at a level that is written down. ``docs/gate.md`` has how often
-these rules are wrong either way, and ``scripts/simulate_gate.py`` computes it.
+measured, or the outcome of a test at a level that is written down. How often these rules are wrong
+either way stands in ``docs/explanation/gate.md``, and ``scripts/simulate_gate.py`` computes it.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def main(
 
     SOURCE is a clip, a folder of clips, a camera (/dev/video0, or its number), a URL (rtsp://,
     http://, ...), a named pipe, or - for a stream on standard input. Cameras, URLs and pipes are
-    answered as they run; Ctrl-C ends that. docs/live.md tells the rest.
+    answered as they run; Ctrl-C ends that. docs/how-to/live.md tells the rest.
 
     Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
     a folder the rest go on); 2 wrong options.

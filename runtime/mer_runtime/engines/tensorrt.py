@@ -119,7 +119,7 @@ class TensorrtBackend:
             reason = message_log(self._trt).last() or "it gave no reason"
             raise EngineError(
                 f"{graph}: {self.name} can't load the engine it built on {key.device}: {reason}; "
-                "see docs/tensorrt.md for what this version supports"
+                "see docs/explanation/tensorrt.md for what this version supports"
             )
         return engine
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ from mer_runtime.spec import AudioSpec, VideoSpec
         (("both", None, "noise"), Feed(voice="noise"), "both"),
     ],
 )
-def test_modality_in_terms_of_face_and_voice(args: tuple, feed: Feed, modality: str) -> None:
+def test_modality_in_terms_of_face_and_voice(args: Any, feed: Feed, modality: str) -> None:
     assert choose_feed(*args) == feed
     assert feed.modality == modality
 

@@ -350,7 +350,7 @@ def test_cover_art_is_no_video(
     plain = make_clip("plain.mp3", seconds=4.0)
     with av.open(str(plain)) as source, av.open(str(tmp_path / "art.mp3"), "w") as out:
         audio = out.add_stream_from_template(source.streams.audio[0])
-        picture = out.add_stream("mjpeg", rate=1)
+        picture: Any = out.add_stream("mjpeg", rate=1)
         picture.width, picture.height, picture.pix_fmt = 128, 128, "yuvj420p"
         picture.disposition = av.stream.Disposition.attached_pic.value
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(portrait[:128, 128:256]), "rgb24")
@@ -493,7 +493,9 @@ def decode_all(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
                 decoded = packet.decode()
             except av.InvalidDataError:
                 continue
-            frames += [(f.time, f.to_ndarray(format="rgb24")) for f in decoded]
+            frames += [
+                (f.time, np.asarray(f.to_ndarray(format="rgb24"), np.uint8)) for f in decoded
+            ]
     return frames
 
 

@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[list[float], list[NDArray[np.uint8]], NDArray[np.f
         for frame in container.decode():
             if isinstance(frame, av.VideoFrame):
                 times.append(float(frame.time or 0))
-                pictures.append(frame.to_ndarray(format="rgb24"))
+                pictures.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
             else:
                 samples.append(frame.to_ndarray()[0])
     return times, pictures, np.concatenate(samples)

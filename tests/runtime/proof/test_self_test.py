@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mer_runtime import BundleError, Recognizer
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import Backend, open_backend
-from mer_runtime.engines.cache import CACHE_VARIABLE, GRAPHS_FOLDER, KEPT, name_cpu
+from mer_runtime.engines.cache import CACHE_VARIABLE, GRAPHS_FOLDER, KEPT
+from mer_runtime.engines.processor import name_cpu
 from mer_runtime.proof import self_test
 from mer_runtime.proof.self_test import (
     CROP_TOLERANCE,

@@ -71,7 +71,7 @@ class Capture:
         self._thread = Thread(target=self._run, name=f"source {address.name}", daemon=True)
 
     def open(self) -> None:
-        """Begin to open the source; ``is_open`` or ``error`` tell how that went."""
+        """Begin to open the source; ``wait_open`` or ``error`` tell how that went."""
         self._thread.start()
 
     def wait_open(self, seconds: float) -> bool:

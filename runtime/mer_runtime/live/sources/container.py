@@ -139,7 +139,7 @@ class OpenSource:
             raise SourceError(
                 address.name,
                 f"PyAV {av.__version__} is built without {name} here: pipe the {address.kind} "
-                "into standard input instead, see docs/live.md",
+                "into standard input instead, see docs/how-to/live.md",
             )
         timeout = (self._timeout, self._timeout)
         if address.kind == "camera":

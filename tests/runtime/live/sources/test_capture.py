@@ -62,7 +62,12 @@ class TestFiles:
     ) -> None:
         came: list[tuple[float, float]] = []
         keep = collector.take_picture
-        collector.take_picture = lambda p: (came.append((monotonic(), p.time)), keep(p))
+
+        def take(picture: Any) -> None:
+            came.append((monotonic(), picture.time))
+            keep(picture)
+
+        collector.take_picture = take
         finish(start(parse_source(str(make_clip(seconds=1.5))), "real"))
         early = [came[0][0] + time - came[0][1] - at for at, time in came]
         assert max(early) < 0.05  # threads wake up a little apart, frames never come before
@@ -244,7 +249,7 @@ class TestServers:
 
     @pytest.mark.parametrize("scheme", ["http", "rtsp"])
     def test_never_answers(self, collector: Any, start: Start, serve: Any, scheme: str) -> None:
-        server = serve(lambda connection: server.hold(connection))
+        server: Any = serve(lambda connection: server.hold(connection))
         began = monotonic()
         url = server.url(scheme).replace("127", "user:secret@127")
         with pytest.raises(SourceError, match="doesn't answer for 1 s") as caught:
