@@ -210,4 +210,4 @@ def test_errors_are_one_line(model: Path, cache: Path, wrong_bundle: Path, tmp_p
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
         assert result.stdout == ""
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))

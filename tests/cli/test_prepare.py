@@ -213,7 +213,7 @@ def test_half_written_and_outdated_clips_are_made_again(
     crops = Cache.open(out).crops(0).copy()
     damaged = clip_path(out, IDS[0])
     damaged.write_bytes(damaged.read_bytes()[:100_000])
-    (out / "clips" / f"{IDS[1]}.part").write_bytes(b"half")
+    (out / "clips" / f".{IDS[1]}.1.part.npy").write_bytes(b"half")
     shutil.move(make_clip("changed.mp4"), source(root, 2))  # a blank clip now
 
     summary = prepare_cache(root, out, jobs=1)
@@ -237,7 +237,7 @@ def test_an_interrupted_preparation_goes_on(root: Path, out: Path, jobs: int) ->
 
     with pytest.raises(CacheError, match="isn't finished"):
         Cache.open(out)
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.part*"))
     before = stamps(out)
     assert before
     summary = prepare_cache(root, out, jobs=jobs)

@@ -143,7 +143,7 @@ def test_unwritable_leaves_the_older_file(
     path = tmp_path / "model.safetensors"
     mer.save_checkpoint(path, *small_model)
     older = path.read_bytes()
-    (tmp_path / "model.safetensors.part").symlink_to("/dev/full")
+    (tmp_path / f".model.{os.getpid()}.part.safetensors").symlink_to("/dev/full")
     try:
         mer.save_checkpoint(path, build_model(Spec()), Spec())
     except OutputError:

@@ -15,6 +15,7 @@ from mer_export.proof.limits import (
     FLOAT_LIMITS,
     GOLDEN_BIAS,
     GOLDEN_DECIBELS,
+    GOLDEN_ENOUGH,
     GOLDEN_SPREAD,
     LEAST_AGREEMENT,
     NOISE_FACTOR,
@@ -48,6 +49,8 @@ class TestLimits:
             assert limits.golden[shown] == GOLDEN_SPREAD * rms
             assert limits.noise[shown] == NOISE_FACTOR * rms
         assert limits.sqnr == 30 - GOLDEN_DECIBELS
+        narrow = dataclasses.replace(NOISE, sqnr=50)
+        assert find_limits("int8", "onnx", narrow).sqnr == GOLDEN_ENOUGH
         assert limits.bias == GOLDEN_BIAS
         # A device's tolerance is one for all.
         assert limits.device == DEVICE_SPREAD * 0.04
