@@ -4,14 +4,14 @@
 
 Calibrates every shipped checkpoint with each seed, on training actors' clips, writes its graphs in
 every dialect, and asks the gate about the validation actors' clips, in ONNX Runtime. (An engine
-that sums exactly gives the same integers.) Hours on two cores. Writes docs/gate.json and the table
-made of it.
+that sums exactly gives the same integers.) Hours on two cores; it goes on where it was stopped.
+Writes docs/gate.json and the table made of it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from mer_export.proof.golden import golden_reference
 from mer_export.proof.limits import MAX_DROP, find_limits
 from mer_export.proof.validation import Logits, ValidationSet, answer_engine, answer_float
 from mer_runtime.console import progress
+from mer_runtime.files import write_file
 from mer_runtime.golden import Golden
 from mer_runtime.proof.self_test import encode_crops, replay
 from mer_runtime.spec import Fusion
@@ -103,25 +104,36 @@ def measure_seed(
     return rows
 
 
-def measure_fusion(
-    fusion: Fusion, cache: Cache, seeds: Sequence[int], step: Callable[[], Any]
-) -> list[dict[str, Any]]:
-    """The rows of one fusion."""
-    checkpoint = load_checkpoint(shipped_checkpoint(fusion))
-    floats, golden = export_graphs(checkpoint), golden_reference(checkpoint)
-    exact = answer_float(checkpoint, ValidationSet(cache, checkpoint.spec))
-    rows = []
-    for seed in seeds:
-        found = measure_seed(checkpoint, floats, cache, golden, exact, seed)
-        rows += [{"fusion": fusion, **row} for row in found]
-        step()
+class Draws:
+    """Seeds put to the gate one by one, for one shipped checkpoint after the other."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self._made: dict[Fusion, tuple[Checkpoint, Graphs, Golden, Logits]] = {}
+
+    def measure(self, fusion: Fusion, seed: int) -> list[dict[str, Any]]:
+        """A row for each dialect."""
+        if fusion not in self._made:
+            checkpoint = load_checkpoint(shipped_checkpoint(fusion))
+            exact = answer_float(checkpoint, ValidationSet(self.cache, checkpoint.spec))
+            golden = golden_reference(checkpoint)
+            self._made[fusion] = checkpoint, export_graphs(checkpoint), golden, exact
+        checkpoint, floats, golden, exact = self._made[fusion]
+        found = measure_seed(checkpoint, floats, self.cache, golden, exact, seed)
+        return [{"fusion": fusion, **row} for row in found]
+
+
+def read_kept(name: str, corpus: str) -> list[dict[str, Any]]:
+    """Rows of docs/gate.json that were measured on this corpus."""
+    kept = json.loads(DATA.read_text()) if DATA.is_file() else {}
+    rows: list[dict[str, Any]] = kept.get(name, []) if kept.get("corpus") == corpus else []
     return rows
 
 
 def keep(name: str, rows: Sequence[dict[str, Any]], corpus: str) -> None:
     """Write rows into docs/gate.json, and the tables."""
     kept = json.loads(DATA.read_text()) if DATA.is_file() else {}
-    DATA.write_text(json.dumps({**kept, "corpus": corpus, name: list(rows)}, indent=1) + "\n")
+    write_file(DATA, json.dumps({**kept, "corpus": corpus, name: list(rows)}, indent=1) + "\n")
     write_all_tables()
 
 
@@ -129,15 +141,19 @@ def keep(name: str, rows: Sequence[dict[str, Any]], corpus: str) -> None:
 @click.argument("cache", type=click.Path(path_type=Path, exists=True))
 @click.option("--seeds", default=SEEDS, show_default=True, help="How many draws.")
 def main(cache: Path, seeds: int) -> None:
-    """Calibrate and prove on CACHE (see mer-prepare); rewrite docs/gate.json and its table."""
+    """Calibrate and prove on CACHE (see mer-prepare); rewrite docs/gate.json and its table.
+
+    Each draw is kept as soon as it is measured; called again, it goes on with those that lack.
+    """
     opened = Cache.open(cache)
-    with progress(length=len(SHIPPED) * seeds, label="Calibrating") as bar:
-        rows = [
-            row
-            for fusion in SHIPPED
-            for row in measure_fusion(fusion, opened, range(seeds), lambda: bar.update(1))
-        ]
-    keep("seeds", rows, opened.digest)
+    rows = read_kept("seeds", opened.digest)
+    draws = Draws(opened)
+    known = {(row["fusion"], row["seed"]) for row in rows}
+    every = [(fusion, seed) for seed in range(seeds) for fusion in SHIPPED]
+    with progress([one for one in every if one not in known], label="Calibrating") as bar:
+        for fusion, seed in bar:
+            rows += draws.measure(fusion, seed)
+            keep("seeds", rows, opened.digest)
 
 
 if __name__ == "__main__":
