@@ -213,7 +213,7 @@ def _check_folder(out: Path, spec: Spec, detector: dict[str, str], ids: set[str]
         )
     if differing:
         raise CacheError(f"{out} was prepared otherwise ({'; '.join(differing)}): name another")
-    others = sorted({path.stem for path in (out / CLIPS_FOLDER).glob("*.npy")} - ids)
+    others = sorted({path.stem for path in (out / CLIPS_FOLDER).glob("[!.]*.npy")} - ids)
     if others:
         raise CacheError(
             f"{out} holds {len(others)} clips of another corpus, such as {others[0]}: "
