@@ -140,7 +140,7 @@ def test_table_shows_what_ran_and_what_went_wrong(load_script: Load) -> None:
         make_row("newest openvino", versions={}, golden={}, error="no wheel", python="3.13"),
     ]
     del rows[2]["tests"]
-    assert load_script("tables").format_versions({"rows": rows}).splitlines() == [
+    assert load_script("engine_tables").format_versions({"rows": rows}).splitlines() == [
         "CPU (avx2), Python 3.11.2, 2026-11-27:",
         "",
         "| environment | numpy | golden inputs in onnxruntime | golden inputs in openvino | "

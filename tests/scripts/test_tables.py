@@ -106,7 +106,7 @@ def test_pixels_stand_beside_int8(load_script: Load) -> None:
         compared(100.0, 1e-6, target="onnx", precision="fp32", modality="video"),
     ]
     draws = [compared(97.25 + i, 0.03 * i, draw=i, modality="video") for i in range(3)]
-    table = load_script("tables").format_pixels({"rows": engines, "pixels": draws})
+    table = load_script("engine_tables").format_pixels({"rows": engines, "pixels": draws})
     assert table.splitlines()[2:] == [
         "| `it` | video | 97.25 to 99.25 | 0.030 | 99.00 | 0.010 | 98.50 | 0.020 |"
     ]
