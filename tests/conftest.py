@@ -49,11 +49,13 @@ CODECS = {
 #: What takes long: folders and files whose tests train, calibrate, export or install, and fixtures
 #: that do. ``make test-fast`` is what is left.
 SLOW_PLACES = (
+    "tests/bench",  # and tests/benchmarks
     "tests/calibration",
     "tests/contributing",
     "tests/examples",
     "tests/export",
     "tests/mer/train",
+    "tests/runtime/live",
     "tests/scripts",
     "tests/cli/test_export.py",
     "tests/cli/test_pretrain.py",
