@@ -35,7 +35,7 @@ class Dialect:
         symmetric: their zero-point is 0; otherwise it may be any, and a ReLU's output has
             the lowest, so that engines let rounding do the ReLU's work.
         integer_bias: biases are int32 on the grid of their sums; otherwise they stay float.
-        integer_moves: data movement works on integers; otherwise it stands between pairs, for
+        integer_moves: data movement works on int8; otherwise it stands between pairs, for
             engines that fuse pairs with what computes on either side.
         half_constants: scales and all other constants are such as float16 holds, for graphs
             whose rest is float16: what is proved is what is computed then, but for sums.
