@@ -42,7 +42,7 @@ def open_onnx(copy: Path) -> Encode:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = open_session(str(copy), options)
+    session = open_session(copy, options)
     (integers,) = {output.name for output in session.get_outputs()} - {FEATURES}
     return lambda crops: tuple(session.run([FEATURES, integers], {FACES: crops}))
 

@@ -28,7 +28,7 @@ def run_onnx(graph: Path, inputs: Mapping[str, Any]) -> tuple[Any, str]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return open_session(str(graph), options).run(None, dict(inputs))[0], ""
+    return open_session(graph, options).run(None, dict(inputs))[0], ""
 
 
 def run_openvino(graph: Path, inputs: Mapping[str, Any]) -> tuple[Any, str]:

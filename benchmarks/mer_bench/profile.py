@@ -115,7 +115,7 @@ def _profile_onnx(
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / graph)
-            session = open_session(read_graph(file), options)
+            session = open_session(file, options)
             feed = (
                 {FACES: faces} if features is None else {MFCC: mfcc[None], FEATURES: features[None]}
             )

@@ -15,14 +15,13 @@ class Engine:
     Attributes:
         backend: where its ``Backend`` is, as ``module:Class``; called with (bundle, threads).
         target: what ``mer-export --target`` calls the bundles that are made for it.
-        reads: other targets, whose files it reads as well.
-        settings: the manifest's ``engine`` of a bundle that wasn't made for it.
+        reads: other targets, whose files it reads as well, and for each the settings that take the
+            place of the manifest's ``engine``.
     """
 
     backend: str
     target: str
-    reads: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    reads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def load(self) -> Any:
         """The class of its backend; its module is imported now and not before."""
@@ -30,17 +29,22 @@ class Engine:
         return getattr(importlib.import_module(module), name)
 
 
+#: What OpenVINO computes TensorRT's graphs in: not with its int8 kernels (see its module).
+_SIGNED = {"inference_precision": "f32", "int8_kernels": False}
 #: By what ``--backend`` calls them. OpenVINO's format is its alone; the others' graphs are ONNX,
 #: which ONNX Runtime and OpenVINO both read.
 ENGINES: dict[str, Engine] = {
     "onnxruntime": Engine(
-        "mer_runtime.engines.onnx:OnnxBackend", "onnx", reads=("tensorrt", "tensorrt-rtx")
+        "mer_runtime.engines.onnx:OnnxBackend", "onnx", reads={"tensorrt": {}, "tensorrt-rtx": {}}
     ),
     "openvino": Engine(
         "mer_runtime.engines.openvino:OpenvinoBackend",
         "openvino",
-        reads=("onnx", "tensorrt", "tensorrt-rtx"),
-        settings={"inference_precision": "f32"},  # int8 layers stay int8
+        reads={
+            "onnx": {"inference_precision": "f32"},
+            "tensorrt": _SIGNED,
+            "tensorrt-rtx": _SIGNED,
+        },
     ),
     "tensorrt": Engine("mer_runtime.engines.tensorrt:TensorrtBackend", "tensorrt"),
     "tensorrt-rtx": Engine("mer_runtime.engines.tensorrt:TensorrtBackend", "tensorrt-rtx"),

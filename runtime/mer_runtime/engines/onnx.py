@@ -77,17 +77,15 @@ class OnnxBackend:
                 return open_session(prepared, options)
             except Exception:  # noqa: BLE001 # whatever it is, the graph itself tells more
                 place.drop()
-        # Of a plain file ONNX Runtime keeps no second copy in memory.
-        source = read_graph(graph) if graph.suffix == PACKED_SUFFIX else str(graph)
         try:
             folder = tempfile.TemporaryDirectory(prefix="mer-edge-")
         except OSError:  # a device without a place for files still answers
-            return open_session(source, _options(threads))
+            return open_session(graph, _options(threads))
         with folder:
             optimised = Path(folder.name) / "optimised.onnx"
             options = _options(threads)
             options.optimized_model_filepath = str(optimised)
-            session = open_session(source, options)
+            session = open_session(graph, options)
             place.keep(optimised.read_bytes())
         return session
 
@@ -102,15 +100,20 @@ def _options(threads: int) -> Any:
     return options
 
 
-def open_session(graph: str | bytes, options: Any) -> Any:
-    """An ONNX Runtime session on the CPU; the graph is a file's name or content.
+def open_session(graph: Path | bytes, options: Any) -> Any:
+    """An ONNX Runtime session on the CPU; the graph is a file, packed or not, or its content.
 
     Raises:
         Exception: ONNX Runtime can't load it; its exceptions share no base class of their own.
     """
     options.log_severity_level = LOG_ERRORS_ONLY
+    source: str | bytes
+    if isinstance(graph, bytes):
+        source = graph
+    else:  # of a plain file ONNX Runtime keeps no second copy in memory
+        source = read_graph(graph) if graph.suffix == PACKED_SUFFIX else str(graph)
     return onnxruntime.InferenceSession(
-        graph,
+        source,
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=UNWANTED_OPTIMIZERS,

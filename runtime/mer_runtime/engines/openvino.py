@@ -27,9 +27,11 @@ PACKED_IR = f".xml{PACKED_SUFFIX}"
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
 INFERENCE_PRECISIONS = ("f32", "f16", "bf16")
-#: Off, OpenVINO computes in floats what int8 stands for. TensorRT's int8 has signed activations.
+#: Another: False computes in floats what int8 stands for. TensorRT's int8 has signed activations.
 #: Where an x86 processor lacks VNNI, oneDNN halves the weights that meet them, and their last bit
 #: is lost. ONNX Runtime's has none in dense layers.
+INT8_SETTING = "int8_kernels"
+#: OpenVINO's own name for it.
 LOW_PRECISION = "LP_TRANSFORMS_MODE"
 
 
@@ -71,7 +73,7 @@ class OpenvinoBackend:
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": 1,
         }
-        int8 = not str(bundle.engine.get("made_for", "")).startswith("tensorrt")
+        int8 = bundle.engine.get(INT8_SETTING, True)
         if not int8:
             self._options[LOW_PRECISION] = "NO"
         self._threads = threads

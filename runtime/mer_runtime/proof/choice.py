@@ -103,7 +103,7 @@ def choose_backend(
 def _open(bundle: Bundle, name: str, threads: int) -> Backend:
     engine = ENGINES[name]
     if engine.target != bundle.target:
-        settings = {**engine.settings, "made_for": bundle.target}
+        settings = engine.reads[bundle.target]
         bundle = dataclasses.replace(bundle, target=engine.target, engine=settings)
     return open_backend(bundle, threads)
 
