@@ -3,6 +3,9 @@
 An engine of TensorRT takes minutes: it is built once even by several processes, and one is told.
 The rest, a graph as an engine prepared it or that a bundle passed its self-test, takes a second at
 most: nothing waits for it, nothing is said about it, and where it can't be kept it is made again.
+
+What is kept runs as it is, so it is taken only from a folder and a file that nobody but this user
+can have written: never from a bundle's, never from one that others may write to.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,22 +25,28 @@ from functools import partial
 from pathlib import Path
 
 from mer_runtime.bundle import Bundle, graph_stem
+from mer_runtime.documents import parse_json
 from mer_runtime.engines.builder import Progress
 from mer_runtime.engines.processor import name_cpu, read_fact, read_instructions
 from mer_runtime.errors import MerWarning, OutputError
-from mer_runtime.files import locked, write_file
+from mer_runtime.files import NO_LINK, locked, write_file
 
 logger = logging.getLogger(__name__)
 
-#: Names the folder for engines of bundles that can't be written to.
+#: Names the folder for what is kept.
 CACHE_VARIABLE = "MER_CACHE"
 DEFAULT_CACHE = Path("~/.cache/mer-edge/engines")
 #: No folder: nothing is found in it, and nothing can be kept there.
 NOWHERE = Path(os.devnull)
-#: Inside a bundle.
-ENGINES_FOLDER = "engines"
-#: First line of an engine's file; the second is JSON, the rest is TensorRT's.
-MAGIC = b"mer-edge engine 1\n"
+#: For this user alone.
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+#: Others who may write to it.
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+#: First line of an engine's file; the second is JSON, the rest is the engine's. Before version 2
+#: graphs were kept that nobody had looked into.
+MAGIC = b"mer-edge engine 2\n"
+#: Bytes of each of the two lines.
+LONGEST_HEADER = 1 << 16
 #: Inside the folder for engines.
 GRAPHS_FOLDER = "graphs"
 #: Files kept in a folder, those written last: exports and trials would fill the disk otherwise.
@@ -75,29 +85,53 @@ class EngineKey:
         return f"{stem}-{builder}-{digest[:16]}.engine"
 
 
-def cache_folders(bundle: Path) -> tuple[Path, Path]:
-    """Where a bundle's engines are looked for, and written to if that is possible."""
+def find_folder() -> Path:
+    """Where things are kept: ``$MER_CACHE``, or a folder in the user's home.
+
+    A folder of another user's, or one that others may write to, isn't used: a warning says so.
+    """
     own = Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)
     try:
         own = own.expanduser()
+        found = own.stat()
+    except (OSError, ValueError):  # made when there is something to keep
+        return own
     except RuntimeError:  # a user without a home
-        own = NOWHERE
-    return bundle / ENGINES_FOLDER, own
+        return NOWHERE
+    if not stat.S_ISDIR(found.st_mode) or _is_private(found):
+        return own
+    warnings.warn(
+        f"{own} isn't used to keep what was prepared, since others can write to it: make it your "
+        f"own (chmod 700), or name another folder in ${CACHE_VARIABLE}",
+        MerWarning,
+        stacklevel=3,
+    )
+    return NOWHERE
+
+
+def _is_private(found: os.stat_result) -> bool:
+    """Whether a file or folder is this user's, and nobody else may write to it."""
+    if sys.platform == "win32":
+        return True
+    return found.st_uid == os.geteuid() and not found.st_mode & OTHERS_WRITE
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
 
 
 def load_or_build(
     stem: str,
     key: EngineKey,
-    folders: Sequence[Path],
+    folder: Path,
     build: Callable[[Progress], bytes],
     *,
     rebuild: bool = False,
 ) -> bytes:
-    """The engine under ``key``, built if none of ``folders`` has it.
+    """The engine under ``key``, built if ``folder`` hasn't got it.
 
-    Processes that want the same engine wait for the first, which leaves it in the first folder
-    that can be written to. What takes more than two seconds is said on standard error, where
-    that is a terminal.
+    Processes that want the same engine wait for the first, which leaves it there. What takes more
+    than two seconds is said on standard error, where that is a terminal.
 
     Args:
         stem: begins the file's name: the graph's.
@@ -107,49 +141,51 @@ def load_or_build(
     Raises:
         EngineError: ``build`` failed.
     """
-    name = key.file_name(stem)
-    if not rebuild:
-        for folder in folders:
-            engine = read_engine(folder / name, key)
-            if engine is not None:
-                logger.info("engine of %s from %s", stem, folder / name)
-                return engine
+    file = folder / key.file_name(stem)
+    engine = None if rebuild else read_engine(file, key)
+    if engine is not None:
+        logger.info("engine of %s from %s", stem, file)
+        return engine
     with _notice() as show:
 
         def build_aloud() -> bytes:
             what = f"building the {key.builder} engine of {stem} for this device, once"
             return build(lambda seconds, phase: show(f"{what}: {phase}", seconds))
 
-        home = next((folder for folder in folders if _is_writable(folder)), None)
-        if home is None:
-            _warn_uncached(folders[-1])
+        if not _is_writable(folder):
+            _warn_uncached(folder)
             return build_aloud()
         waiting = partial(show, "waiting for the process that is building the engine")
-        with locked(home / f"{name}.lock", waiting):
+        with locked(file.with_name(f"{file.name}.lock"), waiting):
             # Another process may have built it while this one waited.
-            engine = None if rebuild else read_engine(home / name, key)
+            engine = None if rebuild else read_engine(file, key)
             if engine is None:
                 engine = build_aloud()
-                logger.info("engine of %s built: %s", stem, home / name)
+                logger.info("engine of %s built: %s", stem, file)
                 try:
-                    write_engine(home / name, key, engine)
+                    write_engine(file, key, engine)
                 except OutputError as error:
-                    _warn_uncached(home, error)
+                    _warn_uncached(folder, error)
             return engine
 
 
 def read_engine(path: Path, key: EngineKey) -> bytes | None:
-    """An engine; None where there is none, or it is damaged, or its key is another."""
+    """An engine; None where there is none that this user wrote, under this key and undamaged."""
     try:
-        with path.open("rb") as file:
-            if file.readline() != MAGIC:
+        # A pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | NO_LINK | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not (stat.S_ISREG(found.st_mode) and _is_private(found)):
                 return None
-            header = json.loads(file.readline())
+            if file.readline(LONGEST_HEADER) != MAGIC:
+                return None
+            header = parse_json(file.readline(LONGEST_HEADER))
             engine = file.read()
     except (OSError, ValueError):
         return None
-    found = (header.get("key"), header.get("sha256")) if isinstance(header, dict) else None
-    return engine if found == (key.text, hashlib.sha256(engine).hexdigest()) else None
+    told = (header.get("key"), header.get("sha256")) if isinstance(header, dict) else None
+    return engine if told == (key.text, hashlib.sha256(engine).hexdigest()) else None
 
 
 def write_engine(path: Path, key: EngineKey, engine: bytes) -> None:
@@ -159,12 +195,12 @@ def write_engine(path: Path, key: EngineKey, engine: bytes) -> None:
         OutputError: it can't be written.
     """
     header = {"key": key.text, "sha256": hashlib.sha256(engine).hexdigest()}
-    write_file(path, MAGIC + json.dumps(header).encode() + b"\n" + engine)
+    write_file(path, MAGIC + json.dumps(header).encode() + b"\n" + engine, FILE_MODE)
 
 
 def _is_writable(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
@@ -215,7 +251,8 @@ class KeptFile:
     def keep(self, content: bytes) -> None:
         """Keep it where that is possible; the oldest beyond ``KEPT`` go."""
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path.parent.parent, self.path.parent):
+                _make(folder)
             write_engine(self.path, self.key, content)
             dated = [(f.stat().st_mtime, f) for f in self.path.parent.glob("*.engine")]
             for _, old in sorted(dated)[:-KEPT]:
@@ -247,8 +284,7 @@ def find_prepared(
     ]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     key = EngineKey(digest, engine, describe_cpu(), shapes or {})
-    _, own = cache_folders(bundle.path)
-    return KeptFile(key, own / GRAPHS_FOLDER / key.file_name(stem))
+    return KeptFile(key, find_folder() / GRAPHS_FOLDER / key.file_name(stem))
 
 
 def describe_cpu() -> str:
