@@ -3,9 +3,6 @@
 An engine of TensorRT takes minutes: it is built once even by several processes, and one is told.
 The rest, a graph as an engine prepared it or that a bundle passed its self-test, takes a second at
 most: nothing waits for it, nothing is said about it, and where it can't be kept it is made again.
-
-What is kept runs as it is, so it is taken only from a folder and a file that nobody but this user
-can have written: never from a bundle's, never from one that others may write to.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import json
 import logging
 import os
 import platform
-import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,24 +25,14 @@ from mer_runtime.documents import parse_json
 from mer_runtime.engines.builder import Progress
 from mer_runtime.engines.processor import name_cpu, read_fact, read_instructions
 from mer_runtime.errors import MerWarning, OutputError
-from mer_runtime.files import NO_LINK, locked, write_file
+from mer_runtime.files import locked
+from mer_runtime.store import CACHE_VARIABLE, find_folder, make_folder, read_kept, write_kept
 
 logger = logging.getLogger(__name__)
 
-#: Names the folder for what is kept.
-CACHE_VARIABLE = "MER_CACHE"
-DEFAULT_CACHE = Path("~/.cache/mer-edge/engines")
-#: No folder: nothing is found in it, and nothing can be kept there.
-NOWHERE = Path(os.devnull)
-#: For this user alone.
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
-#: Others who may write to it.
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: First line of an engine's file; the second is JSON, the rest is the engine's. Before version 2
 #: graphs were kept that nobody had looked into.
-MAGIC = b"mer-edge engine 2\n"
-#: Bytes of each of the two lines.
-LONGEST_HEADER = 1 << 16
+MAGIC = b"mer-edge engine 2"
 #: Inside the folder for engines.
 GRAPHS_FOLDER = "graphs"
 #: Files kept in a folder, those written last: exports and trials would fill the disk otherwise.
@@ -83,41 +69,6 @@ class EngineKey:
         builder = "-".join(self.builder.split())
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         return f"{stem}-{builder}-{digest[:16]}.engine"
-
-
-def find_folder() -> Path:
-    """Where things are kept: ``$MER_CACHE``, or a folder in the user's home.
-
-    A folder of another user's, or one that others may write to, isn't used: a warning says so.
-    """
-    own = Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)
-    try:
-        own = own.expanduser()
-        found = own.stat()
-    except (OSError, ValueError):  # made when there is something to keep
-        return own
-    except RuntimeError:  # a user without a home
-        return NOWHERE
-    if not stat.S_ISDIR(found.st_mode) or _is_private(found):
-        return own
-    warnings.warn(
-        f"{own} isn't used to keep what was prepared, since others can write to it: make it your "
-        f"own (chmod 700), or name another folder in ${CACHE_VARIABLE}",
-        MerWarning,
-        stacklevel=3,
-    )
-    return NOWHERE
-
-
-def _is_private(found: os.stat_result) -> bool:
-    """Whether a file or folder is this user's, and nobody else may write to it."""
-    if sys.platform == "win32":
-        return True
-    return found.st_uid == os.geteuid() and not found.st_mode & OTHERS_WRITE
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
 
 
 def load_or_build(
@@ -171,21 +122,15 @@ def load_or_build(
 
 def read_engine(path: Path, key: EngineKey) -> bytes | None:
     """An engine; None where there is none that this user wrote, under this key and undamaged."""
+    magic, _, rest = (read_kept(path) or b"").partition(b"\n")
+    text, _, engine = rest.partition(b"\n")
     try:
-        # A pipe would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | NO_LINK | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not (stat.S_ISREG(found.st_mode) and _is_private(found)):
-                return None
-            if file.readline(LONGEST_HEADER) != MAGIC:
-                return None
-            header = parse_json(file.readline(LONGEST_HEADER))
-            engine = file.read()
-    except (OSError, ValueError):
+        header = parse_json(text)
+    except ValueError:
         return None
     told = (header.get("key"), header.get("sha256")) if isinstance(header, dict) else None
-    return engine if told == (key.text, hashlib.sha256(engine).hexdigest()) else None
+    right = told == (key.text, hashlib.sha256(engine).hexdigest())
+    return engine if right and magic == MAGIC else None
 
 
 def write_engine(path: Path, key: EngineKey, engine: bytes) -> None:
@@ -195,12 +140,12 @@ def write_engine(path: Path, key: EngineKey, engine: bytes) -> None:
         OutputError: it can't be written.
     """
     header = {"key": key.text, "sha256": hashlib.sha256(engine).hexdigest()}
-    write_file(path, MAGIC + json.dumps(header).encode() + b"\n" + engine, FILE_MODE)
+    write_kept(path, MAGIC + b"\n" + json.dumps(header).encode() + b"\n" + engine)
 
 
 def _is_writable(folder: Path) -> bool:
     try:
-        _make(folder)
+        make_folder(folder)
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
@@ -252,7 +197,7 @@ class KeptFile:
         """Keep it where that is possible; the oldest beyond ``KEPT`` go."""
         with suppress(OSError):
             for folder in (self.path.parent.parent, self.path.parent):
-                _make(folder)
+                make_folder(folder)
             write_engine(self.path, self.key, content)
             dated = [(f.stat().st_mtime, f) for f in self.path.parent.glob("*.engine")]
             for _, old in sorted(dated)[:-KEPT]:

@@ -24,9 +24,10 @@ from mer_runtime.engines.builder import (
     import_tensorrt,
     message_log,
 )
-from mer_runtime.engines.cache import EngineKey, find_folder, load_or_build
+from mer_runtime.engines.cache import EngineKey, load_or_build
 from mer_runtime.engines.cuda import Gpu
 from mer_runtime.errors import BundleError, MerError
+from mer_runtime.store import find_folder
 
 #: The type of every input and output; numpy's and, by the same name, TensorRT's.
 TYPES: Mapping[str, tuple[DTypeLike, str]] = {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError, MerWarning
+from mer_runtime.inputs.detector_check import read_detector
 from mer_runtime.spec import Detector, VideoSpec
 
 #: Names the YuNet file where neither the command line nor a bundle gives one.
@@ -65,17 +66,15 @@ class YuNetDetector:
 
     def __init__(self, file: str | Path) -> None:
         path = Path(file)
-        if not path.is_file():
-            raise FaceDetectorError(f"{path}: there is no such face detector file")
         self.file = path
+        # From memory: OpenCV can't open some paths that Python can.
+        model = np.frombuffer(read_detector(path), np.uint8)
         try:
-            # From memory: OpenCV can't open some paths that Python can.
-            model = np.frombuffer(path.read_bytes(), np.uint8)
             self._net = cv2.FaceDetectorYN.create(
                 "onnx", model, np.zeros(0, np.uint8), (DETECTION_SIZE, DETECTION_SIZE), YUNET_SCORE
             )
             self.detect(np.zeros((64, 64, 3), np.uint8))
-        except (cv2.error, OSError) as error:
+        except cv2.error as error:
             raise FaceDetectorError(
                 f"{path}: not a YuNet face detector (face_detection_yunet_2023mar.onnx)"
             ) from error

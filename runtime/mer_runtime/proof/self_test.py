@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from mer_runtime.bundle import DIGEST_FIELD, Bundle
 from mer_runtime.engines import Backend, read_no_face
-from mer_runtime.engines.cache import EngineKey, KeptFile, describe_cpu, find_folder
+from mer_runtime.engines.cache import EngineKey, KeptFile, describe_cpu
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.errors import BundleError
 from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
+from mer_runtime.store import find_folder
 
 logger = logging.getLogger(__name__)
 

@@ -16,16 +16,14 @@ import pytest
 
 from mer_runtime.engines.builder import Progress
 from mer_runtime.engines.cache import (
-    CACHE_VARIABLE,
     MAGIC,
-    NOWHERE,
     EngineKey,
-    find_folder,
     load_or_build,
     read_engine,
     write_engine,
 )
 from mer_runtime.errors import MerWarning
+from mer_runtime.store import CACHE_VARIABLE, NOWHERE, find_folder
 
 KEY = EngineKey(
     graph="0" * 64,
@@ -120,9 +118,9 @@ def test_never_loads_an_engine_of_another_key(tmp_path: Path, field: str) -> Non
         lambda data: data + b"more",
         lambda data: b"",
         lambda data: b"an engine without a header",
-        lambda data: MAGIC + b"{not json\n" + data,
-        lambda data: MAGIC + b"[]\n" + data,
-        lambda data: MAGIC + b"\xff\n" + data,
+        lambda data: MAGIC + b"\n{not json\n" + data,
+        lambda data: MAGIC + b"\n[]\n" + data,
+        lambda data: MAGIC + b"\n\xff\n" + data,
     ],
 )
 def test_builds_a_damaged_engine_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:

@@ -588,7 +588,7 @@ def test_answers_in_another_thread(
 
 def kept() -> list[str]:
     """Files of the user's own cache."""
-    from mer_runtime.engines.cache import find_folder
+    from mer_runtime.store import find_folder
 
     folder = find_folder()
     return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
@@ -613,7 +613,8 @@ def test_loads_nothing_that_lies_in_the_bundle(
     machine: list[bytes], write_bundle: Callable[..., Bundle]
 ) -> None:
     """An engine under the right name, key and hash, planted where they once were kept."""
-    from mer_runtime.engines.cache import EngineKey, find_folder, write_engine
+    from mer_runtime.engines.cache import EngineKey, write_engine
+    from mer_runtime.store import find_folder
 
     bundle = write_bundle()
     trt = import_tensorrt("tensorrt-rtx")
@@ -659,7 +660,8 @@ def test_a_graph_that_can_not_be_unpacked(
 def test_builds_again_what_the_runtime_refuses(
     machine: list[bytes], write_bundle: Callable[..., Bundle]
 ) -> None:
-    from mer_runtime.engines.cache import EngineKey, find_folder, write_engine
+    from mer_runtime.engines.cache import EngineKey, write_engine
+    from mer_runtime.store import find_folder
 
     bundle = write_bundle()
     trt = import_tensorrt("tensorrt-rtx")
