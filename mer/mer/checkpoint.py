@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mer.errors import CheckpointError
 from mer.models import MultimodalNet, build_encoder, build_model
+from mer_runtime.documents import parse_json, read_json
 from mer_runtime.errors import OutputError, SpecError
 from mer_runtime.files import replacing
 from mer_runtime.spec import ENCODER, RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
@@ -176,7 +177,7 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
     try:
-        note = json.loads(metadata[METADATA_KEY])
+        note = parse_json(metadata[METADATA_KEY])
         found, notes = note["spec"], note["notes"]
         version = note["format"]
         if version == FORMAT_VERSION:
@@ -186,7 +187,9 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
             if not (type(temperature) in (int, float) and 0 < temperature < math.inf):
                 raise CheckpointError(path, f"its temperature {temperature} is no positive number")
             return weights, Spec.from_dict(found), notes, float(temperature)
-    except (json.JSONDecodeError, KeyError, TypeError, SpecError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(path, f"the spec in it can't be read: {error}") from error
     raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")
 
@@ -263,7 +266,7 @@ def _find_num_heads(path: Path, data: Mapping[str, Any]) -> int:
             return int(holder["num_heads"])
     for options in sorted(path.parent.glob("opts*.json")):
         try:
-            heads = json.loads(options.read_text()).get("num_heads")
+            heads = read_json(options).get("num_heads")
         except (OSError, ValueError, AttributeError):
             continue  # not the reference's file: it only resembles one
         if isinstance(heads, int):
