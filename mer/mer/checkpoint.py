@@ -159,7 +159,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(path, "there is no such file")
     if path.suffix == ".safetensors":
-        weights = _read_safetensors(path)[0]
+        weights = read_safetensors(path)[0]
     else:
         weights = _state_dict(path, _read_pickle(path))
     network = build_encoder(encoder)
@@ -172,7 +172,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
 
 
 def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float]:
-    weights, metadata = _read_safetensors(path)
+    weights, metadata = read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
     try:
@@ -191,7 +191,12 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
     raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights, halves as floats, and the file's own notes.
+
+    Raises:
+        CheckpointError: the file can't be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -98,7 +98,7 @@ class VideoSpec:
     def __post_init__(self) -> None:
         _require(1 <= self.frames <= 256, "video.frames", "1 to 256")
         _require(0 < self.window <= 60, "video.window", "above 0, at most 60 seconds")
-        _require(self.size > 0 and self.size % 32 == 0, "video.size", "a multiple of 32")
+        _require(self.size > 0 and self.size % 16 == 0, "video.size", "a multiple of 16")
         _require(self.colour in get_args(Colour), "video.colour", "'rgb' or 'bgr'")
         _require(self.scale > 0, "video.scale", "above 0")
         _require(len(self.mean) == 3, "video.mean", "three values")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,23 +14,47 @@ from numpy.typing import NDArray
 
 from mer.errors import CorpusError
 
-PHOTO_SIZE = 48  # pixels, FER2013's own
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+#: Share of the training photos that are held out to choose by.
+VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Photos:
-    """One half of a photo set: ``pixels`` (N, 48, 48) uint8 grey, ``classes`` (N,) int64."""
+    """One half of a photo set.
+
+    Attributes:
+        pixels: (N, S, S, C) uint8 RGB; C is 1 where no photo has a colour. S is the side of the
+            largest photo, at most what was asked for.
+        classes: (N,) int64, places in ``labels``.
+        labels: in alphabetical order.
+    """
 
     pixels: NDArray[np.uint8]
     classes: NDArray[np.int64]
     labels: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """sha256 of pixels, classes and labels."""
+        digest = hashlib.sha256(repr((self.pixels.shape, self.labels)).encode())
+        digest.update(self.pixels.tobytes())
+        digest.update(self.classes.tobytes())
+        return digest.hexdigest()
 
-def load_photos(source: Path, half: str) -> Photos:
-    """Read ``half/LABEL/*.jpg`` from a folder or zip file; labels in alphabetical order.
+    def take(self, rows: NDArray[np.intp]) -> Photos:
+        """Those of these rows."""
+        return Photos(self.pixels[rows], self.classes[rows], self.labels)
 
-    Photos of another size are resized to 48 x 48; colour ones become grey.
+
+def load_photos(source: Path, half: str, size: int) -> Photos:
+    """Read ``half/LABEL/*.jpg`` from a folder or zip file.
+
+    Photos larger than ``size`` are shrunk to it; smaller ones are kept as they are, and brought
+    to the side of the largest. One that isn't square is squeezed.
+
+    Args:
+        size: pixels.
 
     Raises:
         CorpusError: there is no such folder or archive, no photo in it, or one can't be decoded.
@@ -38,9 +63,47 @@ def load_photos(source: Path, half: str) -> Photos:
     if not rows:
         raise CorpusError(f"{source} holds no photos {half}/LABEL/*.jpg")
     labels = tuple(sorted({PurePosixPath(name).parent.name for name, _ in rows}))
-    pixels = np.stack([_decode(source, name, data) for name, data in rows])
+    decoded = [_decode(source, name, data, size) for name, data in rows]
+    side = max(max(photo.shape[:2]) for photo in decoded)
+    squares = [_resize(photo, side) for photo in decoded]
+    if all((photo == photo[..., :1]).all() for photo in squares):
+        squares = [photo[..., :1] for photo in squares]
     classes = np.array([labels.index(PurePosixPath(name).parent.name) for name, _ in rows])
-    return Photos(pixels, classes.astype(np.int64), labels)
+    return Photos(np.stack(squares), classes.astype(np.int64), labels)
+
+
+def load_halves(source: Path, size: int) -> tuple[Photos, Photos]:
+    """Training and test photos, their classes numbered alike.
+
+    Raises:
+        CorpusError: as ``load_photos``, or the halves have other labels.
+    """
+    train, test = (load_photos(source, half, size) for half in ("train", "test"))
+    if train.labels != test.labels:
+        odd = sorted(set(train.labels) ^ set(test.labels))
+        raise CorpusError(
+            f"{source}: {', '.join(odd)} stand in one of train and test alone: give both halves "
+            "the same folders"
+        )
+    return train, test
+
+
+def split_photos(photos: Photos, share: float = VALIDATION_SHARE) -> tuple[Photos, Photos]:
+    """Hold out a share of the photos, by a hash of each, so that no seed or order decides.
+
+    Raises:
+        CorpusError: a part would be empty.
+    """
+    marks = np.array(
+        [
+            int.from_bytes(hashlib.sha256(photo.tobytes()).digest()[:4], "big")
+            for photo in photos.pixels
+        ]
+    )
+    held = marks < share * 2**32
+    if held.all() or not held.any():
+        raise CorpusError(f"{len(held)} training photos are too few to hold some out")
+    return photos.take(np.flatnonzero(~held)), photos.take(np.flatnonzero(held))
 
 
 def _entries(source: Path, half: str) -> Iterator[tuple[str, bytes]]:
@@ -59,10 +122,16 @@ def _entries(source: Path, half: str) -> Iterator[tuple[str, bytes]]:
         raise CorpusError(f"{source} is neither a folder nor a zip file of photos") from error
 
 
-def _decode(source: Path, name: str, data: bytes) -> NDArray[np.uint8]:
-    grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
+def _decode(source: Path, name: str, data: bytes, size: int) -> NDArray[np.uint8]:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
         raise CorpusError(f"{source}: {name} is not a picture")
-    if grey.shape != (PHOTO_SIZE, PHOTO_SIZE):
-        grey = cv2.resize(grey, (PHOTO_SIZE, PHOTO_SIZE), interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, np.uint8)
+    photo = np.asarray(decoded[..., ::-1], np.uint8)
+    return _resize(photo, size) if max(photo.shape[:2]) > size else photo
+
+
+def _resize(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if photo.shape[:2] == (side, side):
+        return photo
+    method = cv2.INTER_AREA if min(photo.shape[:2]) > side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(photo, (side, side), interpolation=method), np.uint8)

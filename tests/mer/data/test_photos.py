@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mer.data.photos import PHOTO_SIZE, load_photos
+from mer.data.photos import load_halves, load_photos, split_photos
 from mer.errors import CorpusError
+
+SIDE = 48
 
 
 def write_photo(path: Path, picture: np.ndarray) -> None:
@@ -20,12 +22,12 @@ def write_photo(path: Path, picture: np.ndarray) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two photos of ``sad``, one of ``angry``, of other sizes and in colour."""
+    """Two photos of ``sad``, one of ``angry``, which is red; one is larger."""
     root = tmp_path / "photos"
-    ramp = np.arange(PHOTO_SIZE, dtype=np.uint8)[None].repeat(PHOTO_SIZE, axis=0) * 5
+    ramp = np.arange(SIDE, dtype=np.uint8)[None].repeat(SIDE, axis=0) * 5
     write_photo(root / "train" / "sad" / "b.png", ramp)
     write_photo(root / "train" / "sad" / "a.png", np.full((96, 96), 40, np.uint8))
-    red = np.zeros((PHOTO_SIZE, PHOTO_SIZE, 3), np.uint8)
+    red = np.zeros((SIDE, SIDE, 3), np.uint8)
     red[..., 2] = 255  # OpenCV writes BGR
     write_photo(root / "train" / "angry" / "c.png", red)
     (root / "train" / "angry" / "notes.txt").write_text("not a photo")
@@ -34,15 +36,53 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_reads_a_folder(folder: Path) -> None:
-    photos = load_photos(folder, "train")
+    photos = load_photos(folder, "train", 64)
     assert photos.labels == ("angry", "sad")
     assert photos.classes.tolist() == [0, 1, 1]
-    assert photos.pixels.shape == (3, PHOTO_SIZE, PHOTO_SIZE)
+    assert photos.pixels.shape == (3, 64, 64, 3)
     assert photos.pixels.dtype == np.uint8
-    assert (photos.pixels[0] == 76).all()  # red's share of grey: 0.299
-    assert (photos.pixels[1] == 40).all()  # resized
-    assert (photos.pixels[2] == np.arange(PHOTO_SIZE) * 5).all()
-    assert len(load_photos(folder, "test").classes) == 1
+    assert (photos.pixels[0] == (255, 0, 0)).all()  # RGB
+    assert (photos.pixels[1] == 40).all()  # shrunk from 96 pixels
+    assert photos.pixels[2][32].std() > 50  # enlarged to the others' side
+    assert len(load_photos(folder, "test", 64).classes) == 1
+
+
+def test_grey_and_small_photos_stay_so(folder: Path) -> None:
+    """One channel where no photo has a colour; nothing is enlarged beyond the largest."""
+    photos = load_photos(folder, "test", 224)
+    assert photos.pixels.shape == (1, SIDE, SIDE, 1)
+    (folder / "train" / "angry" / "c.png").unlink()
+    grey = load_photos(folder, "train", SIDE)
+    assert grey.pixels.shape == (2, SIDE, SIDE, 1)
+    assert (grey.pixels[1, ..., 0] == np.arange(SIDE) * 5).all()
+
+
+def test_halves_have_the_same_classes(folder: Path) -> None:
+    """Counted for each half on its own, a class would mean another emotion in each."""
+    with pytest.raises(CorpusError, match="angry stand in one of train and test alone"):
+        load_halves(folder, 64)
+    write_photo(folder / "test" / "angry" / "e.png", np.full((48, 48), 9, np.uint8))
+    train, test = load_halves(folder, 64)
+    assert train.labels == test.labels == ("angry", "sad")
+
+
+def test_validation_photos_are_the_same_whatever_the_order(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for i in range(200):
+        write_photo(
+            tmp_path / "train" / "ab"[i % 2] / f"{i:03}.png",
+            generator.integers(0, 256, (8, 8), np.uint8),
+        )
+    photos = load_photos(tmp_path, "train", 8)
+    train, held = split_photos(photos)
+    assert 5 <= len(held.classes) <= 40
+    assert len(train.classes) + len(held.classes) == 200
+    turned = photos.take(np.arange(200)[::-1])
+    assert sorted(p.tobytes() for p in split_photos(turned)[1].pixels) == sorted(
+        p.tobytes() for p in held.pixels
+    )
+    with pytest.raises(CorpusError, match="too few"):
+        split_photos(photos.take(np.arange(1)))
 
 
 def test_zip_file_reads_as_its_folder(folder: Path, tmp_path: Path) -> None:
@@ -50,7 +90,7 @@ def test_zip_file_reads_as_its_folder(folder: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         for path in folder.rglob("*.*"):
             file.write(path, Path("fer2013") / path.relative_to(folder))
-    expected, found = load_photos(folder, "train"), load_photos(archive, "train")
+    expected, found = load_photos(folder, "train", 64), load_photos(archive, "train", 64)
     assert found.labels == expected.labels
     assert (found.classes == expected.classes).all()
     assert (found.pixels == expected.pixels).all()
@@ -58,21 +98,22 @@ def test_zip_file_reads_as_its_folder(folder: Path, tmp_path: Path) -> None:
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no photos validation/LABEL"):
-        load_photos(folder, "validation")
+        load_photos(folder, "validation", 64)
     text = tmp_path / "photos.zip"
     text.write_text("not an archive")
     for source in (text, tmp_path / "none"):
         with pytest.raises(CorpusError, match="neither a folder nor a zip file"):
-            load_photos(source, "train")
+            load_photos(source, "train", 64)
     (folder / "train" / "sad" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     with pytest.raises(CorpusError, match=r"broken\.jpg is not a picture"):
-        load_photos(folder, "train")
+        load_photos(folder, "train", 64)
 
 
 @pytest.mark.corpus
 def test_shared_photos(shared: Path) -> None:
-    photos = load_photos(shared / "data" / "fer2013-rest.zip", "test")
+    photos = load_photos(shared / "data" / "fer2013-rest.zip", "test", 224)
     assert photos.labels == ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
     assert len(photos.classes) == len(photos.pixels) > 5_000
     assert np.bincount(photos.classes).min() > 50
+    assert photos.pixels.shape[1:] == (48, 48, 1)
     assert photos.pixels.std() > 30
