@@ -41,6 +41,7 @@ class LiveOptions:
     reopen_for: float | None
     video: bool
     audio: bool
+    audio_track: int | None = None
 
     def check(self) -> None:
         """Refuse what can't be written before anything is loaded.
@@ -84,7 +85,11 @@ def list_inputs(
             alone = camera is None and microphone is None
             _require(alone or address.live, "a file has its own clock: no camera or microphone")
             _require(video or audio, "nothing is left of SOURCE beside these devices")
-            inputs.append(Input(address, video, audio))
+            inputs.append(Input(address, video, audio, options.audio_track if audio else None))
+    _require(
+        options.audio_track is None or any(i.audio for i in inputs),
+        "--audio-track is for a SOURCE with sound",
+    )
     if camera is not None:
         _require(options.video, "a camera and --no-video leave nothing")
         try:
