@@ -16,7 +16,7 @@ from mer_runtime.cli.clip import (
     list_clips,
     report_self_test,
 )
-from mer_runtime.console import Command
+from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
@@ -241,9 +241,9 @@ def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
     recognizer = Recognizer.load(bundle, threads, detector, backend=backend, prove=prove)
     recognizer.audio_track = track
     for name, result in recognizer.considered.items():
-        click.echo(f"{name}: {result}", err=True)
+        say(f"{name}: {result}", err=True)
     if backend is not None:
-        click.echo(f"Backend: {recognizer.backend.name}", err=True)
+        say(f"Backend: {recognizer.backend.name}", err=True)
     return recognizer
 
 

@@ -89,14 +89,23 @@ def walk_files(root: Path, left_out: Counter[str]) -> Iterator[Path]:
             left_out[UNREADABLE] += 1
             continue
         for entry in entries:
+            kind = _kind(entry)
             if is_hidden(entry.name):
                 left_out[HIDDEN] += 1
-            elif entry.is_dir():
+            elif kind == "folder":
                 (links if entry.is_symlink() else folders).append(folder / entry.name)
-            elif entry.is_file():
+            elif kind == "file":
                 yield folder / entry.name
-            else:  # a broken link, a pipe, a device
+            else:
                 left_out[UNREADABLE] += 1
+
+
+def _kind(entry: os.DirEntry[str]) -> str | None:
+    """``folder`` or ``file``, also behind a link; None for broken links, pipes and devices."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else None
+    except OSError:  # a link to itself
+        return None
 
 
 def is_hidden(name: str) -> bool:
