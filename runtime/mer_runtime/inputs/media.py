@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mer_runtime.errors import MediaError, MerError
 from mer_runtime.inputs.container import open_file, pixel_aspect
 from mer_runtime.inputs.picks import STALE, FramePicks, Watcher
+from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
 from mer_runtime.inputs.timeline import Timeline, packet_span, stated_span
 from mer_runtime.inputs.waveform import WaveformBuffer
@@ -194,9 +195,9 @@ class _Reading:
             streams = MediaStreams(self._path, container, self._track)
             timeline = self._timeline(basis)
             video = streams.video
-            aspect = 1.0 if video is None else pixel_aspect(video)
+            drawer = FrameDrawer(1.0 if video is None else pixel_aspect(video))
             picks = FramePicks(
-                start, spec.video.slot, spec.video.frames, self._watch, aspect=aspect
+                start, spec.video.slot, spec.video.frames, self._watch, drawer=drawer
             )
             tracks = {
                 number: WaveformBuffer(start, spec.audio.samples, spec.audio.sample_rate)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.picture import draw_picture, shown_size
+from mer_runtime.inputs.picture import FrameDrawer
 
 #: Seconds; a frame counts as shown at a time that rounding put this much before it.
 CLOCK_SLACK = 1e-4
@@ -31,7 +31,7 @@ class FramePicks:
     Args:
         start: seconds at which the window begins; slot i is shown at ``start + (i + 0.5) * slot``.
         watch: told of each picture.
-        aspect: how many times as wide as high a frame's pixels are.
+        drawer: shows the stream's frames.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class FramePicks:
         count: int,
         watch: Watcher | None = None,
         *,
-        aspect: float = 1.0,
+        drawer: FrameDrawer | None = None,
     ) -> None:
         self._times = [start + (i + 0.5) * slot for i in range(count)]
         self._end = start + count * slot
         self._stale = STALE * count * slot
         self._watch = watch
-        self._aspect = aspect
+        self._drawer = drawer or FrameDrawer()
         self._current: Any = None
         self._since = 0.0  # when the current frame came on screen
         self._drawn: Any = None
@@ -131,10 +131,10 @@ class FramePicks:
     def _draw(self, i: int, frame: Any) -> None:
         # A stream may change its size midway; all frames take the first one's.
         if self._pictures is None:
-            self._size = shown_size(frame, self._aspect)
+            self._size = self._drawer.size(frame)
             width, height = self._size
             self._pictures = np.empty((len(self._times), height, width, 3), np.uint8)
-        self._pictures[i] = draw_picture(frame, self._size)
+        self._pictures[i] = self._drawer.draw(frame, self._size)
 
     def _tell_until(self, end: int) -> None:
         """Tell of the pictures before place ``end``, after filling those that aren't shown."""

@@ -49,31 +49,45 @@ def read_orientation(frame: Any) -> Orientation:
     return Orientation(False, a < 0, d < 0)
 
 
-def shown_size(frame: Any, aspect: float) -> tuple[int, int]:
-    """Width and height in which ``draw_picture`` shows a frame: square pixels, upright, bounded.
+class FrameDrawer:
+    """Shows a stream's frames.
+
+    Its orientation is read from the first frame, and anew where the turn in it changes.
 
     Args:
-        aspect: how many times as wide as high its pixels are.
+        aspect: how many times as wide as high its pixels are; beyond ``ASPECTS`` it counts as 1.
     """
-    width, height = float(frame.width), float(frame.height)
-    if 1 < aspect <= ASPECTS:
-        width *= aspect
-    elif 1 / ASPECTS <= aspect < 1:
-        height /= aspect
-    scale = min(1.0, sqrt(LARGEST / (width * height)))
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    return size[::-1] if read_orientation(frame).transposed else size
 
+    def __init__(self, aspect: float = 1.0) -> None:
+        self._aspect = aspect if 1 / ASPECTS <= aspect <= ASPECTS else 1.0
+        self._known: tuple[int, Orientation] | None = None
 
-def draw_picture(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """An ``av.VideoFrame`` as (H, W, 3) uint8 RGB, upright; perhaps a view.
+    def size(self, frame: Any) -> tuple[int, int]:
+        """Width and height in which a frame is shown: square pixels, upright, bounded."""
+        width = frame.width * max(self._aspect, 1.0)
+        height = frame.height / min(self._aspect, 1.0)
+        scale = min(1.0, sqrt(LARGEST / (width * height)))
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        return size[::-1] if self._orientation(frame).transposed else size
 
-    Args:
-        size: width and height as shown.
-    """
-    orientation = read_orientation(frame)
-    width, height = size[::-1] if orientation.transposed else size
-    # Averages where it shrinks a lot; for a picture of its own size the method doesn't matter.
-    method = {"interpolation": "AREA"} if frame.width * frame.height > LARGEST else {}
-    rgb = frame.reformat(width=width, height=height, format="rgb24", **method)
-    return orientation.show(rgb.to_ndarray())
+    def draw(self, frame: Any, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """An ``av.VideoFrame`` as (H, W, 3) uint8 RGB, upright; perhaps a view.
+
+        Args:
+            size: width and height as shown, if not ``size(frame)``.
+        """
+        orientation = self._orientation(frame)
+        shown = size or self.size(frame)
+        width, height = shown[::-1] if orientation.transposed else shown
+        # Averages where it shrinks a lot; for a picture of its own size the method doesn't matter.
+        method = {"interpolation": "AREA"} if frame.width * frame.height > LARGEST else {}
+        rgb = frame.reformat(width=width, height=height, format="rgb24", **method)
+        return orientation.show(rgb.to_ndarray())
+
+    def _orientation(self, frame: Any) -> Orientation:
+        # Once asked for, a frame's side data hold it in a cycle, so that its memory stays until
+        # the garbage collector comes: some hundred megabytes of large frames. So only one is asked.
+        turn = frame.rotation
+        if self._known is None or self._known[0] != turn:
+            self._known = (turn, read_orientation(frame))
+        return self._known[1]

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_runtime.inputs.media import read_window
-from mer_runtime.inputs.picture import LARGEST, shown_size
+from mer_runtime.inputs.picture import LARGEST, FrameDrawer
 from mer_runtime.live.sources import Picture, parse_source
 from mer_runtime.spec import Spec
 
@@ -169,14 +169,14 @@ def test_turned_pixels_that_are_not_square(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(3840, 2160), (2560, 1440), (1440, 2560), (7680, 1080)])
 def test_large_pictures_are_scaled_down(size: tuple[int, int]) -> None:
-    width, height = shown_size(av.VideoFrame(*size, "yuv420p"), 1.0)
+    width, height = FrameDrawer().size(av.VideoFrame(*size, "yuv420p"))
     assert 0.99 * LARGEST < width * height <= 1.001 * LARGEST
     assert width / height == pytest.approx(size[0] / size[1], rel=0.01)
 
 
 @pytest.mark.parametrize("size", [(1920, 1080), (1080, 1920), (1280, 720), (1, 1)])
 def test_others_keep_their_size(size: tuple[int, int]) -> None:
-    assert shown_size(av.VideoFrame(*size, "yuv420p"), 1.0) == size
+    assert FrameDrawer().size(av.VideoFrame(*size, "yuv420p")) == size
 
 
 def test_large_clip(tmp_path: Path) -> None:

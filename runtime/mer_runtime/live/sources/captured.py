@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import MediaError
-from mer_runtime.inputs.picture import draw_picture, shown_size
+from mer_runtime.inputs.picture import FrameDrawer
 
 #: ``opened`` once; ``stalled`` and ``resumed`` while it stays open; ``lost`` and ``reopened``;
 #: ``ended`` at the end of what it had to give.
@@ -29,12 +29,12 @@ class Picture:
     Args:
         frame: an ``av.VideoFrame``.
         time: seconds on the session's clock at which it was taken.
-        aspect: how many times as wide as high its pixels are.
+        drawer: shows its stream's frames.
     """
 
-    def __init__(self, frame: Any, time: float, aspect: float = 1.0) -> None:
+    def __init__(self, frame: Any, time: float, drawer: FrameDrawer | None = None) -> None:
         self.time = time
-        self._aspect = aspect
+        self._drawer = drawer or FrameDrawer()
         self._frame = frame
         self._image: NDArray[np.uint8] | None = None
         self._lock = Lock()
@@ -48,8 +48,7 @@ class Picture:
         """
         with self._lock:
             if self._image is None:
-                size = shown_size(self._frame, self._aspect)
-                self._image = np.ascontiguousarray(draw_picture(self._frame, size))
+                self._image = np.ascontiguousarray(self._drawer.draw(self._frame))
                 self._frame = None
             return self._image
 

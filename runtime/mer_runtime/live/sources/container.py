@@ -17,6 +17,7 @@ import av
 from mer_runtime.errors import MediaError
 from mer_runtime.inputs.container import open_file, open_pipe, open_url, pixel_aspect
 from mer_runtime.inputs.media import check_file
+from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
 from mer_runtime.inputs.timeline import Timeline
 from mer_runtime.inputs.waveform import frame_samples, mix_down
@@ -118,6 +119,7 @@ class OpenSource:
         """
         streams = self._streams
         choice = TrackChoice(streams.tracks)
+        drawer = FrameDrawer(1.0 if streams.video is None else pixel_aspect(streams.video))
         asked = arrival = monotonic()
 
         def arriving() -> Iterator[Any]:
@@ -134,7 +136,7 @@ class OpenSource:
             for stream, frame, stamp in streams.decode(packets, threads=threads):
                 if stream is streams.video:
                     time = clock.place(stream.index, stamp, 0.0, arrival)
-                    yield Picture(frame, time, pixel_aspect(stream))
+                    yield Picture(frame, time, drawer)
                 elif choice.takes(stream, frame):
                     length = frame.samples / frame.sample_rate
                     time = clock.place(stream.index, stamp, length, arrival)
