@@ -15,7 +15,7 @@ from mer_bench.run import run_bench
 from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
-from mer_runtime.console import Command, warn
+from mer_runtime.console import Command, say, warn
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
 from mer_runtime.options import Results
@@ -145,7 +145,7 @@ def main(
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
-        tell=lambda step: click.echo(f"... {step}", err=True),
+        tell=lambda step: say(f"... {step}", err=True),
     )
     results.tell(result, render_result(result))
     if html_out is not None:
@@ -167,7 +167,7 @@ def _compare(files: tuple[Path, Path], percent: float | None, results: Results) 
     slower = [] if percent is None else find_slower(differences, percent)
     for one in slower:
         low, high = one.ratio.low, one.ratio.high
-        click.echo(
+        say(
             f"Slower: {one.contender} takes {one.ratio.median:.3f} times as long as before "
             f"({low:.3f} to {high:.3f}), more than {percent:g} % beyond noise",
             err=True,

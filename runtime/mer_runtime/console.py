@@ -1,7 +1,8 @@
-"""What all commands share: errors in one line, exit codes, progress bars on standard error."""
+"""What all commands share: text that is safe to print, errors in one line, progress bars."""
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,14 @@ import click
 from mer_runtime.errors import MerError, MerWarning, MissingExtraError
 
 T = TypeVar("T")
+
+#: What would steer a terminal or turn its text around, and bytes of a name that are no text;
+#: line feeds and tabs aside.
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+#: Stand-ins for our own signs where a terminal lacks them.
+_PLAIN = {"█": "#", "…": "...", "Δ": "delta ", "\u00d7": "x"}
 
 
 class Command(click.Command):
@@ -38,14 +47,64 @@ class Command(click.Command):
             try:
                 return super().invoke(ctx)
             except MerError as error:
-                raise click.ClickException(" ".join(str(error).split())) from error
+                message = escape(" ".join(str(error).split()))
+                raise click.ClickException(message) from error
+            except click.ClickException as error:
+                error.message = escape(error.message)
+                raise
             except KeyboardInterrupt:
                 raise click.ClickException("interrupted") from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.message = escape(error.message)
+            raise
+
+
+def escape(text: str) -> str:
+    """Text that a terminal shows as it is: what would steer it, or isn't text, as ``\\x1b``.
+
+    Line feeds and tabs stay.
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def escape_name(text: str) -> str:
+    """The same for what has to stay within its line: the name of a file or a label."""
+    return escape(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that isn't in the system's encoding
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text, escaped, on standard output or error, whatever signs that has."""
+    text = escape(text)
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = "".join(_PLAIN.get(c, c) if not _has(encoding, c) else c for c in text)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text, err=err)
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        return bool(character.encode(encoding))
+    except UnicodeEncodeError:
+        return False
 
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    click.echo(f"Warning: {message}", err=True)
+    say(f"Warning: {message}", err=True)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ class MediaError(MerError, ValueError):
     def __init__(self, source: str | Path, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
         self.source = str(source)
+        self.reason = reason
 
 
 class MissingModalityError(MerError, ValueError):

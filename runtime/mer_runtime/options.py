@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 
 from mer_runtime import __version__
+from mer_runtime.console import escape, say
 from mer_runtime.errors import OutputError
 
 #: Whose logging ``--log-level`` shows.
@@ -93,9 +94,9 @@ class Results:
         if self._out is not None:
             self._write(self._out, line)
         if self.as_json:
-            click.echo(line)
+            say(line)
         elif text is not None:
-            click.echo(text)
+            say(text)
 
     def _write(self, out: Path, line: str) -> None:
         try:
@@ -161,11 +162,16 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escape(super().format(record))
+
+
 @contextmanager
 def _logging(level: str) -> Iterator[None]:
     """Show what our packages log on standard error, while a command runs."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in PACKAGES]
     before = [logger.level for logger in loggers]
     for logger in loggers:

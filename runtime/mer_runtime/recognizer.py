@@ -48,6 +48,8 @@ class Prediction:
         faces_found: in how many of the window's frames a face was detected.
         seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
             while the clip is decoded; ``face`` is what it takes from then on.
+        audio_track: the audio track listened to, counted from 1; None without one.
+        notes: what was wrong with the clip and is missing or mended here, a sentence each.
     """
 
     source: str
@@ -58,6 +60,8 @@ class Prediction:
     settled: bool
     faces_found: int
     seconds: Mapping[str, float]
+    audio_track: int | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-run --json`` prints."""
@@ -69,6 +73,8 @@ class Prediction:
             "voice": self.voice,
             "settled": self.settled,
             "faces_found": self.faces_found,
+            "audio_track": self.audio_track,
+            "notes": list(self.notes),
             "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
         }
 
@@ -87,6 +93,8 @@ class Recognizer:
 
     Attributes:
         considered: with ``backend="auto"``, what became of each engine (see ``Choice``).
+        audio_track: the audio track of clips to listen to, counted from 1, where ``predict`` isn't
+            given one; None is the first that isn't silent.
 
     >>> recognizer = Recognizer.load("ia-int8")                  # doctest: +SKIP
     >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
@@ -103,6 +111,7 @@ class Recognizer:
         self.bundle = bundle
         self.backend = backend
         self.considered: Mapping[str, str] = {}
+        self.audio_track: int | None = None
         self._detector = detector
         self._search = FaceSearch(self.find_detector, threads or usable_cores())
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
@@ -243,18 +252,22 @@ class Recognizer:
             self._no_face if features is None else features,
         )
 
-    def predict(self, path: str | Path) -> Prediction:
+    def predict(self, path: str | Path, *, audio_track: int | None = None) -> Prediction:
         """Recognise the emotion in a clip's centre window.
 
+        Args:
+            audio_track: the audio track to listen to, counted from 1; by default that of
+                ``self.audio_track``.
+
         Raises:
-            MediaError: the clip can't be decoded.
+            MediaError: the clip can't be decoded, or has no such track.
             MissingModalityError: it shows no face and has no sound.
         """
-        return self.analyse(path).prediction
+        return self.analyse(path, audio_track=audio_track).prediction
 
-    def analyse(self, path: str | Path) -> Analysis:
+    def analyse(self, path: str | Path, *, audio_track: int | None = None) -> Analysis:
         """As ``predict``, keeping the frames, boxes and waveform."""
-        clip = read_clip(path, self.spec, self._search)
+        clip = read_clip(path, self.spec, self._search, audio_track or self.audio_track)
         faces, seconds = clip.faces, clip.seconds
         with timed(seconds, "inference"):
             logits = self.infer(clip.mfcc, faces.crops if faces else None)
@@ -271,6 +284,8 @@ class Recognizer:
             ),
             faces_found=int(faces.found.sum()) if faces else 0,
             seconds=seconds,
+            audio_track=clip.window.audio_track,
+            notes=clip.window.notes,
         )
         return Analysis(prediction, clip.window, faces)
 

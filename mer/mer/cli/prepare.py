@@ -11,6 +11,7 @@ import click
 from mer.data.preparation import Failure, PreparationSummary, prepare_cache
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
+from mer_runtime.inputs.listing import describe_left_out
 from mer_runtime.options import Results
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
@@ -143,6 +144,8 @@ def _format(summary: PreparationSummary, out: Path, seconds: float) -> str:
             f"passed over: {summary.songs} songs, "
             f"{summary.foreign} media files that aren't named as RAVDESS's"
         )
+    if left_out := describe_left_out(summary.left_out):
+        lines.append(left_out)
     return "\n".join(lines)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer.errors import CorpusError
+from mer_runtime.errors import MerWarning
+from mer_runtime.inputs.listing import HIDDEN, describe_left_out, is_hidden, walk_files
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 #: Share of the training photos that are held out to choose by.
@@ -52,18 +56,33 @@ def load_photos(source: Path, half: str, size: int) -> Photos:
 
     Photos larger than ``size`` are shrunk to it; smaller ones are kept as they are, and brought
     to the side of the largest. One that isn't square is squeezed.
+    Hidden files (macOS's ``._x``, ``__MACOSX``) and what isn't a picture are left out, with a
+    ``MerWarning``.
 
     Args:
         size: pixels.
 
     Raises:
-        CorpusError: there is no such folder or archive, no photo in it, or one can't be decoded.
+        CorpusError: there is no such folder or archive, no photo in it, or one that is called a
+            photo can't be decoded.
     """
-    rows = sorted(_entries(source, half), key=lambda row: row[0])
+    left_out: Counter[str] = Counter()
+    rows = []
+    for name, data in sorted(_entries(source, half, left_out), key=lambda row: row[0]):
+        photo = _decode(data, size)
+        if photo is not None:
+            rows.append((name, photo))
+        elif PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:
+            raise CorpusError(f"{source}: {name} is not a picture")
+        else:
+            left_out["not a picture"] += 1
     if not rows:
         raise CorpusError(f"{source} holds no photos {half}/LABEL/*.jpg")
+    if left_out:
+        told = f"{source}, {half}: {describe_left_out(left_out)}"
+        warnings.warn(told, MerWarning, stacklevel=2)
     labels = tuple(sorted({PurePosixPath(name).parent.name for name, _ in rows}))
-    decoded = [_decode(source, name, data, size) for name, data in rows]
+    decoded = [photo for _, photo in rows]
     side = max(max(photo.shape[:2]) for photo in decoded)
     squares = [_resize(photo, side) for photo in decoded]
     if all((photo == photo[..., :1]).all() for photo in squares):
@@ -106,26 +125,35 @@ def split_photos(photos: Photos, share: float = VALIDATION_SHARE) -> tuple[Photo
     return photos.take(np.flatnonzero(~held)), photos.take(np.flatnonzero(held))
 
 
-def _entries(source: Path, half: str) -> Iterator[tuple[str, bytes]]:
+def _entries(source: Path, half: str, left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    """``half/LABEL/FILE`` and what it holds; hidden ones are counted."""
     if source.is_dir():
-        for path in source.glob(f"{half}/*/*"):
-            if path.suffix.lower() in PHOTO_SUFFIXES:
-                yield path.relative_to(source).as_posix(), path.read_bytes()
+        if not (source / half).is_dir():
+            return
+        for path in walk_files(source / half, left_out):
+            name = path.relative_to(source)
+            if len(name.parts) == 3:
+                yield name.as_posix(), path.read_bytes()
         return
     try:
         with zipfile.ZipFile(source) as archive:
-            for name in archive.namelist():
-                member = PurePosixPath(name)
-                if member.parts[-3:-2] == (half,) and member.suffix.lower() in PHOTO_SUFFIXES:
-                    yield name, archive.read(name)
+            for entry in archive.infolist():
+                member = PurePosixPath(entry.filename)
+                if entry.is_dir() or member.parts[-3:-2] != (half,):
+                    continue
+                if any(map(is_hidden, member.parts)):
+                    left_out[HIDDEN] += 1
+                else:
+                    yield entry.filename, archive.read(entry)
     except (OSError, zipfile.BadZipFile) as error:
         raise CorpusError(f"{source} is neither a folder nor a zip file of photos") from error
 
 
-def _decode(source: Path, name: str, data: bytes, size: int) -> NDArray[np.uint8]:
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+def _decode(data: bytes, size: int) -> NDArray[np.uint8] | None:
+    """A picture (H, W, 3) uint8 RGB, no side above ``size``, or None."""
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if decoded is None:
-        raise CorpusError(f"{source}: {name} is not a picture")
+        return None
     photo = np.asarray(decoded[..., ::-1], np.uint8)
     return _resize(photo, size) if max(photo.shape[:2]) > size else photo
 

@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -61,7 +61,8 @@ class PreparationSummary:
         with_face, with_voice: clips that have this modality.
         faces_found: share of the crops of clips with a face in which it was detected, 0 to 1.
         failures: recordings that are not in the cache.
-        songs, foreign: media files passed over (see ``mer.data.corpus.Listing``).
+        songs, foreign: media files passed over, and ``left_out`` other files by reason (see
+            ``mer.data.corpus.Listing``).
         size: bytes on disk.
         detector: ``name``, ``file`` and ``sha256`` of the face detector.
     """
@@ -74,6 +75,7 @@ class PreparationSummary:
     failures: tuple[Failure, ...]
     songs: int
     foreign: int
+    left_out: Mapping[str, int]
     size: int
     detector: dict[str, str]
 
@@ -168,6 +170,7 @@ def prepare_cache(
         failures=tuple(failures),
         songs=listing.songs,
         foreign=listing.foreign,
+        left_out=listing.left_out,
         size=size,
         detector=identity,
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from mer_runtime.console import progress
+from mer_runtime.console import escape_name, progress, say, warn
 from mer_runtime.errors import MediaError, MerError
-from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime.inputs.listing import list_media
 from mer_runtime.jobs import answer_in_parallel
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.options import Results
@@ -91,10 +91,13 @@ def list_clips(source: Path) -> list[Path]:
     """
     if not source.is_dir():
         return [source]
-    clips = sorted(p for p in source.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
-    if not clips:
-        raise MediaError(source, f"no clips in this folder ({', '.join(MEDIA_SUFFIXES)})")
-    return clips
+    listing = list_media(source)
+    left_out = listing.describe_left_out()
+    if not listing.clips:
+        raise MediaError(source, f"no clips in this folder{f' ({left_out})' if left_out else ''}")
+    if left_out:
+        warn(f"{source}: {left_out}")
+    return list(listing.clips)
 
 
 def check_overlay(overlay: Path | None, source: Path) -> None:
@@ -125,12 +128,15 @@ def _format(prediction: Prediction, recognizer: Recognizer | None) -> Iterator[s
     note = f"  (no {' or '.join(missing)})" if missing else ""
     if not prediction.settled:
         note += "  (a close call: rounding may have decided it)"
-    yield f"{prediction.source}: {prediction.label} {probability:.1%}{note}"
+    source, answer = escape_name(prediction.source), escape_name(prediction.label)
+    yield f"{source}: {answer} {probability:.1%}{note}"
+    for sentence in prediction.notes:
+        yield f"  {sentence}"
     if recognizer is None:
         return
     width = max(len(label) for label in prediction.probabilities)
     for label, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
-        yield f"  {label:<{width}} {p:6.1%} {'█' * round(30 * p)}"
+        yield f"  {escape_name(label):<{width}} {p:6.1%} {'█' * round(30 * p)}"
     frames = recognizer.spec.video.frames
     yield f"  face in {prediction.faces_found} of {frames} frames"
     stages = ", ".join(f"{stage} {1000 * s:.1f} ms" for stage, s in prediction.seconds.items())
@@ -141,7 +147,7 @@ def _report_failure(clip: Path, error: MerError, results: Results) -> None:
     message = " ".join(str(error).split())
     results.tell({"source": str(clip), "error": message})
     if not results.as_json:
-        click.echo(f"Error: {message}", err=True)
+        say(f"Error: {message}", err=True)
 
 
 def report_self_test(recognizer: Recognizer, results: Results) -> None:

@@ -16,7 +16,7 @@ from mer_runtime.cli.clip import (
     list_clips,
     report_self_test,
 )
-from mer_runtime.console import Command
+from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
@@ -53,11 +53,12 @@ LIVE_ONLY = (
 
 
 class _Engine(NamedTuple):
-    """What loading a bundle takes."""
+    """What loading a bundle takes, and what it is to listen to."""
 
     threads: int | None
     face_detector: Path | None
     backend: EngineChoice | None
+    audio_track: int | None
 
 
 @click.command("mer-run", cls=Command, epilog=EPILOG)
@@ -115,6 +116,12 @@ class _Engine(NamedTuple):
 )
 @click.option("--video/--no-video", default=True, help="Use the picture.")
 @click.option("--audio/--no-audio", default=True, help="Use the sound.")
+@click.option(
+    "--audio-track",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Listen to SOURCE's audio track N, counted from 1 [default: the first with sound].",
+)
 @click.option(
     "--hop", type=float, metavar="SECONDS", help="From answer to answer [default: two slots, 0.48]."
 )
@@ -184,6 +191,7 @@ def main(
     camera: str | None,
     camera_mode: str | None,
     microphone: str | None,
+    audio_track: int | None,
     **live: Any,
 ) -> None:
     """Recognise the emotion in SOURCE with BUNDLE: a folder by mer-export, or the name of one
@@ -196,7 +204,7 @@ def main(
     Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
     a folder the rest go on); 2 wrong options.
     """
-    engine = _Engine(threads, face_detector, backend)
+    engine = _Engine(threads, face_detector, backend, audio_track)
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
@@ -222,19 +230,20 @@ def main(
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
-    wanted = LiveOptions(pace=pace or "live", **live)
+    wanted = LiveOptions(pace=pace or "live", audio_track=audio_track, **live)
     inputs = list_inputs(source, camera, camera_mode, microphone, wanted)
     wanted.check()
     run_live(_load(bundle, engine), inputs, wanted, results)
 
 
 def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
-    threads, detector, backend = engine
+    threads, detector, backend, track = engine
     recognizer = Recognizer.load(bundle, threads, detector, backend=backend, prove=prove)
+    recognizer.audio_track = track
     for name, result in recognizer.considered.items():
-        click.echo(f"{name}: {result}", err=True)
+        say(f"{name}: {result}", err=True)
     if backend is not None:
-        click.echo(f"Backend: {recognizer.backend.name}", err=True)
+        say(f"Backend: {recognizer.backend.name}", err=True)
     return recognizer
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import click
 
+from mer_runtime.console import escape_name, say
 from mer_runtime.errors import SpecError
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.recording import check_recording
@@ -41,6 +42,7 @@ class LiveOptions:
     reopen_for: float | None
     video: bool
     audio: bool
+    audio_track: int | None = None
 
     def check(self) -> None:
         """Refuse what can't be written before anything is loaded.
@@ -84,7 +86,11 @@ def list_inputs(
             alone = camera is None and microphone is None
             _require(alone or address.live, "a file has its own clock: no camera or microphone")
             _require(video or audio, "nothing is left of SOURCE beside these devices")
-            inputs.append(Input(address, video, audio))
+            inputs.append(Input(address, video, audio, options.audio_track if audio else None))
+    _require(
+        options.audio_track is None or any(i.audio for i in inputs),
+        "--audio-track is for a SOURCE with sound",
+    )
     if camera is not None:
         _require(options.video, "a camera and --no-video leave nothing")
         try:
@@ -110,7 +116,7 @@ def run_live(
     page = None
     if options.serve is not None:
         page = PageServer(options.serve, options.host, _greeting(recognizer, inputs))
-        click.echo(f"Page: {page.url}", err=True)
+        say(f"Page: {page.url}", err=True)
     try:
         session = LiveSession(
             recognizer,
@@ -181,7 +187,7 @@ def _format_event(event: StreamEvent) -> str:
     note = f"  ({', '.join(notes)})" if notes else ""
     probability = event.probabilities[event.label]
     return (
-        f"{event.time:8.2f} s  {event.label:<10} {probability:6.1%}{face}  "
+        f"{event.time:8.2f} s  {escape_name(event.label):<10} {probability:6.1%}{face}  "
         f"{1000 * event.age:.0f} ms{note}"
     )
 
@@ -190,14 +196,14 @@ def _report_notice(notice: Notice, results: Results) -> None:
     results.tell(notice.to_dict())
     if not results.as_json or notice.state not in ("opened", "ended"):
         reason = f": {notice.reason}" if notice.reason else ""
-        click.echo(f"{notice.source} {notice.state}{reason}", err=True)
+        say(f"{escape_name(notice.source)} {notice.state}{reason}", err=True)
 
 
 def _report_end(session: LiveSession, options: LiveOptions, results: Results) -> None:
     statistics = session.statistics
     results.tell({"statistics": statistics.to_dict()})
     if not results.as_json:
-        click.echo(
+        say(
             f"{statistics.events} answers; {statistics.frames} frames, {statistics.dropped} "
             f"dropped; {sum(statistics.cpu_seconds.values()):.1f} s of CPU",
             err=True,
@@ -205,7 +211,7 @@ def _report_end(session: LiveSession, options: LiveOptions, results: Results) ->
     if session.recorded:
         lost = session.frames_not_recorded
         note = f", {lost} pictures and chunks left out: encoding was behind" if lost else ""
-        click.echo(f"Recorded {options.record}{note}", err=True)
+        say(f"Recorded {options.record}{note}", err=True)
 
 
 def _is_source(text: str) -> bool:

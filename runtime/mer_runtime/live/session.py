@@ -28,11 +28,15 @@ FAREWELL = 1.0
 
 @dataclass(frozen=True)
 class Input:
-    """A source, and what is wanted of it."""
+    """A source, and what is wanted of it.
+
+    ``audio_track`` counts from 1; by default it is the first in which there has been any sound.
+    """
 
     address: Address
     video: bool = True
     audio: bool = True
+    audio_track: int | None = None
 
 
 class LiveSession:
@@ -90,6 +94,7 @@ class LiveSession:
                 audio=source.audio,
                 timeout=timeout,
                 patience=patience,
+                audio_track=source.audio_track,
             )
             for source in inputs
         ]
@@ -170,7 +175,8 @@ class LiveSession:
     def take_sound(self, sound: Sound) -> None:
         if self._stream is None:
             return
-        self._stream.push_audio(sound.samples, sound.rate, sound.time)
+        samples = sound.samples if sound.channels is None else sound.channels
+        self._stream.push_audio(samples, sound.rate, sound.time)
         if self._recorder is not None:
             self._recorder.add(sound, self._drawn(sound.time))
 

@@ -11,6 +11,7 @@ import pytest
 
 from mer.data.photos import load_halves, load_photos, split_photos
 from mer.errors import CorpusError
+from mer_runtime import MerWarning
 
 SIDE = 48
 
@@ -94,6 +95,26 @@ def test_zip_file_reads_as_its_folder(folder: Path, tmp_path: Path) -> None:
     assert found.labels == expected.labels
     assert (found.classes == expected.classes).all()
     assert (found.pixels == expected.pixels).all()
+
+
+def test_hidden_files_and_other_files_are_left_out(folder: Path, tmp_path: Path) -> None:
+    """What macOS puts beside photos, in a folder and in a zip file; a photo without a suffix."""
+    expected = load_photos(folder, "train", 64)
+    (folder / "train" / "sad" / "b.png").rename(folder / "train" / "sad" / "b")
+    for name in ("train/sad/._b.png", "train/__MACOSX/x.png", "train/.cache/x.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                file.write(path, Path("fer2013") / path.relative_to(folder))
+                file.write(path, Path("__MACOSX/fer2013") / path.relative_to(folder))
+    for source in (folder, archive):
+        with pytest.warns(MerWarning, match="left out: .*hidden, 1 not a picture"):
+            found = load_photos(source, "train", 64)
+        assert found.labels == expected.labels
+        assert (found.pixels == expected.pixels).all()
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:
