@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -14,10 +12,9 @@ from typing import IO, Any
 import click
 
 from mer_runtime import __version__
+from mer_runtime.console import show_logs
 from mer_runtime.errors import OutputError
 
-#: Whose logging ``--log-level`` shows.
-PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
 LEVELS = ("debug", "info", "warning", "error")
 
 threads = click.option(
@@ -155,25 +152,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.version_option(__version__)
     @functools.wraps(function)
     def call(*arguments: Any, log_level: str, **options: Any) -> Any:
-        with _logging(log_level):
+        with show_logs(log_level):
             return function(*arguments, **options)
 
     return call
-
-
-@contextmanager
-def _logging(level: str) -> Iterator[None]:
-    """Show what our packages log on standard error, while a command runs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in PACKAGES]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(level.upper())
-    try:
-        yield
-    finally:
-        for logger, old in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(old)

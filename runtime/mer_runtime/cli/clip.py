@@ -12,7 +12,7 @@ import click
 from mer_runtime.console import progress
 from mer_runtime.errors import MediaError, MerError
 from mer_runtime.inputs.media import MEDIA_SUFFIXES
-from mer_runtime.jobs import answer_in_parallel
+from mer_runtime.jobs import answer_in_parallel, tell_unexpected
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.options import Results
 from mer_runtime.recognizer import Analysis, Prediction, Recognizer
@@ -38,9 +38,10 @@ def answer_clips(
         for clip in bar:
             try:
                 analysis = recognizer.analyse(clip)
-            except MerError as error:
+            except Exception as error:  # noqa: BLE001 # the clip's own, whatever it is
                 failed += 1
-                _report_failure(clip, error, results)
+                told = error if isinstance(error, MerError) else tell_unexpected(clip, error)
+                _report_failure(clip, told, results)
                 continue
             _report(analysis.prediction, recognizer if len(clips) == 1 else None, results)
             if overlay is not None:
@@ -67,7 +68,7 @@ def answer_folder(
         for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlay=overlay)):
             if outcome.error is not None:
                 failed += 1
-                _report_failure(outcome.clip, outcome.error, results)
+                _report_failure(outcome.item, outcome.error, results)
             else:
                 _report(outcome.value, None, results)
             bar.update(1)
