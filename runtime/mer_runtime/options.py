@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -14,6 +14,7 @@ import click
 from mer_runtime import __version__
 from mer_runtime.console import show_logs
 from mer_runtime.errors import OutputError
+from mer_runtime.files import check_output
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -70,25 +71,27 @@ class Results:
 
     Attributes:
         as_json: whether standard output gets JSON instead of text.
+        out: the file.
+
+    Args:
+        sources: what else the command was given; the file is none of it.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: the file can't be written, or is something else of the command's.
     """
 
-    def __init__(self, as_json: bool, out: Path | None) -> None:
+    def __init__(self, as_json: bool, out: Path | None, sources: Iterable[str | Path] = ()) -> None:
         self.as_json = as_json
-        self._out = out
+        self.out = out
         self._file: IO[str] | None = None
-        if out is not None and not out.absolute().parent.is_dir():
-            raise OutputError(out, "there is no such folder")
-        if out is not None and out.is_dir():
-            raise OutputError(out, "it is a folder")
+        if out is not None:
+            check_output(out, *sources)
 
     def tell(self, data: Mapping[str, Any], text: str | None = None) -> None:
         """Give a result: ``data`` where JSON goes, ``text`` on standard output where it doesn't."""
         line = json.dumps(data)
-        if self._out is not None:
-            self._write(self._out, line)
+        if self.out is not None:
+            self._write(self.out, line)
         if self.as_json:
             click.echo(line)
         elif text is not None:
@@ -132,10 +135,19 @@ def results(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(function)
     def call(*arguments: Any, as_json: bool, json_out: Path | None, **options: Any) -> Any:
-        with Results(as_json, json_out) as found:
+        with Results(as_json, json_out, _list_paths(options.values())) as found:
             return function(*arguments, results=found, **options)
 
     return call
+
+
+def _list_paths(values: Iterable[Any]) -> Iterator[str | Path]:
+    """Those among a command's arguments that may be paths."""
+    for value in values:
+        if isinstance(value, (str, Path)):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _list_paths(value)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
