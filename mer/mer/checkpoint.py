@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mer.errors import CheckpointError
 from mer.models import MultimodalNet, build_encoder, build_model
-from mer_runtime.errors import OutputError, SpecError
+from mer.pickles import find_weights, list_settings, read_pickle
+from mer_runtime.errors import MerWarning, OutputError, SpecError
 from mer_runtime.files import replacing
 from mer_runtime.spec import ENCODER, RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+
+logger = logging.getLogger(__name__)
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge"
@@ -92,11 +97,12 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint of ours, or one of the public reference implementation.
 
-    The reference's file is a dict of weights, or one with ``state_dict`` in it, whose names may
-    begin with ``module.``. Fusion and number of classes are read off the weights. The number of
-    heads leaves no trace in them: it comes from ``num_heads``, from a ``num_heads`` in the file
-    (or in its ``opt``/``args``), from the ``opts*.json`` that the reference writes beside its
-    checkpoints, and is 1, the reference's default, otherwise.
+    The reference's file is a dict of weights, or has one in it, whose names may bear those of
+    wrappers (see ``mer.pickles``). Fusion and number of classes are read off the weights. The
+    number of heads leaves no trace in them: it comes from ``num_heads``, from a ``num_heads`` in
+    the file or its options, from the ``opts*.json`` that the reference wrote beside its
+    checkpoints when the run began, and is otherwise assumed to be 1, the reference's default,
+    with a warning.
 
     Args:
         num_heads: overrides what the checkpoint says.
@@ -117,7 +123,7 @@ def load_checkpoint(
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
         weights, found, notes, temperature = _read_ours(path)
     else:
-        weights, found, notes = _read_reference(path, spec or REFERENCE_SPEC)
+        weights, found, notes = _read_reference(path, spec or REFERENCE_SPEC, num_heads)
         temperature = 1.0
     changes: dict[str, Any] = {}
     if num_heads is not None:
@@ -134,11 +140,14 @@ def load_checkpoint(
                 f"name them with --labels",
             )
         model = build_model(found)
+    except SpecError as error:
+        raise CheckpointError(path, f"the weights don't fit the model: {error}") from error
+    _check_weights(path, weights, model.state_dict())
+    try:
         model.load_state_dict(weights)
-    except (SpecError, RuntimeError) as error:
-        first = str(error).strip().splitlines()
-        detail = first[1].strip() if len(first) > 1 else first[0]
-        raise CheckpointError(path, f"the weights don't fit the model: {detail}") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(path, f"the weights don't fit the model: {reason}") from error
     return Checkpoint(model.eval(), found, notes, temperature)
 
 
@@ -161,7 +170,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         weights = _read_safetensors(path)[0]
     else:
-        weights = _state_dict(path, _read_pickle(path))
+        weights = find_weights(path, read_pickle(path))
     network = build_encoder(encoder)
     wanted = network.state_dict()
     for prefix in ("", "visual_model."):
@@ -202,32 +211,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return floats, metadata
 
 
-def _read_pickle(path: Path) -> Mapping[str, Any]:
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the unpickler raise just anything
-        raise CheckpointError(path, "truncated or not a PyTorch checkpoint of weights") from error
-    if not isinstance(data, Mapping):
-        raise CheckpointError(path, f"holds a {type(data).__name__}, not a dict of weights")
-    return data
-
-
-def _state_dict(path: Path, data: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a reference checkpoint, without the ``module.`` of DataParallel."""
-    raw = data.get("state_dict", data)
-    weights = {}
-    for name, value in raw.items() if isinstance(raw, Mapping) else ():
-        if isinstance(name, str) and isinstance(value, Tensor):
-            weights[name.removeprefix("module.")] = value
-    if not weights:
-        raise CheckpointError(path, "holds no weights")
-    return weights
-
-
-def _read_reference(path: Path, base: Spec) -> tuple[dict[str, Tensor], Spec, dict[str, Any]]:
-    data = _read_pickle(path)
-    weights = _state_dict(path, data)
+def _read_reference(
+    path: Path, base: Spec, num_heads: int | None
+) -> tuple[dict[str, Tensor], Spec, dict[str, Any]]:
+    data = read_pickle(path)
+    weights = find_weights(path, data)
     fusion = _find_fusion(path, weights)
+    said = _find_setting(data, "fusion", str)
+    if said is not None and said != fusion:
+        raise CheckpointError(path, f"it says fusion {said}, but its weights are of {fusion}")
     n_mfcc = _size(path, weights, "audio_model.conv1d_0.0.weight", 1)
     classes = _size(path, weights, "classifier_1.0.weight", 0)
     labels = base.labels if len(base.labels) == classes else RAVDESS_LABELS
@@ -235,15 +227,16 @@ def _read_reference(path: Path, base: Spec) -> tuple[dict[str, Tensor], Spec, di
         spec = dataclasses.replace(
             base,
             fusion=fusion,
-            num_heads=_find_num_heads(path, data),
+            num_heads=_find_num_heads(path, data, fusion) if num_heads is None else num_heads,
             audio=dataclasses.replace(base.audio, n_mfcc=n_mfcc),
             labels=labels,
         )
     except SpecError as error:
         raise CheckpointError(path, f"its spec doesn't hold: {error}") from error
     notes = {"origin": "reference implementation", "file": path.name}
-    if isinstance(data.get("epoch"), int):
-        notes["epoch"] = data["epoch"]
+    epoch = _find_setting({"epoch": data.get("epoch")}, "epoch", int)
+    if epoch is not None:
+        notes["epoch"] = int(epoch)
     return weights, spec, notes
 
 
@@ -252,23 +245,86 @@ def _find_fusion(path: Path, weights: Mapping[str, Tensor]) -> str:
     for fusion, name in signs.items():
         if name in weights and "audio_model.conv1d_0.0.weight" in weights:
             return fusion
+    names = ", ".join(sorted({name.split(".")[0] for name in weights}))
     raise CheckpointError(
-        path, "not a face-and-voice checkpoint: its weights are of none of the three fusions"
+        path,
+        f"not a face-and-voice checkpoint: its weights are of {names[:200]}, and of none of the "
+        "three fusions, which have audio_model, visual_model, classifier_1 and av or av1",
     )
 
 
-def _find_num_heads(path: Path, data: Mapping[str, Any]) -> int:
-    for holder in (data, data.get("opt"), data.get("args")):
-        if isinstance(holder, Mapping) and isinstance(holder.get("num_heads"), int):
-            return int(holder["num_heads"])
-    for options in sorted(path.parent.glob("opts*.json")):
-        try:
-            heads = json.loads(options.read_text()).get("num_heads")
-        except (OSError, ValueError, AttributeError):
-            continue  # not the reference's file: it only resembles one
-        if isinstance(heads, int):
-            return heads
+def _find_setting(data: Mapping[str, Any], name: str, kind: type) -> Any | None:
+    """What a file's options say under ``name``, NumPy's numbers included."""
+    for settings in list_settings(data):
+        value = settings.get(name)
+        value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _find_num_heads(path: Path, data: Mapping[str, Any], fusion: str) -> int:
+    heads = _find_setting(data, "num_heads", int)
+    if heads is not None:
+        return int(heads)
+    options = _find_options(path, fusion)
+    if options is not None:
+        logger.info("%s: %d heads, by %s beside it", path, options[1], options[0].name)
+        return options[1]
+    warnings.warn(
+        f"{path}: nothing says how many attention heads it has: 1 is assumed, the reference's "
+        "default; give --num-heads if it was trained with others",
+        MerWarning,
+        stacklevel=5,
+    )
     return 1
+
+
+def _find_options(path: Path, fusion: str) -> tuple[Path, int] | None:
+    """Of the reference's option files beside a checkpoint its own, and the heads in it.
+
+    A run writes one when it begins, and its checkpoints later: it is the last that is older than
+    the checkpoint, and of the same fusion.
+    """
+    found = []
+    for file in path.parent.glob("opts*.json"):
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            heads, begun = settings.get("num_heads"), file.stat().st_mtime_ns
+        except (OSError, ValueError, AttributeError, RecursionError):
+            continue  # not the reference's file: it only resembles one
+        if type(heads) is int and settings.get("fusion", fusion) == fusion:
+            found.append((begun <= path.stat().st_mtime_ns, begun, file.name, heads))
+    if not found:
+        return None
+    _, _, name, heads = max(found)
+    if len({one[-1] for one in found}) > 1:
+        warnings.warn(
+            f"{path}: several runs wrote their options beside it; {name} is taken for its own, "
+            f"with num_heads {heads}: give --num-heads if that is wrong",
+            MerWarning,
+            stacklevel=6,
+        )
+    return path.with_name(name), heads
+
+
+def _check_weights(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Say in one line where what was found isn't what was expected."""
+    missing = [name for name in expected if name not in found]
+    surplus = [name for name in found if name not in expected]
+    told = []
+    if missing:
+        told.append(f"{len(missing)} of {len(expected)} are missing, as {missing[0]}")
+    if surplus:
+        told.append(f"{len(surplus)} have no place in it, as {surplus[0]}")
+    if not told:
+        for name, value in expected.items():
+            if found[name].shape != value.shape:
+                shapes = (tuple(one.shape) for one in (found[name], value))
+                told.append("{} is {}, where {} is expected".format(name, *shapes))
+                break
+    if told:
+        raise CheckpointError(path, f"the weights don't fit the model: {'; '.join(told)}")
 
 
 def _size(path: Path, weights: Mapping[str, Tensor], name: str, axis: int) -> int:
