@@ -16,8 +16,7 @@ from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, say, warn
-from mer_runtime.errors import OutputError
-from mer_runtime.files import write_file
+from mer_runtime.files import check_output, write_file
 from mer_runtime.options import Results
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -134,8 +133,7 @@ def main(
     if not bundles:
         raise click.UsageError("give at least one BUNDLE, or --compare")
     if html_out is not None:
-        if not html_out.absolute().parent.is_dir():
-            raise OutputError(html_out, "there is no such folder")
+        check_output(html_out, *models, *(path for path in (clip, results.out) if path))
         require("matplotlib", "report", "the report")
     result = run_bench(
         bundles,

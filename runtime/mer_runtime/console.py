@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -22,6 +26,10 @@ _UNSAFE = re.compile(
 )
 #: Stand-ins for our own signs where a terminal lacks them.
 _PLAIN = {"█": "#", "…": "...", "Δ": "delta ", "\u00d7": "x"}
+#: Whose logging ``--log-level`` shows.
+PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
+#: They ask a command to end. Python has no name for the second on Windows.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Command(click.Command):
@@ -45,7 +53,8 @@ class Command(click.Command):
 
             warnings.showwarning = show
             try:
-                return super().invoke(ctx)
+                with _ended_by_signals():
+                    return super().invoke(ctx)
             except MerError as error:
                 message = escape(" ".join(str(error).split()))
                 raise click.ClickException(message) from error
@@ -100,6 +109,62 @@ def _has(encoding: str, character: str) -> bool:
         return bool(character.encode(encoding))
     except UnicodeEncodeError:
         return False
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, tidily; a second one ends it at once.
+
+    What ignores them, as under nohup, goes on ignoring them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise SystemExit(128 + number)  # as a shell tells it
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escape(super().format(record))
+
+
+@contextmanager
+def show_logs(level: str) -> Iterator[None]:
+    """Show what our packages log on standard error for a while, from ``level`` on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(old)
+
+
+def log_level() -> str:
+    """From which level on our packages log here, for a process that shall do the same."""
+    return logging.getLevelName(logging.getLogger(PACKAGES[0]).getEffectiveLevel())
 
 
 def warn(message: str) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.engines import Backend, read_no_face, usable_cores
+from mer_runtime.engines import Backend, read_no_face
+from mer_runtime.engines.cores import bound_threads, usable_cores
+from mer_runtime.engines.sharing import Turn
 from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
 from mer_runtime.inputs.clip import read_clip, timed
 from mer_runtime.inputs.face import (
@@ -89,7 +91,13 @@ class Analysis:
 
 
 class Recognizer:
-    """A bundle ready to answer. Not safe for use by several threads at once.
+    """A bundle ready to answer. Several threads may use it: they take turns.
+
+    One decodes while another's window is in the engine; no more than that, since every engine has
+    all the threads that it was given for each answer. For as many answers at once as there are
+    cores, load one with ``threads=1`` in each thread, or use processes, as ``mer-run --jobs``
+    does. A process forked from this one needs a recogniser of its own: engines' threads are not
+    copied by a fork.
 
     Attributes:
         considered: with ``backend="auto"``, what became of each engine (see ``Choice``).
@@ -114,6 +122,7 @@ class Recognizer:
         self.audio_track: int | None = None
         self._detector = detector
         self._search = FaceSearch(self.find_detector, threads or usable_cores())
+        self._reading, self._computing = Turn(self._search), Turn(backend)
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         no_face = read_no_face(bundle, backend.feature_width)
         self._no_face = np.tile(no_face, (bundle.spec.video.frames, 1))
@@ -152,6 +161,7 @@ class Recognizer:
         """
         if threads is not None and threads < 1:
             raise SpecError(f"threads must be at least 1, not {threads}")
+        threads = bound_threads(threads)
         loaded = load_bundle(bundle)
         detector = load_detector(face_detector) if face_detector else None
         choice = choose_backend(loaded, backend, threads, prove=prove)
@@ -180,10 +190,12 @@ class Recognizer:
         Raises:
             MissingModalityError: both are None.
             SpecError: a shape or type isn't the spec's, or an MFCC isn't finite.
+            MerError: this process was forked from the one that loaded the bundle.
         """
         _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
         _check("faces", faces, self.spec.video.shape, np.uint8)
-        return self._classify(mfcc, None if faces is None else self.backend.encode(faces))
+        with self._computing:
+            return self._classify(mfcc, None if faces is None else self.backend.encode(faces))
 
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describe face crops: a stream encodes each crop once, in however many windows it is.
@@ -202,7 +214,8 @@ class Recognizer:
         if not 1 <= count <= most:
             raise SpecError(f"faces must be 1 to {most} crops, not {count}")
         _check("faces", faces, (count, *crop), np.uint8)
-        return self.backend.encode(faces)
+        with self._computing:
+            return self.backend.encode(faces)
 
     def classify(
         self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
@@ -225,7 +238,8 @@ class Recognizer:
         window = (self.spec.video.frames, self.backend.feature_width)
         _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
         _check("features", features, window, np.float32)
-        return self._classify(mfcc, features)
+        with self._computing:
+            return self._classify(mfcc, features)
 
     def is_settled(self, probabilities: NDArray[np.float64], *, face: bool, voice: bool) -> bool:
         """Whether the two best classes are farther apart than the bundle's rounding reaches.
@@ -267,7 +281,8 @@ class Recognizer:
 
     def analyse(self, path: str | Path, *, audio_track: int | None = None) -> Analysis:
         """As ``predict``, keeping the frames, boxes and waveform."""
-        clip = read_clip(path, self.spec, self._search, audio_track or self.audio_track)
+        with self._reading:
+            clip = read_clip(path, self.spec, self._search, audio_track or self.audio_track)
         faces, seconds = clip.faces, clip.seconds
         with timed(seconds, "inference"):
             logits = self.infer(clip.mfcc, faces.crops if faces else None)
@@ -291,7 +306,8 @@ class Recognizer:
 
     def self_test(self) -> SelfTest:
         """Replay the bundle's golden inputs on this device's engine."""
-        return run_self_test(self.bundle, self.backend)
+        with self._computing:
+            return run_self_test(self.bundle, self.backend)
 
     def find_detector(self) -> FaceDetector:
         """The one that it was given, else that of the environment, the bundle's, or Haar's.

@@ -12,12 +12,13 @@ from mer_runtime import options
 from mer_runtime.cli.clip import (
     answer_clips,
     answer_folder,
-    check_overlay,
     list_clips,
+    place_overlays,
     report_self_test,
 )
 from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
+from mer_runtime.files import check_output
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
 from mer_runtime.options import Results
@@ -42,6 +43,8 @@ LIVE_ONLY = (
     "smoothing",
     "faces",
     "record",
+    "record_every",
+    "keep",
     "serve",
     "host",
     "seconds",
@@ -146,6 +149,18 @@ class _Engine(NamedTuple):
     help="Record the stream with its answers drawn in.",
 )
 @click.option(
+    "--record-every",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Begin another file so often: OUT-000001.mp4 and so on.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="FILES",
+    help="With --record-every, keep the last so many [default: all].",
+)
+@click.option(
     "--serve",
     type=click.IntRange(0, 65535),
     metavar="PORT",
@@ -217,13 +232,15 @@ def main(
         _refuse_live_options(context)
         path = Path(source)
         clips = list_clips(path)
-        check_overlay(overlay, path)
+        overlays = place_overlays(overlay, path, clips)
+        if results.out is not None:
+            check_output(results.out, *clips)
         if jobs > 1 and path.is_dir():
             share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
-            answer_folder(partial(_load, bundle, share), clips, overlay, jobs, results)
+            answer_folder(partial(_load, bundle, share), clips, overlays, jobs, results)
             return
         recognizer = _load(bundle, engine)
-        answer_clips(recognizer, clips, overlay, results, folder=path.is_dir())
+        answer_clips(recognizer, clips, overlays, results)
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
@@ -232,7 +249,7 @@ def main(
 
     wanted = LiveOptions(pace=pace or "live", audio_track=audio_track, **live)
     inputs = list_inputs(source, camera, camera_mode, microphone, wanted)
-    wanted.check()
+    wanted.check(inputs)
     run_live(_load(bundle, engine), inputs, wanted, results)
 
 

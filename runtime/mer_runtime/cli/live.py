@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from mer_runtime.console import escape_name, say
+from mer_runtime.console import ENDING, escape_name, say
 from mer_runtime.errors import SpecError
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.recording import check_recording
@@ -35,6 +35,8 @@ class LiveOptions:
     smoothing: float
     faces: Literal["one", "all"]
     record: Path | None
+    record_every: float | None
+    keep: int | None
     serve: int | None
     host: str
     seconds: float | None
@@ -44,14 +46,17 @@ class LiveOptions:
     audio: bool
     audio_track: int | None = None
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Input]) -> None:
         """Refuse what can't be written before anything is loaded.
 
         Raises:
-            OutputError: the recording can't be written.
+            OutputError: the recording can't be written, or is a source.
         """
+        every = self.record_every is not None
+        _require(self.record is not None or not every, "--record-every goes with --record")
+        _require(every or self.keep is None, "--keep goes with --record-every")
         if self.record is not None:
-            check_recording(self.record)
+            check_recording(self.record, *(source.address.name for source in inputs))
 
 
 def list_inputs(
@@ -112,7 +117,7 @@ def list_inputs(
 def run_live(
     recognizer: Recognizer, inputs: list[Input], options: LiveOptions, results: Results
 ) -> None:
-    """Print what a session gives until it ends, or Ctrl-C or SIGTERM ends it."""
+    """Print what a session gives until it ends, or Ctrl-C or a signal ends it."""
     page = None
     if options.serve is not None:
         page = PageServer(options.serve, options.host, _greeting(recognizer, inputs))
@@ -126,6 +131,8 @@ def run_live(
             smoothing=options.smoothing,
             faces=options.faces,
             record=options.record,
+            record_every=options.record_every,
+            keep=options.keep,
             page=page,
             timeout=options.timeout,
             patience=options.reopen_for,
@@ -144,7 +151,7 @@ def run_live(
 
 @contextmanager
 def _ended_by_signals(session: LiveSession) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the session in good order; a second one ends at once."""
+    """Let Ctrl-C, SIGTERM and SIGHUP end a session in good order; a second one ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -155,7 +162,7 @@ def _ended_by_signals(session: LiveSession) -> Iterator[None]:
             signal.signal(taken, handler)
 
     before: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ENDING):
         handler = signal.getsignal(number)
         if handler is not signal.SIG_IGN:  # so that nohup and & keep their meaning
             before[number] = handler

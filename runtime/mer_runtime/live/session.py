@@ -51,11 +51,12 @@ class LiveSession:
         pace: ``live`` for devices, pipes and URLs; ``real`` or ``fast`` for one recording.
         hop, smoothing, faces: as for ``StreamRecognizer``.
         record: an MP4 to write, with the answers drawn into it.
+        record_every, keep: see ``Recorder``'s ``every`` and ``keep``.
         page: shows the session; the caller closes it.
         timeout, patience: as for ``Capture``.
 
     Raises:
-        OutputError: ``record`` isn't an .mp4 in a folder that exists.
+        OutputError: ``record`` isn't an .mp4 that can be written.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class LiveSession:
         smoothing: float = 0.0,
         faces: Literal["one", "all"] = "one",
         record: str | Path | None = None,
+        record_every: float | None = None,
+        keep: int | None = None,
         page: PageServer | None = None,
         timeout: float = 10.0,
         patience: float | None = None,
@@ -78,6 +81,7 @@ class LiveSession:
         self._shown_for = SHOWN_FOR + (hop or 2 * recognizer.spec.video.slot)
         self._smoothing, self._faces = smoothing, faces
         self._record = None if record is None else check_recording(record)
+        self._every, self._keep = record_every, keep
         self._page = page
         self._out: SimpleQueue[StreamEvent | Notice] = SimpleQueue()
         self._answers: dict[int | None, StreamEvent] = {}
@@ -239,7 +243,14 @@ class LiveSession:
             self._reader = Thread(target=self._read_events, name="events", daemon=True)
             self._reader.start()
         if self._record is not None:
-            self._recorder = Recorder(self._record, video=video, audio=audio, live=live)
+            self._recorder = Recorder(
+                self._record,
+                video=video,
+                audio=audio,
+                live=live,
+                every=self._every,
+                keep=self._keep,
+            )
         for capture in self._captures:
             capture.start()
 
