@@ -25,7 +25,7 @@ from batch_table import write_docs
 from bench import ROOT, write_result
 from mer_bench import choose_cores, describe_machine, find_interval, find_ratio
 from mer_runtime.console import Command
-from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime.inputs.listing import list_media
 from mer_runtime.turns import take_turns
 
 #: Where ``ray_environment.sh cache`` puts it.
@@ -76,7 +76,7 @@ def main(archive: Path, bundle: str, counts: tuple[int, ...], rounds: int, docs:
             "date": date.today().isoformat(),
             "machine": machine,
             "bundle": bundle,
-            "clips": sum(p.suffix.lower() in MEDIA_SUFFIXES for p in archive.rglob("*")),
+            "clips": len(list_media(archive).clips),
             "rounds": rounds,
             "workers": list(counts),
             "clips_per_second": {name: find_interval(v).to_dict() for name, v in rates.items()},

@@ -18,13 +18,14 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from mer_runtime import MEDIA_SUFFIXES, MerError, Recognizer
+from mer_runtime import MerError, Recognizer, list_media
 
 #: Clips of a block: what is done again where a worker dies.
 BLOCK = 8
@@ -55,9 +56,10 @@ class Worker:
 
 def list_blocks(archive: Path, answers: Path) -> list[dict[str, Any]]:
     """Blocks of clips that have no file of answers yet."""
-    clips = sorted(
-        str(p.resolve()) for p in archive.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES
-    )
+    listing = list_media(archive)
+    clips = sorted({str(p.resolve()) for p in listing.clips})
+    if left_out := listing.describe_left_out():
+        print(f"{archive}: {left_out}", file=sys.stderr)
     blocks = []
     for first in range(0, len(clips), BLOCK):
         block = clips[first : first + BLOCK]

@@ -43,6 +43,20 @@ CODECS = {
     ".wav": (None, "pcm_s16le"),
     ".flac": (None, "flac"),
     ".mp3": (None, "libmp3lame"),
+    # What phones and older cameras write; told apart by what they hold (``list_media``).
+    ".m4v": ("libx264", "aac"),
+    ".3gp": ("libx264", "aac"),
+    ".ts": ("libx264", "aac"),
+    ".mts": ("libx264", "ac3"),
+    ".mpg": ("mpeg2video", "mp2"),
+    ".wmv": ("wmv2", "wmav2"),
+    ".flv": ("flv1", "libmp3lame"),
+    ".m4a": (None, "aac"),
+    ".aac": (None, "aac"),
+    ".ogg": (None, "libopus"),
+    ".opus": (None, "libopus"),
+    ".wma": (None, "wmav2"),
+    ".aiff": (None, "pcm_s16be"),
 }
 
 
@@ -276,7 +290,7 @@ def _encode_video(
     stream.pix_fmt = "yuv444p" if codec == "libx264" and (width % 2 or height % 2) else "yuv420p"
     # Milliseconds: fine enough for any frame rate here, and what Matroska stores. MPEG-4 in
     # AVI has no clock but its frame rate.
-    base = Fraction(1, fps) if codec == "mpeg4" else Fraction(1, 1000)
+    base = Fraction(1, 1000 if codec not in ("mpeg4", "mpeg2video") else fps)
     stream.codec_context.time_base = base
     if codec == "libx264":
         stream.options = {"crf": "18", "preset": "ultrafast"}
@@ -301,6 +315,8 @@ def _encode_audio(
     start: float,
 ) -> list[tuple[float, Any]]:
     stream = container.add_stream(codec, rate=sample_rate, layout=layout)
+    if codec == "wmav2":
+        stream.bit_rate = 128_000  # it has no default
     channels = stream.codec_context.layout.nb_channels
     samples = np.broadcast_to(waveform, (channels, waveform.shape[1]))
     packets = []

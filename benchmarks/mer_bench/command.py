@@ -15,9 +15,8 @@ from mer_bench.run import run_bench
 from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
-from mer_runtime.console import Command, warn
-from mer_runtime.errors import OutputError
-from mer_runtime.files import write_file
+from mer_runtime.console import Command, say, warn
+from mer_runtime.files import check_output, write_file
 from mer_runtime.options import Results
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -134,8 +133,7 @@ def main(
     if not bundles:
         raise click.UsageError("give at least one BUNDLE, or --compare")
     if html_out is not None:
-        if not html_out.absolute().parent.is_dir():
-            raise OutputError(html_out, "there is no such folder")
+        check_output(html_out, *models, *(path for path in (clip, results.out) if path))
         require("matplotlib", "report", "the report")
     result = run_bench(
         bundles,
@@ -145,7 +143,7 @@ def main(
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
-        tell=lambda step: click.echo(f"... {step}", err=True),
+        tell=lambda step: say(f"... {step}", err=True),
     )
     results.tell(result, render_result(result))
     if html_out is not None:
@@ -167,7 +165,7 @@ def _compare(files: tuple[Path, Path], percent: float | None, results: Results) 
     slower = [] if percent is None else find_slower(differences, percent)
     for one in slower:
         low, high = one.ratio.low, one.ratio.high
-        click.echo(
+        say(
             f"Slower: {one.contender} takes {one.ratio.median:.3f} times as long as before "
             f"({low:.3f} to {high:.3f}), more than {percent:g} % beyond noise",
             err=True,

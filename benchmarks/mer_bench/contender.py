@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from mer_runtime.errors import MerError
+from mer_runtime.processes import start_python
 
 Kind = Literal["bundle", "reference"]
 #: How libraries are told, before they are imported, how many threads to take.
@@ -60,6 +61,8 @@ class Contender:
 
     Args:
         command: starts a program that calls ``mer_bench.worker.serve``.
+        function: starts it in a Python of ours (``mer_runtime.processes``); ``command`` then holds
+            its arguments.
         threads: that libraries are told to take.
         cores: numbers of those that it is bound to from its start; empty for any.
         variables: of its environment, besides this process's own.
@@ -77,6 +80,7 @@ class Contender:
         name: str,
         command: Sequence[object],
         *,
+        function: str | None = None,
         threads: int,
         cores: Sequence[int] = (),
         variables: Mapping[str, str] | None = None,
@@ -85,13 +89,19 @@ class Contender:
         told = dict.fromkeys(THREAD_VARIABLES, str(threads))
         began = time.perf_counter()
         with bind_children(cores):
-            self._process = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, **told, **(variables or {})},
-            )
+            told |= variables or {}
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            try:
+                if function:
+                    self._process = start_python(
+                        function, command, variables=told, text=True, **pipes
+                    )
+                else:
+                    self._process = subprocess.Popen(
+                        [*map(str, command)], env={**os.environ, **told}, text=True, **pipes
+                    )
+            except OSError as error:
+                raise BenchError(f"{name}: no process can be started: {error.strerror}") from error
         assert self._process.stdin
         assert self._process.stdout
         self._orders: IO[str] = self._process.stdin

@@ -6,7 +6,6 @@ one clip at a time, latency by percentile. *Offline*: all clips are there at onc
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -121,13 +120,14 @@ def open_contender(entry: Entry, setting: Setting, cache: Path, copies: int = 1)
         BenchError: it can't load its model or answer the clip.
     """
     threads = 1 if copies > 1 else setting.threads
-    command = [sys.executable, "-m", "mer_bench.worker", entry.kind, entry.model, setting.clip]
+    command: list[object] = [entry.kind, entry.model, setting.clip]
     command += ["--threads", threads, "--copies", copies]
     if setting.detector:
         command += ["--detector", setting.detector]
     return Contender(
         entry.name,
         command,
+        function="mer_bench.worker:main",
         threads=threads,
         cores=setting.cores,
         variables={"MER_CACHE": str(cache)},

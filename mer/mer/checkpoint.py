@@ -10,28 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mer.errors import CheckpointError
 from mer.models import MultimodalNet, build_encoder, build_model
-from mer_runtime.documents import parse_json, read_json
+from mer.pickles import find_weights, read_pickle
+from mer.reference import REFERENCE_SPEC, read_reference, read_size
+from mer_runtime.documents import parse_json
 from mer_runtime.errors import OutputError, SpecError
 from mer_runtime.files import replacing
-from mer_runtime.spec import ENCODER, RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+from mer_runtime.spec import ENCODER, Spec
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge"
 FORMAT_VERSION = 1
-
-#: How the reference implementation prepares its inputs (its datasets/ravdess.py and
-#: extract_faces.py): librosa's default rate, no amplitude normalisation, OpenCV's BGR, /255.
-REFERENCE_SPEC = Spec(
-    audio=AudioSpec(sample_rate=22_050, n_mfcc=10, amplitude="none"),
-    video=VideoSpec(colour="bgr", margin=0.0),
-)
 
 
 @dataclass(frozen=True)
@@ -93,11 +87,12 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint of ours, or one of the public reference implementation.
 
-    The reference's file is a dict of weights, or one with ``state_dict`` in it, whose names may
-    begin with ``module.``. Fusion and number of classes are read off the weights. The number of
-    heads leaves no trace in them: it comes from ``num_heads``, from a ``num_heads`` in the file
-    (or in its ``opt``/``args``), from the ``opts*.json`` that the reference writes beside its
-    checkpoints, and is 1, the reference's default, otherwise.
+    The reference's file is a dict of weights, or has one in it, whose names may bear those of
+    wrappers (see ``mer.pickles``). Fusion and number of classes are read off the weights. The
+    number of heads leaves no trace in them: it comes from ``num_heads``, from a ``num_heads`` in
+    the file or its options, from the ``opts*.json`` that the reference wrote beside its
+    checkpoints when the run began, and is otherwise assumed to be 1, the reference's default,
+    with a warning.
 
     Args:
         num_heads: overrides what the checkpoint says.
@@ -118,7 +113,7 @@ def load_checkpoint(
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
         weights, found, notes, temperature = _read_ours(path)
     else:
-        weights, found, notes = _read_reference(path, spec or REFERENCE_SPEC)
+        weights, found, notes = read_reference(path, spec or REFERENCE_SPEC, num_heads)
         temperature = 1.0
     changes: dict[str, Any] = {}
     if num_heads is not None:
@@ -127,7 +122,7 @@ def load_checkpoint(
         changes["labels"] = tuple(labels)
     try:
         found = dataclasses.replace(found, **changes)
-        classes = _size(path, weights, "classifier_1.0.weight", 0)
+        classes = read_size(path, weights, "classifier_1.0.weight", 0)
         if len(found.labels) != classes:
             raise CheckpointError(
                 path,
@@ -135,11 +130,14 @@ def load_checkpoint(
                 f"name them with --labels",
             )
         model = build_model(found)
+    except SpecError as error:
+        raise CheckpointError(path, f"the weights don't fit the model: {error}") from error
+    _check_weights(path, weights, model.state_dict())
+    try:
         model.load_state_dict(weights)
-    except (SpecError, RuntimeError) as error:
-        first = str(error).strip().splitlines()
-        detail = first[1].strip() if len(first) > 1 else first[0]
-        raise CheckpointError(path, f"the weights don't fit the model: {detail}") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(path, f"the weights don't fit the model: {reason}") from error
     return Checkpoint(model.eval(), found, notes, temperature)
 
 
@@ -160,9 +158,9 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(path, "there is no such file")
     if path.suffix == ".safetensors":
-        weights = _read_safetensors(path)[0]
+        weights = read_safetensors(path)[0]
     else:
-        weights = _state_dict(path, _read_pickle(path))
+        weights = find_weights(path, read_pickle(path))
     network = build_encoder(encoder)
     wanted = network.state_dict()
     for prefix in ("", "visual_model."):
@@ -173,7 +171,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
 
 
 def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float]:
-    weights, metadata = _read_safetensors(path)
+    weights, metadata = read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
     try:
@@ -194,7 +192,12 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
     raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights, halves as floats, and the file's own notes.
+
+    Raises:
+        CheckpointError: the file can't be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -205,78 +208,20 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return floats, metadata
 
 
-def _read_pickle(path: Path) -> Mapping[str, Any]:
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the unpickler raise just anything
-        raise CheckpointError(path, "truncated or not a PyTorch checkpoint of weights") from error
-    if not isinstance(data, Mapping):
-        raise CheckpointError(path, f"holds a {type(data).__name__}, not a dict of weights")
-    return data
-
-
-def _state_dict(path: Path, data: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a reference checkpoint, without the ``module.`` of DataParallel."""
-    raw = data.get("state_dict", data)
-    weights = {}
-    for name, value in raw.items() if isinstance(raw, Mapping) else ():
-        if isinstance(name, str) and isinstance(value, Tensor):
-            weights[name.removeprefix("module.")] = value
-    if not weights:
-        raise CheckpointError(path, "holds no weights")
-    return weights
-
-
-def _read_reference(path: Path, base: Spec) -> tuple[dict[str, Tensor], Spec, dict[str, Any]]:
-    data = _read_pickle(path)
-    weights = _state_dict(path, data)
-    fusion = _find_fusion(path, weights)
-    n_mfcc = _size(path, weights, "audio_model.conv1d_0.0.weight", 1)
-    classes = _size(path, weights, "classifier_1.0.weight", 0)
-    labels = base.labels if len(base.labels) == classes else RAVDESS_LABELS
-    try:
-        spec = dataclasses.replace(
-            base,
-            fusion=fusion,
-            num_heads=_find_num_heads(path, data),
-            audio=dataclasses.replace(base.audio, n_mfcc=n_mfcc),
-            labels=labels,
-        )
-    except SpecError as error:
-        raise CheckpointError(path, f"its spec doesn't hold: {error}") from error
-    notes = {"origin": "reference implementation", "file": path.name}
-    if isinstance(data.get("epoch"), int):
-        notes["epoch"] = data["epoch"]
-    return weights, spec, notes
-
-
-def _find_fusion(path: Path, weights: Mapping[str, Tensor]) -> str:
-    signs = {"ia": "av1.q.weight", "it": "av1.attn.q.weight", "lt": "av.attn.q.weight"}
-    for fusion, name in signs.items():
-        if name in weights and "audio_model.conv1d_0.0.weight" in weights:
-            return fusion
-    raise CheckpointError(
-        path, "not a face-and-voice checkpoint: its weights are of none of the three fusions"
-    )
-
-
-def _find_num_heads(path: Path, data: Mapping[str, Any]) -> int:
-    for holder in (data, data.get("opt"), data.get("args")):
-        if isinstance(holder, Mapping) and isinstance(holder.get("num_heads"), int):
-            return int(holder["num_heads"])
-    for options in sorted(path.parent.glob("opts*.json")):
-        try:
-            heads = read_json(options).get("num_heads")
-        except (OSError, ValueError, AttributeError):
-            continue  # not the reference's file: it only resembles one
-        if isinstance(heads, int):
-            return heads
-    return 1
-
-
-def _size(path: Path, weights: Mapping[str, Tensor], name: str, axis: int) -> int:
-    if name not in weights:
-        raise CheckpointError(path, f"it lacks the weights {name}")
-    if weights[name].ndim <= axis:
-        raise CheckpointError(path, f"the weights {name} have the wrong shape")
-    return weights[name].shape[axis]
+def _check_weights(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Say in one line where what was found isn't what was expected."""
+    missing = [name for name in expected if name not in found]
+    surplus = [name for name in found if name not in expected]
+    told = []
+    if missing:
+        told.append(f"{len(missing)} of {len(expected)} are missing, as {missing[0]}")
+    if surplus:
+        told.append(f"{len(surplus)} have no place in it, as {surplus[0]}")
+    if not told:
+        for name, value in expected.items():
+            if found[name].shape != value.shape:
+                shapes = (tuple(one.shape) for one in (found[name], value))
+                told.append("{} is {}, where {} is expected".format(name, *shapes))
+                break
+    if told:
+        raise CheckpointError(path, f"the weights don't fit the model: {'; '.join(told)}")

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-ProtocolName = Literal["paper", "reference", "tuned", "balanced"]
+ProtocolName = Literal["paper", "reference", "tuned", "balanced", "robust"]
 #: What a model is fed: both modalities, or one alone, the other missing.
 Modality = Literal["audio", "video", "both"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -74,6 +74,7 @@ class FaceAugmentation:
 
     flip: float = 0.5  # probability of a mirror image
     max_angle: int = 10  # whole degrees to either side
+    spoilt: float = 0.0  # probability of a fault (mer.data.spoiling.CROP_KINDS)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class VoiceAugmentation:
     snr: tuple[float, float] = (10.0, 40.0)  # dB, of the clip's mean power
     mask_frames: int = 16  # widest run of MFCC frames blanked
     mask_coefficients: int = 1  # most neighbouring coefficients blanked
+    spoilt: float = 0.0  # probability of noise, a telephone … (mer.data.spoiling.VoiceSpoiler)
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,18 @@ TUNED = Protocol(
 #: accurate than TUNED, but int8 costs it more (docs/explanation/accuracy.md).
 BALANCED = dataclasses.replace(TUNED, name="balanced", epochs=40, missing=EachAlone())
 
+#: Each modality is spoilt in half of the clips, on its own, beside being missing: so that the other
+#: one outvotes it. Strong spoiling takes longer to learn.
+ROBUST = dataclasses.replace(
+    BALANCED,
+    name="robust",
+    epochs=60,
+    face=FaceAugmentation(max_angle=0, spoilt=0.5),
+    voice=VoiceAugmentation(spoilt=0.5),
+)
+
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
-PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (PAPER, REFERENCE, TUNED, BALANCED)}
+PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (PAPER, REFERENCE, TUNED, BALANCED, ROBUST)}
 
 
 def restrict_protocol(protocol: Protocol, modality: Modality) -> Protocol:

@@ -18,7 +18,7 @@ from mer_runtime.errors import (
     OutputError,
     SpecError,
 )
-from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime.inputs.listing import MEDIA_SUFFIXES, MediaListing, list_media
 from mer_runtime.inputs.waveform import mix_down
 from mer_runtime.proof.self_test import SelfTest
 from mer_runtime.recognizer import Analysis, Prediction, Recognizer
@@ -45,6 +45,7 @@ __all__ = [
     "Input",
     "LiveSession",
     "MediaError",
+    "MediaListing",
     "MerError",
     "MerWarning",
     "MissingExtraError",
@@ -61,6 +62,7 @@ __all__ = [
     "VideoSpec",
     "__version__",
     "camera",
+    "list_media",
     "load_bundle",
     "microphone",
     "mix_down",

@@ -1,11 +1,16 @@
-"""What all commands share: errors in one line, exit codes, progress bars on standard error."""
+"""What all commands share: text that is safe to print, errors in one line, progress bars."""
 
 from __future__ import annotations
 
+import logging
+import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -13,6 +18,18 @@ import click
 from mer_runtime.errors import MerError, MerWarning, MissingExtraError
 
 T = TypeVar("T")
+
+#: What would steer a terminal or turn its text around, and bytes of a name that are no text;
+#: line feeds and tabs aside.
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+#: Stand-ins for our own signs where a terminal lacks them.
+_PLAIN = {"█": "#", "…": "...", "Δ": "delta ", "\u00d7": "x"}
+#: Whose logging ``--log-level`` shows.
+PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
+#: They ask a command to end. Python has no name for the second on Windows.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Command(click.Command):
@@ -36,16 +53,123 @@ class Command(click.Command):
 
             warnings.showwarning = show
             try:
-                return super().invoke(ctx)
+                with _ended_by_signals():
+                    return super().invoke(ctx)
             except MerError as error:
-                raise click.ClickException(" ".join(str(error).split())) from error
+                message = escape(" ".join(str(error).split()))
+                raise click.ClickException(message) from error
+            except click.ClickException as error:
+                error.message = escape(error.message)
+                raise
             except KeyboardInterrupt:
                 raise click.ClickException("interrupted") from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.message = escape(error.message)
+            raise
+
+
+def escape(text: str) -> str:
+    """Text that a terminal shows as it is: what would steer it, or isn't text, as ``\\x1b``.
+
+    Line feeds and tabs stay.
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def escape_name(text: str) -> str:
+    """The same for what has to stay within its line: the name of a file or a label."""
+    return escape(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that isn't in the system's encoding
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text, escaped, on standard output or error, whatever signs that has."""
+    text = escape(text)
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = "".join(_PLAIN.get(c, c) if not _has(encoding, c) else c for c in text)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text, err=err)
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        return bool(character.encode(encoding))
+    except UnicodeEncodeError:
+        return False
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, tidily; a second one ends it at once.
+
+    What ignores them, as under nohup, goes on ignoring them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise SystemExit(128 + number)  # as a shell tells it
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escape(super().format(record))
+
+
+@contextmanager
+def show_logs(level: str) -> Iterator[None]:
+    """Show what our packages log on standard error for a while, from ``level`` on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(old)
+
+
+def log_level() -> str:
+    """From which level on our packages log here, for a process that shall do the same."""
+    return logging.getLevelName(logging.getLogger(PACKAGES[0]).getEffectiveLevel())
 
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    click.echo(f"Warning: {message}", err=True)
+    say(f"Warning: {message}", err=True)
 
 
 @contextmanager

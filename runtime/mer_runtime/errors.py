@@ -17,11 +17,24 @@ Each message says what is wrong, where, and what to do; the command line prints 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class MerError(Exception):
-    """Base class of every error that mer-edge raises on purpose."""
+    """Base class of every error that mer-edge raises on purpose. It can be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is: by default its class would be called with the message alone.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[MerError], args: tuple[Any, ...], state: Mapping[str, Any]) -> MerError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class MerWarning(UserWarning):
@@ -38,6 +51,7 @@ class MediaError(MerError, ValueError):
     def __init__(self, source: str | Path, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
         self.source = str(source)
+        self.reason = reason
 
 
 class MissingModalityError(MerError, ValueError):

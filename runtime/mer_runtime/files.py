@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mer_runtime.errors import OutputError
 
@@ -134,6 +135,43 @@ def _lock(path: Path, wait: Callable[[float], None] | None) -> int | None:
             raise
         else:
             os.close(descriptor)
+
+
+def check_output(path: Path, *sources: str | Path | None) -> None:
+    """Try whether a file can be written, before the work that fills it; nothing is left behind.
+
+    Args:
+        sources: what else the work reads or writes. None may be the file, by whatever name.
+
+    Raises:
+        OutputError: it can't be written, or is a source.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(path, "there is no such folder")
+    if path.is_dir():
+        raise OutputError(path, "it is a folder")
+    for source in filter(None, sources):
+        if is_same_file(path, source):
+            raise OutputError(path, f"{source} is the same file: name another")
+    try:
+        if path.exists():
+            path.open("r+b").close() if path.is_file() else None
+        else:
+            with TemporaryFile(dir=folder, prefix=".", suffix=".part"):
+                pass
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+
+
+def is_same_file(path: Path, source: str | Path) -> bool:
+    """Whether two names are of one file, there already or not."""
+    try:
+        if path.exists():
+            return path.samefile(source)
+        return path.resolve() == Path(source).resolve()
+    except (OSError, ValueError, RuntimeError):  # no file's name; a loop of links
+        return False
 
 
 def hash_file(path: Path) -> str:

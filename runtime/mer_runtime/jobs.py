@@ -1,42 +1,51 @@
-"""A folder's clips answered by several processes, each with the bundle loaded once.
+"""Work shared out to several processes, each of which loads once what the work needs.
 
-A process that dies, for lack of memory say, is replaced and its clip tried once more; a clip that
-two processes die of is an error of its own. Every clip is answered exactly once, in order.
+A process that dies, for lack of memory say, is replaced and its item tried once more; an item that
+two processes die of has an error of its own, and so has one that raises anything.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import logging
+import os
+import pickle
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mer_runtime.console import log_level, show_logs
 from mer_runtime.errors import MediaError, MerError, MerWarning
+from mer_runtime.processes import start_python
 from mer_runtime.recognizer import Analysis, Recognizer
 
-#: Processes that may die of one clip.
+logger = logging.getLogger(__name__)
+
+#: Processes that may die of one item.
 TRIES = 2
 #: Seconds that a process gets to end by itself.
 PATIENCE = 10.0
 
 
 class Outcome(NamedTuple):
-    """What became of a clip: ``value``, or ``error``."""
+    """What became of an item: ``value``, or ``error``."""
 
-    clip: Path
+    item: Any
     value: Any
     error: MerError | None
 
 
 @dataclass
 class _Job:
-    """A process and the place of the clip that it works on."""
+    """A process and the place of the item that it works on."""
 
-    process: Any
+    process: subprocess.Popen[Any]
     pipe: Connection
     place: int | None = None
 
@@ -50,36 +59,78 @@ def answer_in_parallel(
     """Answer clips with ``jobs`` processes; outcomes come in the order of the clips.
 
     Args:
-        load: called once in each process. It and ``work`` are pickled, so they are functions of a
-            module, or ``functools.partial`` of one.
-        work: what is made of a clip's analysis, in the process; gives something small to pickle.
+        load, work: see ``work_in_parallel``; ``work`` gets a clip's analysis.
 
     Raises:
         MerError: what ``load`` raises.
     """
-    context = multiprocessing.get_context("spawn")  # engines' threads don't survive a fork
-    waiting = list(range(len(clips)))[::-1]
-    deaths = dict.fromkeys(waiting, 0)
     done: dict[int, Outcome] = {}
     given = 0
+    for place, outcome in _share_out(clips, jobs, load, partial(_answer, work)):
+        done[place] = outcome
+        while given in done:
+            yield done.pop(given)
+            given += 1
+
+
+def work_in_parallel(
+    items: Sequence[Any],
+    jobs: int,
+    load: Callable[[], Any],
+    work: Callable[[Any, Any], Any],
+) -> Iterator[Outcome]:
+    """Call ``work(loaded, item)`` for each item in ``jobs`` processes; outcomes come as they are.
+
+    Args:
+        load: called once in each process. It and ``work`` are pickled, so they are functions of a
+            module, or ``functools.partial`` of one.
+        work: gives something small to pickle.
+
+    Raises:
+        MerError: what ``load`` raises, or there can't be even one process.
+    """
+    for _, outcome in _share_out(items, jobs, load, work):
+        yield outcome
+
+
+def tell_unexpected(clip: Path, error: Exception) -> MediaError:
+    """The error of a clip that raised what no clip should."""
+    logger.debug("%s", clip, exc_info=error)
+    if isinstance(error, MemoryError):
+        return MediaError(clip, "there isn't enough memory for it")
+    return MediaError(clip, f"{type(error).__name__}: {error}")
+
+
+def _share_out(
+    items: Sequence[Any], jobs: int, load: Callable[[], Any], work: Callable[[Any, Any], Any]
+) -> Iterator[tuple[int, Outcome]]:
+    task = pickle.dumps((log_level(), load, work))
+    waiting = list(range(len(items)))[::-1]
+    deaths = dict.fromkeys(waiting, 0)
     running: list[_Job] = []
     try:
-        while given < len(clips):
+        while True:
+            for job in running:
+                if job.place is None:
+                    _hand_out(job, waiting, items)
+            while waiting and len(running) < jobs:
+                try:
+                    running.append(_start(task))
+                except OSError as error:
+                    if not running:
+                        reason = error.strerror or str(error)
+                        raise MerError(f"no process can be started: {reason}") from error
+                    break  # those that there are do it
+                _hand_out(running[-1], waiting, items)
             busy = [job for job in running if job.place is not None]
-            while waiting and len(running) < min(jobs, len(busy) + len(waiting)):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, load, work), daemon=True)
-                process.start()
-                theirs.close()  # so that its death is seen here
-                running.append(_Job(process, ours))
-                _hand_out(running[-1], waiting, clips)
-                busy.append(running[-1])
-            for pipe in wait([job.pipe for job in running if job.place is not None]):
-                job = next(job for job in running if job.pipe is pipe)
+            if not busy:
+                return
+            for pipe in wait([job.pipe for job in busy]):
+                job = next(job for job in busy if job.pipe is pipe)
                 assert job.place is not None
                 place, job.place = job.place, None
                 try:
-                    kind, value, told = job.pipe.recv()
+                    kind, value, told = pickle.loads(job.pipe.recv_bytes())
                 except (EOFError, OSError):
                     running.remove(job)
                     _end(job)
@@ -87,67 +138,100 @@ def answer_in_parallel(
                     if deaths[place] < TRIES:
                         waiting.append(place)
                     else:
-                        reason = f"the process that answered it died (code {job.process.exitcode})"
-                        error = MediaError(clips[place], f"{reason}, twice: give fewer --jobs")
-                        done[place] = Outcome(clips[place], None, error)
+                        error = _death_error(items[place], job.process.returncode)
+                        yield place, Outcome(items[place], None, error)
                     continue
                 for text in told:
                     warnings.warn(text, MerWarning, stacklevel=2)
                 if kind == "unable":
                     raise value
-                done[place] = (
-                    Outcome(clips[place], None, value)
-                    if kind == "error"
-                    else Outcome(clips[place], value, None)
-                )
-                _hand_out(job, waiting, clips)
-            while given in done:
-                yield done.pop(given)
-                given += 1
+                if kind == "error":
+                    yield place, Outcome(items[place], None, value)
+                else:
+                    yield place, Outcome(items[place], value, None)
     finally:
         for job in running:
             _end(job)
 
 
-def _hand_out(job: _Job, waiting: list[int], clips: Sequence[Path]) -> None:
+def _death_error(item: Any, code: int) -> MerError:
+    reason = f"the process that worked on it died (code {code}), twice: give fewer --jobs"
+    return MediaError(item, reason) if isinstance(item, Path) else MerError(reason)
+
+
+def _start(task: bytes) -> _Job:
+    ours, theirs = Pipe()
+    with theirs:  # closed here, so that its death is seen
+        try:
+            process = start_python("mer_runtime.jobs:serve", stdin=theirs.fileno())
+        except OSError:
+            ours.close()
+            raise
+    with suppress(OSError):  # it died: reading from it tells
+        ours.send_bytes(task)
+    return _Job(process, ours)
+
+
+def _hand_out(job: _Job, waiting: list[int], items: Sequence[Any]) -> None:
     if waiting:
         job.place = waiting.pop()
-        with suppress(OSError):  # it died: reading from it tells
-            job.pipe.send(clips[job.place])
+        with suppress(OSError):
+            job.pipe.send(items[job.place])
 
 
 def _end(job: _Job) -> None:
     job.pipe.close()  # idle, it ends by itself
     if job.place is not None:
         job.process.terminate()
-    job.process.join(PATIENCE)
-    if job.process.is_alive():
-        job.process.kill()
-        job.process.join()
-
-
-def _serve(
-    pipe: Connection,
-    load: Callable[[], Recognizer],
-    work: Callable[[Recognizer, Analysis], Any],
-) -> None:
-    """In the process: answer what comes until the other end is closed."""
-    recognizer: Recognizer | None = None
     try:
+        job.process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        job.process.kill()
+        job.process.wait()
+
+
+def _answer(work: Callable[[Recognizer, Analysis], Any], recognizer: Recognizer, clip: Path) -> Any:
+    try:
+        return work(recognizer, recognizer.analyse(clip))
+    except MerError:
+        raise
+    except Exception as error:
+        raise tell_unexpected(clip, error) from error
+
+
+def serve() -> None:
+    """In the process: work on what comes until the other end is closed."""
+    with Connection(os.dup(0)) as pipe:
+        with open(os.devnull) as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), 0)
+        with suppress(OSError):  # answers are the starter's to print; engines print, too
+            os.dup2(2, 1)
+        with suppress(EOFError, OSError):
+            _serve(pipe)
+
+
+def _serve(pipe: Connection) -> None:
+    task = pipe.recv_bytes()
+    loaded: Any = None
+    work: Callable[[Any, Any], Any] | None = None
+    with ExitStack() as stack:
         while True:
-            clip = pipe.recv()
+            item = pipe.recv()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", MerWarning)
-                kind = "unable" if recognizer is None else "error"
-                value: Any
+                kind, value = "unable", None
                 try:
-                    recognizer = recognizer or load()
+                    if work is None:
+                        level, load, wanted = pickle.loads(task)
+                        stack.enter_context(show_logs(level))
+                        loaded, work = load(), wanted
                     kind = "error"
-                    value = work(recognizer, recognizer.analyse(clip))
+                    value = work(loaded, item)
+                    pickle.dumps(value)
                     kind = "value"
-                except MerError as error:
-                    value = MerError(str(error))  # its own class may not be unpickled
+                except Exception as error:  # the item's own, whatever it is
+                    logger.debug("%s", item, exc_info=error)
+                    text = f"{type(error).__name__}: {error}"
+                    value = error if isinstance(error, MerError) else MerError(text)
             told = [str(w.message) for w in caught if issubclass(w.category, MerWarning)]
-            pipe.send((kind, value, told))
-    except (EOFError, OSError, KeyboardInterrupt):
-        return
+            pipe.send_bytes(pickle.dumps((kind, value, told)))

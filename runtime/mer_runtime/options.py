@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -14,10 +12,10 @@ from typing import IO, Any
 import click
 
 from mer_runtime import __version__
+from mer_runtime.console import say, show_logs
 from mer_runtime.errors import OutputError
+from mer_runtime.files import check_output
 
-#: Whose logging ``--log-level`` shows.
-PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
 LEVELS = ("debug", "info", "warning", "error")
 
 threads = click.option(
@@ -73,29 +71,31 @@ class Results:
 
     Attributes:
         as_json: whether standard output gets JSON instead of text.
+        out: the file.
+
+    Args:
+        sources: what else the command was given; the file is none of it.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: the file can't be written, or is something else of the command's.
     """
 
-    def __init__(self, as_json: bool, out: Path | None) -> None:
+    def __init__(self, as_json: bool, out: Path | None, sources: Iterable[str | Path] = ()) -> None:
         self.as_json = as_json
-        self._out = out
+        self.out = out
         self._file: IO[str] | None = None
-        if out is not None and not out.absolute().parent.is_dir():
-            raise OutputError(out, "there is no such folder")
-        if out is not None and out.is_dir():
-            raise OutputError(out, "it is a folder")
+        if out is not None:
+            check_output(out, *sources)
 
     def tell(self, data: Mapping[str, Any], text: str | None = None) -> None:
         """Give a result: ``data`` where JSON goes, ``text`` on standard output where it doesn't."""
         line = json.dumps(data)
-        if self._out is not None:
-            self._write(self._out, line)
+        if self.out is not None:
+            self._write(self.out, line)
         if self.as_json:
-            click.echo(line)
+            say(line)
         elif text is not None:
-            click.echo(text)
+            say(text)
 
     def _write(self, out: Path, line: str) -> None:
         try:
@@ -135,10 +135,19 @@ def results(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(function)
     def call(*arguments: Any, as_json: bool, json_out: Path | None, **options: Any) -> Any:
-        with Results(as_json, json_out) as found:
+        with Results(as_json, json_out, _list_paths(options.values())) as found:
             return function(*arguments, results=found, **options)
 
     return call
+
+
+def _list_paths(values: Iterable[Any]) -> Iterator[str | Path]:
+    """Those among a command's arguments that may be paths."""
+    for value in values:
+        if isinstance(value, (str, Path)):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _list_paths(value)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,25 +164,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.version_option(__version__)
     @functools.wraps(function)
     def call(*arguments: Any, log_level: str, **options: Any) -> Any:
-        with _logging(log_level):
+        with show_logs(log_level):
             return function(*arguments, **options)
 
     return call
-
-
-@contextmanager
-def _logging(level: str) -> Iterator[None]:
-    """Show what our packages log on standard error, while a command runs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in PACKAGES]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(level.upper())
-    try:
-        yield
-    finally:
-        for logger, old in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(old)

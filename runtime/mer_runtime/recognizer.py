@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.engines import Backend, read_no_face, usable_cores
+from mer_runtime.engines import Backend, read_no_face
+from mer_runtime.engines.cores import bound_threads, usable_cores
+from mer_runtime.engines.sharing import Turn
 from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
 from mer_runtime.inputs.clip import read_clip, timed
 from mer_runtime.inputs.face import (
@@ -48,6 +50,8 @@ class Prediction:
         faces_found: in how many of the window's frames a face was detected.
         seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
             while the clip is decoded; ``face`` is what it takes from then on.
+        audio_track: the audio track listened to, counted from 1; None without one.
+        notes: what was wrong with the clip and is missing or mended here, a sentence each.
     """
 
     source: str
@@ -58,6 +62,8 @@ class Prediction:
     settled: bool
     faces_found: int
     seconds: Mapping[str, float]
+    audio_track: int | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-run --json`` prints."""
@@ -69,6 +75,8 @@ class Prediction:
             "voice": self.voice,
             "settled": self.settled,
             "faces_found": self.faces_found,
+            "audio_track": self.audio_track,
+            "notes": list(self.notes),
             "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
         }
 
@@ -83,10 +91,18 @@ class Analysis:
 
 
 class Recognizer:
-    """A bundle ready to answer. Not safe for use by several threads at once.
+    """A bundle ready to answer. Several threads may use it: they take turns.
+
+    One decodes while another's window is in the engine; no more than that, since every engine has
+    all the threads that it was given for each answer. For as many answers at once as there are
+    cores, load one with ``threads=1`` in each thread, or use processes, as ``mer-run --jobs``
+    does. A process forked from this one needs a recogniser of its own: engines' threads are not
+    copied by a fork.
 
     Attributes:
         considered: with ``backend="auto"``, what became of each engine (see ``Choice``).
+        audio_track: the audio track of clips to listen to, counted from 1, where ``predict`` isn't
+            given one; None is the first that isn't silent.
 
     >>> recognizer = Recognizer.load("ia-int8")                  # doctest: +SKIP
     >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
@@ -103,8 +119,10 @@ class Recognizer:
         self.bundle = bundle
         self.backend = backend
         self.considered: Mapping[str, str] = {}
+        self.audio_track: int | None = None
         self._detector = detector
         self._search = FaceSearch(self.find_detector, threads or usable_cores())
+        self._reading, self._computing = Turn(self._search), Turn(backend)
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         no_face = read_no_face(bundle, backend.feature_width)
         self._no_face = np.tile(no_face, (bundle.spec.video.frames, 1))
@@ -143,6 +161,7 @@ class Recognizer:
         """
         if threads is not None and threads < 1:
             raise SpecError(f"threads must be at least 1, not {threads}")
+        threads = bound_threads(threads)
         loaded = load_bundle(bundle)
         detector = load_detector(face_detector) if face_detector else None
         choice = choose_backend(loaded, backend, threads, prove=prove)
@@ -173,11 +192,13 @@ class Recognizer:
             SpecError: a shape or type isn't the spec's, or an MFCC isn't finite.
             BundleError: the engine fails, or answers with what is no finite number; so do
                 ``encode`` and ``classify``.
+            MerError: this process was forked from the one that loaded the bundle.
         """
         _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
         _check("faces", faces, self.spec.video.shape, np.uint8)
-        features = None if faces is None else self._require_numbers(self.backend.encode(faces))
-        return self._classify(mfcc, features)
+        with self._computing:
+            features = None if faces is None else self._require_numbers(self.backend.encode(faces))
+            return self._classify(mfcc, features)
 
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describe face crops: a stream encodes each crop once, in however many windows it is.
@@ -196,7 +217,8 @@ class Recognizer:
         if not 1 <= count <= most:
             raise SpecError(f"faces must be 1 to {most} crops, not {count}")
         _check("faces", faces, (count, *crop), np.uint8)
-        return self._require_numbers(self.backend.encode(faces))
+        with self._computing:
+            return self._require_numbers(self.backend.encode(faces))
 
     def classify(
         self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
@@ -219,7 +241,8 @@ class Recognizer:
         window = (self.spec.video.frames, self.backend.feature_width)
         _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
         _check("features", features, window, np.float32)
-        return self._classify(mfcc, features)
+        with self._computing:
+            return self._classify(mfcc, features)
 
     def is_settled(self, probabilities: NDArray[np.float64], *, face: bool, voice: bool) -> bool:
         """Whether the two best classes are farther apart than the bundle's rounding reaches.
@@ -255,18 +278,23 @@ class Recognizer:
             f"{self.backend.name} answers with what are no finite numbers: export the bundle again",
         )
 
-    def predict(self, path: str | Path) -> Prediction:
+    def predict(self, path: str | Path, *, audio_track: int | None = None) -> Prediction:
         """Recognise the emotion in a clip's centre window.
 
+        Args:
+            audio_track: the audio track to listen to, counted from 1; by default that of
+                ``self.audio_track``.
+
         Raises:
-            MediaError: the clip can't be decoded.
+            MediaError: the clip can't be decoded, or has no such track.
             MissingModalityError: it shows no face and has no sound.
         """
-        return self.analyse(path).prediction
+        return self.analyse(path, audio_track=audio_track).prediction
 
-    def analyse(self, path: str | Path) -> Analysis:
+    def analyse(self, path: str | Path, *, audio_track: int | None = None) -> Analysis:
         """As ``predict``, keeping the frames, boxes and waveform."""
-        clip = read_clip(path, self.spec, self._search)
+        with self._reading:
+            clip = read_clip(path, self.spec, self._search, audio_track or self.audio_track)
         faces, seconds = clip.faces, clip.seconds
         with timed(seconds, "inference"):
             logits = self.infer(clip.mfcc, faces.crops if faces else None)
@@ -283,12 +311,15 @@ class Recognizer:
             ),
             faces_found=int(faces.found.sum()) if faces else 0,
             seconds=seconds,
+            audio_track=clip.window.audio_track,
+            notes=clip.window.notes,
         )
         return Analysis(prediction, clip.window, faces)
 
     def self_test(self) -> SelfTest:
         """Replay the bundle's golden inputs on this device's engine."""
-        return run_self_test(self.bundle, self.backend)
+        with self._computing:
+            return run_self_test(self.bundle, self.backend)
 
     def find_detector(self) -> FaceDetector:
         """The one that it was given, else that of the environment, the bundle's, or Haar's.

@@ -105,10 +105,10 @@ class VideoSpec:
     margin: float = 0.0  # FER2013's photos are 1.02 times YuNet's box (median of 600)
 
     def __post_init__(self) -> None:
-        _require_whole(self, "video.", frames=(1, 256), size=(32, 4096))
+        _require_whole(self, "video.", frames=(1, 256), size=(16, 4096))
         _require_real(self, "video.", window=SHORT_AND_LONG, margin=(0, 2))
         _require_real(self, "video.", scale=(1 / LARGEST, LARGEST))
-        _require(self.size % 32 == 0, "video.size", "a multiple of 32")
+        _require(self.size % 16 == 0, "video.size", "a multiple of 16")
         pixels = math.prod(self.shape)
         _require(pixels <= MOST_PIXELS, "video.size", "smaller for so many frames")
         _require(self.colour in get_args(Colour), "video.colour", "'rgb' or 'bgr'")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from mer_runtime import __version__
 from mer_runtime.cli import main as run_main
-from mer_runtime.options import PACKAGES
+from mer_runtime.console import PACKAGES
 
 COMMANDS = {
     "mer-prepare": "mer.cli.prepare",

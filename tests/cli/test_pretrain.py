@@ -20,7 +20,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many photos as make one of the default batches, and a few to test on."""
     root = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
-    for half, count in (("train", 32), ("test", 4)):
+    for half, count in (("train", 40), ("test", 4)):
         for label in ("happy", "sad"):
             (root / half / label).mkdir(parents=True)
             for i in range(count):
@@ -41,21 +41,28 @@ def test_help_teaches() -> None:
 
 
 def test_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = PretrainingRecipe(full_size=32, batch_size=32)  # 224 pixels would take a minute
+    small = PretrainingRecipe(batch_size=32)
     monkeypatch.setattr("mer.cli.pretrain.PretrainingRecipe", lambda: small)
     out = tmp_path / "run"
-    first = run(photos, "--out", out, "--epochs", 1)
+    first = run(photos, "--out", out, "--epochs", 1, "--size", 32)
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("1 epochs: test prec1 ")
     assert load_encoder(out / "encoder.safetensors")
-    refused = run(photos, "--out", out, "--epochs", 1)
+    refused = run(photos, "--out", out, "--epochs", 1, "--size", 32)
     assert refused.exit_code == 1
     assert "--resume" in refused.stderr
-    resumed = run(photos, "--out", out, "--epochs", 1, "--resume", "--json")
+    resumed = run(photos, "--out", out, "--epochs", 1, "--size", 32, "--resume", "--json")
     assert resumed.exit_code == 0, resumed.output
     data = json.loads(resumed.stdout)
     assert data["encoder"] == str(out / "encoder.safetensors")
     assert data["metrics"]["epoch"] == 1
+    student = tmp_path / "student"
+    taught = run(
+        photos, "--out", student, "--epochs", 1, "--size", 32, "--face-encoder", "compact",
+        "--teacher", out / "encoder.safetensors",
+    )  # fmt: skip
+    assert taught.exit_code == 0, taught.output
+    assert load_encoder(student / "encoder.safetensors", "compact")
 
 
 @pytest.mark.parametrize("args", [(), ("photos",), ("photos", "--out", "run", "--epochs", "0")])
@@ -72,6 +79,7 @@ def test_errors_are_one_line(photos: Path, tmp_path: Path) -> None:
         ((tmp_path / "none", "--out", tmp_path / "a"), "neither a folder nor a zip file"),
         ((tmp_path, "--out", tmp_path / "b"), "no photos"),
         ((photos, "--out", file / "run"), "can't write"),
+        ((photos, "--out", tmp_path / "c", "--teacher", tmp_path / "none"), "no such file"),
     ]
     for args, message in cases:
         result = run(*args)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +17,9 @@ from click.testing import CliRunner
 
 from mer_runtime import Recognizer
 from mer_runtime.cli import main
-from mer_runtime.errors import BundleError, MerError
-from mer_runtime.jobs import answer_in_parallel
+from mer_runtime.console import show_logs
+from mer_runtime.errors import BundleError, MediaError, MerError
+from mer_runtime.jobs import answer_in_parallel, work_in_parallel
 from mer_runtime.recognizer import Analysis
 
 MakeClip = Callable[..., Path]
@@ -44,6 +47,32 @@ def work(recognizer: Recognizer, analysis: Analysis, lives: Path) -> tuple[str, 
     return name, os.getpid()
 
 
+def nothing() -> int:
+    logging.getLogger("mer_runtime.test").info("loaded")
+    return 0
+
+
+def work_last(loaded: int, item: str, folder: Path) -> tuple[str, int]:
+    """Of "dies", the first process dies when the other has nothing left to do."""
+    if item == "dies" and not (folder / "died").exists():
+        while not (folder / "finished").exists():
+            time.sleep(0.01)
+        (folder / "died").touch()
+        time.sleep(0.2)  # for the other's answer to be read
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "quick":
+        (folder / "finished").touch()
+    return item, os.getpid()
+
+
+def fail(loaded: int, item: str) -> Any:
+    if item == "raises":
+        raise ZeroDivisionError("by nothing")
+    if item == "swells":
+        raise MemoryError
+    return (lambda: item) if item == "can't be sent" else item
+
+
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes import this module by its name, wherever the tests were started."""
@@ -66,7 +95,7 @@ def lives(folder: Path, count: int) -> Path:
 def test_in_order_and_loaded_once(bundle: Path, clips: list[Path], tmp_path: Path) -> None:
     told = partial(work, lives=lives(tmp_path / "lives", 0))
     found = list(answer_in_parallel(clips, 2, partial(load, bundle), told))
-    assert [one.clip for one in found] == clips
+    assert [one.item for one in found] == clips
     assert [one.value[0] for one in found] == ["a", "b", "dies", "d", "e"]
     assert len({one.value[1] for one in found}) <= 2
     assert os.getpid() not in {one.value[1] for one in found}
@@ -76,8 +105,8 @@ def test_in_order_and_loaded_once(bundle: Path, clips: list[Path], tmp_path: Pat
 def test_killed_process(bundle: Path, clips: list[Path], tmp_path: Path, deaths: int) -> None:
     told = partial(work, lives=lives(tmp_path / "lives", deaths))
     found = list(answer_in_parallel(clips, 2, partial(load, bundle), told))
-    assert [one.clip for one in found] == clips, "nothing lost, nothing twice"
-    assert [one.clip.stem for one in found if one.error] == ["dies"] * (deaths == 2)
+    assert [one.item for one in found] == clips, "nothing lost, nothing twice"
+    assert [one.item.stem for one in found if one.error] == ["dies"] * (deaths == 2)
     if deaths == 2:
         assert "died (code -9), twice" in str(found[2].error)
 
@@ -114,3 +143,37 @@ def test_pictures_and_one_warning(bundle: Path, make_clip: MakeClip, tmp_path: P
     assert len(result.stdout.splitlines()) == 2
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["a.png", "b.png"]
     assert result.stderr.count("Warning:") == 1
+
+
+def test_process_killed_at_the_end(tmp_path: Path) -> None:
+    """The other, idle by then, takes its item."""
+    told = partial(work_last, folder=tmp_path)
+    found = [one.value for one in work_in_parallel(["dies", "quick"], 2, nothing, told)]
+    assert [item for item, _ in found] == ["quick", "dies"]
+    assert len({process for _, process in found}) == 1
+
+
+def test_any_exception_is_the_item_s_own() -> None:
+    items = ["a", "raises", "swells", "can't be sent", "b"]
+    found = {one.item: one for one in work_in_parallel(items, 1, nothing, fail)}
+    assert [found[item].value for item in "ab"] == ["a", "b"]
+    assert str(found["raises"].error) == "ZeroDivisionError: by nothing"
+    assert "MemoryError" in str(found["swells"].error)
+    assert "pickle" in str(found["can't be sent"].error)
+
+
+def test_error_of_a_clip_is_of_its_class(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "a.wav").write_text("not sound")
+    told = partial(work, lives=tmp_path)
+    (found,) = answer_in_parallel([tmp_path / "a.wav"], 1, partial(load, bundle), told)
+    assert isinstance(found.error, MediaError)
+    assert found.error.source == str(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(("level", "seen"), [("info", 1), ("warning", 0)])
+def test_processes_log_as_the_command(
+    capfd: pytest.CaptureFixture[str], level: str, seen: int
+) -> None:
+    with show_logs(level):
+        list(work_in_parallel(["a"], 1, nothing, fail))
+    assert capfd.readouterr().err.count("INFO mer_runtime.test: loaded") == seen

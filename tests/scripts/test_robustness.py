@@ -9,22 +9,21 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_runtime.errors import MediaError
-from mer_runtime.inputs.face import HaarDetector
-from mer_runtime.inputs.media import ClipWindow, read_window
-from mer_runtime.spec import AudioSpec, Spec, VideoSpec
-from robustness import (
-    JitteringDetector,
+from mer.data.corruptions import (
     add_noise,
     blur,
     change_brightness,
     change_gain,
     compress_jpeg,
     limit_rate,
-    list_corruptions,
     make_pink_noise,
     pass_telephone,
 )
+from mer_runtime.errors import MediaError
+from mer_runtime.inputs.face import HaarDetector
+from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.spec import AudioSpec, Spec, VideoSpec
+from robustness import JitteringDetector, list_corruptions
 from transcoding import transcode_video
 
 RATE = 16_000

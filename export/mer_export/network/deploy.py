@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mer import Checkpoint
 from mer.models import Standardiser
 from mer_export.errors import ExportError
+from mer_export.network.compact import DeploymentCompact
 from mer_export.network.encoder import DeploymentEncoder
 from mer_export.network.head import DeploymentHead
 from mer_runtime.spec import VideoSpec
@@ -49,7 +50,10 @@ class ReferenceNet(nn.Module):
 #: Encoders that are rewritten for engines: by name, what makes of the encoder and the spec's
 #: ``video`` a module from raw crops (N, S, S, 3), float32 in 0 to 255, to frame features (N, F).
 #: Any other is exported as it is.
-REWRITTEN: dict[str, Callable[[Any, VideoSpec], nn.Module]] = {"efficientface": DeploymentEncoder}
+REWRITTEN: dict[str, Callable[[Any, VideoSpec], nn.Module]] = {
+    "efficientface": DeploymentEncoder,
+    "compact": DeploymentCompact,
+}
 
 
 class PlainEncoder(nn.Module):

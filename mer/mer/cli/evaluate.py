@@ -19,7 +19,7 @@ from mer.protocols import MODALITIES
 from mer.train.plots import plot_confusion
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
-from mer_runtime.errors import OutputError
+from mer_runtime.files import check_output
 from mer_runtime.options import Results
 
 
@@ -107,8 +107,8 @@ def main(
       mer-eval ia-int8 cache/ravdess --against ia
       mer-eval ia recordings/ --truth recordings/labels.csv
     """
-    if confusion is not None and not confusion.parent.is_dir():
-        raise OutputError(confusion, "there is no such folder")
+    if confusion is not None:
+        check_output(confusion, model, clips, truth)
     if truth is not None:
         _score_folder(model, clips, truth, against, confusion, results, given)
         return

@@ -11,8 +11,9 @@ import click
 from mer.data.preparation import Failure, PreparationSummary, prepare_cache
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
+from mer_runtime.inputs.listing import describe_left_out
 from mer_runtime.options import Results
-from mer_runtime.spec import AudioSpec, Spec
+from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
 
 @click.command("mer-prepare", cls=Command)
@@ -40,6 +41,29 @@ from mer_runtime.spec import AudioSpec, Spec
     metavar="HZ",
     help="Of the stored voices; 22050 for checkpoints of the public reference implementation.",
 )
+@click.option(
+    "--size",
+    type=int,
+    default=VideoSpec().size,
+    show_default=True,
+    metavar="PIXELS",
+    help="Of the face crops: a multiple of 16. The cache serves smaller sizes too.",
+)
+@click.option(
+    "--frames",
+    type=int,
+    default=VideoSpec().frames,
+    show_default=True,
+    help="Crops of a clip, evenly spread over the window.",
+)
+@click.option(
+    "--window",
+    type=float,
+    default=VideoSpec().window,
+    show_default=True,
+    metavar="SECONDS",
+    help="Length of what a model sees of a clip: its middle.",
+)
 @options.results
 @options.common
 def main(
@@ -48,6 +72,9 @@ def main(
     jobs: int,
     face_detector: Path | None,
     sample_rate: int,
+    size: int,
+    frames: int,
+    window: float,
     results: Results,
 ) -> None:
     """Decode and crop the recordings under ROOT once, for mer-train and mer-eval.
@@ -60,7 +87,7 @@ def main(
     Each spoken utterance becomes one clip: its 01- file, else the silent 02- video with the
     voice of the 03- file, else that voice alone. The cache holds the 15 face crops and the
     waveform of each clip's middle 3.6 s: about 2.4 MB a clip, 3.4 GB for RAVDESS's 1 440
-    utterances.
+    utterances. Crops of 96 pixels take a fifth of that.
 
     Stopped by Ctrl-C, the same command goes on where it was. Recordings that can't be used are
     listed with the reason and left out; the exit code is 1 only if none could be used.
@@ -71,7 +98,10 @@ def main(
           --face-detector face_detection_yunet_2023mar.onnx
       mer-train cache/ravdess --fusion ia --out runs/ia
     """
-    spec = Spec(audio=AudioSpec(sample_rate=sample_rate))
+    spec = Spec(
+        audio=AudioSpec(sample_rate=sample_rate, window=window),
+        video=VideoSpec(size=size, frames=frames, window=window),
+    )
     failures: list[Failure] = []
     started = time.monotonic()
     try:
@@ -114,6 +144,8 @@ def _format(summary: PreparationSummary, out: Path, seconds: float) -> str:
             f"passed over: {summary.songs} songs, "
             f"{summary.foreign} media files that aren't named as RAVDESS's"
         )
+    if left_out := describe_left_out(summary.left_out):
+        lines.append(left_out)
     return "\n".join(lines)
 
 

@@ -10,10 +10,12 @@ import click
 
 from mer.cli.stages import StageBars
 from mer.data.dataset import require_device
+from mer.models import ENCODERS
 from mer.train.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
 from mer_runtime import options
 from mer_runtime.console import Command
 from mer_runtime.options import Results
+from mer_runtime.spec import ENCODER
 
 
 @click.command("mer-pretrain", cls=Command)
@@ -30,7 +32,29 @@ from mer_runtime.options import Results
     type=click.IntRange(min=1),
     default=PretrainingRecipe.epochs,
     show_default=True,
-    help="The last see pictures of 224 pixels, most of half of that.",
+    help="From 192 pixels on, most of them see crops of half the size.",
+)
+@click.option(
+    "--face-encoder",
+    type=click.Choice(sorted(ENCODERS)),
+    default=ENCODER,
+    show_default=True,
+    help="Which network.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=32, max=512),
+    default=PretrainingRecipe.size,
+    show_default=True,
+    help="Pixels of the crops that it is for: a multiple of 16.",
+)
+@click.option(
+    "--teacher",
+    "teachers",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="ENCODER",
+    help="An encoder.safetensors to learn from as well; several teach their mean.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=PretrainingRecipe.seed, show_default=True
@@ -40,33 +64,47 @@ from mer_runtime.options import Results
 @options.results
 @options.common
 def main(
-    photos: Path, out: Path, epochs: int, seed: int, device: str, resume: bool, results: Results
+    photos: Path,
+    out: Path,
+    epochs: int,
+    face_encoder: str,
+    size: int,
+    teachers: tuple[Path, ...],
+    seed: int,
+    device: str,
+    resume: bool,
+    results: Results,
 ) -> None:
     """Train the face encoder on still photos, for mer-train's --encoder.
 
     PHOTOS is a folder or a zip file with train/LABEL/*.jpg and test/LABEL/*.jpg, as FER2013
-    is published. Writes into RUN: encoder.safetensors after each epoch, metrics.csv, and last.pt
-    for --resume.
+    is published. A tenth of the training photos is held out and scored after each epoch; the test
+    photos are scored once, at the end. Writes into RUN: encoder.safetensors after each epoch,
+    run.json, metrics.csv, and last.pt for --resume.
 
     \b
     Example:
       mer-pretrain fer2013.zip --out runs/encoder
       mer-train cache/ravdess --fusion ia --out runs/ia \\
           --encoder runs/encoder/encoder.safetensors --freeze encoder
+      mer-pretrain fer2013.zip --out runs/compact --face-encoder compact --size 96 \\
+          --teacher runs/encoder/encoder.safetensors
     """
     require_device(device)
     started = time.monotonic()
-    recipe = dataclasses.replace(PretrainingRecipe(), epochs=epochs, seed=seed)
+    recipe = dataclasses.replace(PretrainingRecipe(), epochs=epochs, size=size, seed=seed)
     labels = {"training": "Training"}
     with StageBars(labels) as bars:
 
         def report(row: dict[str, float]) -> None:
-            labels["training"] = f"Epoch {row['epoch']}, prec1 {row['test_prec1']:.1f}"
+            labels["training"] = f"Epoch {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
 
         last = pretrain_encoder(
             photos,
             out,
+            encoder=face_encoder,
+            teachers=teachers,
             recipe=recipe,
             device=device,
             resume=resume,

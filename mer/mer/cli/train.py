@@ -26,7 +26,8 @@ from mer_runtime.spec import ENCODER
     "--fusion",
     type=click.Choice(list(FUSIONS)),
     required=True,
-    help="ia: intermediate attention; it: intermediate transformer; lt: late transformer.",
+    help="ia: intermediate attention; it: intermediate transformer; lt: late transformer; "
+    "gated: as ia, and the less reliable modality counts less.",
 )
 @click.option(
     "--out",
@@ -42,7 +43,7 @@ from mer_runtime.spec import ENCODER
     show_default=True,
     help="paper: as published; reference: what the public code really does; "
     "tuned: for small corpora and a frozen encoder; balanced: as tuned, each clip with either "
-    "modality alone too.",
+    "modality alone too; robust: as balanced, each modality spoilt as well.",
 )
 @click.option(
     "--modality",
@@ -65,6 +66,20 @@ from mer_runtime.spec import ENCODER
     default=ENCODER,
     show_default=True,
     help="Which face encoder.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="Start from all of a checkpoint's weights (fine-tuning); with other classes, from all but "
+    "its classifiers.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="Learn from what this model makes of the clips, beside the labels (distillation).",
 )
 @click.option(
     "--freeze",
@@ -95,7 +110,15 @@ from mer_runtime.spec import ENCODER
     callback=lambda context, parameter, value: int(value),
     help="Attention heads.",
 )
+@click.option(
+    "--size",
+    type=click.IntRange(min=16),
+    help="Pixels of the face crops, at most the cache's.  [default: the cache's]",
+)
 @click.option("--n-mfcc", type=click.IntRange(1, 128), help="Number of MFCCs.  [default: 10]")
+@click.option("--n-fft", type=click.IntRange(min=64), help="Samples of an MFCC's window.")
+@click.option("--hop-length", type=click.IntRange(min=1), help="Samples from one MFCC to the next.")
+@click.option("--n-mels", type=click.IntRange(min=1), help="Mel bands under the MFCCs.")
 @click.option(
     "--bf16",
     is_flag=True,

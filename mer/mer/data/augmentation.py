@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from mer.data.spoiling import CROP_KINDS
 from mer.protocols import (
     EachAlone,
     FaceAugmentation,
@@ -30,6 +31,7 @@ class FaceView:
     flip: bool = False
     angle: int = 0  # degrees, anticlockwise
     light: float = 1.0  # factor on the raw pixels; 0: the face is missing
+    fault: str = ""  # one of mer.data.spoiling.CROP_KINDS, before all else; none where empty
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,13 @@ def drop_channels(features: Tensor, probability: float, generator: torch.Generat
 
 
 def _draw_view(augmentation: FaceAugmentation, generator: np.random.Generator) -> FaceView:
-    return FaceView(
+    view = FaceView(
         flip=bool(generator.random() < augmentation.flip),
         angle=int(generator.integers(-augmentation.max_angle, augmentation.max_angle + 1)),
     )
+    if augmentation.spoilt and generator.random() < augmentation.spoilt:
+        return dataclasses.replace(view, fault=CROP_KINDS[generator.integers(len(CROP_KINDS))])
+    return view
 
 
 def _shuffle_in_alone(

@@ -248,12 +248,16 @@ class Cache:
     def require(self, spec: Spec) -> None:
         """Refuse a model whose preprocessing the cache wasn't made with.
 
-        The order of colours and all MFCC parameters may differ: those are applied on reading.
+        The order of colours and all MFCC parameters may differ: those are applied on reading. So
+        is a smaller size of the crops (``mer.data.dataset.read_crops``).
 
         Raises:
-            CacheError: sample rate, window, frames, size, margin or detector differ.
+            CacheError: sample rate, window, frames, margin or detector differ, or the crops are
+                smaller than the model's.
         """
         made, wanted = prepared_fields(self.spec), prepared_fields(spec)
+        if spec.video.size < self.spec.video.size:
+            wanted["video.size"] = made["video.size"]
         differing = [name for name in made if made[name] != wanted[name]]
         if differing:
             told = ", ".join(f"{n} is {made[n]}, not {wanted[n]}" for n in differing)

@@ -13,7 +13,7 @@ from mer.data.cache import INT16_SCALE, CacheRow, clip_dtype
 from mer.data.corpus import Recording
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.files import replacing
-from mer_runtime.inputs.clip import describe_voice
+from mer_runtime.inputs.clip import describe_nothing, describe_voice, discount
 from mer_runtime.inputs.face import FaceCrops, FaceDetector, crop_faces
 from mer_runtime.inputs.media import ClipWindow, read_window
 from mer_runtime.spec import Spec
@@ -35,8 +35,14 @@ def prepare_inputs(window: ClipWindow, spec: Spec, detector: FaceDetector) -> Cl
 
     A window without a face in any frame lacks the face; a silent track is no voice.
     """
-    faces = None if window.frames is None else crop_faces(window.frames, spec.video, detector)
+    faces = _find_faces(window, spec, detector)
     return ClipInputs(describe_voice(window.waveform, spec.audio), faces)
+
+
+def _find_faces(window: ClipWindow, spec: Spec, detector: FaceDetector) -> FaceCrops | None:
+    if window.frames is None:
+        return None
+    return discount(crop_faces(window.frames, spec.video, detector), window)
 
 
 def read_recording(recording: Recording, spec: Spec) -> ClipWindow:
@@ -72,9 +78,9 @@ def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> ND
     """
     clip = read_recording(recording, spec)
     waveform = clip.waveform
-    faces = None if clip.frames is None else crop_faces(clip.frames, spec.video, detector)
+    faces = _find_faces(clip, spec, detector)
     if faces is None and waveform is None:
-        raise MissingModalityError(f"{recording.path}: no face was found and there is no sound")
+        raise MissingModalityError(describe_nothing(recording.path, clip))
     record = np.zeros(1, clip_dtype(spec))
     if faces is not None:
         record["crops"][0] = faces.crops

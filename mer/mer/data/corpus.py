@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mer.errors import CorpusError
-from mer_runtime.inputs.media import MEDIA_SUFFIXES
+from mer_runtime.inputs.listing import MediaListing, list_media
 from mer_runtime.spec import RAVDESS_LABELS
 
 # First field of a file name.
@@ -47,11 +46,13 @@ class Listing:
     """What a folder holds: its utterances by id, and how many media files were passed over.
 
     ``songs`` are RAVDESS's sung recordings; ``foreign`` are media files with another name.
+    ``left_out`` counts what isn't a media file, by reason (see ``list_media``).
     """
 
     recordings: tuple[Recording, ...]
     songs: int
     foreign: int
+    left_out: Mapping[str, int]
 
 
 def find_recordings(root: Path) -> list[Recording]:
@@ -73,7 +74,8 @@ def list_corpus(root: Path) -> Listing:
         raise CorpusError(f"{root} is not a folder: name the one that holds {LAYOUT}")
     utterances: dict[tuple[int, ...], dict[int, Path]] = {}
     songs = foreign = 0
-    for path in sorted(_media_files(root)):
+    listing = list_media(root)
+    for path in listing.clips:
         fields = parse_name(path.stem)
         if fields is None:
             foreign += 1
@@ -84,10 +86,11 @@ def list_corpus(root: Path) -> Listing:
     if not utterances:
         raise CorpusError(
             f"{root} holds no spoken recording ({songs} songs, {foreign} media files with other "
-            f"names): expected RAVDESS's layout, {LAYOUT}"
+            f"names{_also(listing)}): expected RAVDESS's layout, {LAYOUT}"
         )
     recordings = [_build_recording(key, files) for key, files in utterances.items()]
-    return Listing(tuple(sorted(recordings, key=lambda row: row.id)), songs, foreign)
+    recordings.sort(key=lambda row: row.id)
+    return Listing(tuple(recordings), songs, foreign, dict(listing.left_out))
 
 
 def parse_name(stem: str) -> tuple[int, int, int, int, int, int, int] | None:
@@ -125,16 +128,6 @@ def _build_recording(key: tuple[int, ...], files: dict[int, Path]) -> Recording:
     )
 
 
-def _media_files(root: Path) -> Iterator[Path]:
-    """Media files under ``root``; linked folders are entered too, each folder once."""
-    entered: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in entered:  # a link back up, which would never end
-            subfolders.clear()
-            continue
-        entered.add(real)
-        for name in names:
-            path = Path(folder, name)
-            if path.suffix.lower() in MEDIA_SUFFIXES:
-                yield path
+def _also(listing: MediaListing) -> str:
+    left_out = listing.describe_left_out()
+    return f"; {left_out}" if left_out else ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,10 +15,14 @@ from torch import Tensor
 
 from mer.data.augmentation import Example, FaceView, change_crops, change_waveform, mask_mfcc
 from mer.data.cache import INT16_SCALE, Cache
+from mer.data.spoiling import VoiceSpoiler, spoil_crops
 from mer.errors import CacheError, TrainingError
 from mer.models import MultimodalNet, Standardiser
 from mer.protocols import VoiceAugmentation
 from mer_runtime.spec import AudioSpec, Spec
+
+#: Voices kept for babble.
+TALKERS = 64
 
 
 class FaceSource(Protocol):
@@ -41,7 +47,12 @@ class LiveFaces:
     def _read(self, row: int, view: FaceView) -> Tensor:
         if view.light == 0:  # black however it is turned
             return torch.zeros(self.spec.video.shape, dtype=torch.uint8, device=self.device)
-        return torch.from_numpy(read_crops(self.cache, row, self.spec)).to(self.device)
+        crops = read_crops(self.cache, row, self.spec)
+        if view.fault:
+            # Seeded by the clip and the kind, so that it is the same in every epoch.
+            seeds = (zlib.crc32(text.encode()) for text in (self.cache.rows[row].id, view.fault))
+            crops = spoil_crops(crops, view.fault, np.random.default_rng(tuple(seeds)))
+        return torch.from_numpy(crops).to(self.device)
 
 
 class Voices:
@@ -49,12 +60,18 @@ class Voices:
 
     Args:
         augmentation: changes the waveforms and MFCCs of every example, or None.
+        talkers: rows whose voices make the babble, where ``augmentation`` spoils voices.
     """
 
     def __init__(
-        self, cache: Cache, audio: AudioSpec, augmentation: VoiceAugmentation | None = None
+        self,
+        cache: Cache,
+        audio: AudioSpec,
+        augmentation: VoiceAugmentation | None = None,
+        talkers: Sequence[int] = (),
     ) -> None:
         self.cache, self.audio, self.augmentation = cache, audio, augmentation
+        self._spoiler = VoiceSpoiler(read_talkers(cache, talkers)) if talkers else None
         self._fill = np.array(audio.mean or (0.0,) * audio.n_mfcc, np.float32)[:, None]
         self._kept: dict[int, NDArray[np.float32]] = {}
 
@@ -71,6 +88,8 @@ class Voices:
             waveform = self.cache.waveform(example.row).astype(np.float32) / np.float32(INT16_SCALE)
             rate = self.audio.sample_rate
             changed = change_waveform(waveform, rate, self.augmentation, generator)
+            if self._spoiler and generator.random() < self.augmentation.spoilt:
+                changed = self._spoiler.spoil(changed, rate, generator)
             mfcc = self.cache.mfcc(example.row, self.audio, waveform=changed)
             mfcc = mask_mfcc(mfcc, self._fill, self.augmentation, generator)
         return mfcc * np.float32(example.voice)
@@ -79,6 +98,14 @@ class Voices:
         if row not in self._kept:
             self._kept[row] = self.cache.mfcc(row, self.audio)
         return self._kept[row]
+
+
+def read_talkers(cache: Cache, rows: Sequence[int]) -> NDArray[np.float32]:
+    """Voices (n, samples) float32 of equal power, of ``TALKERS`` rows at most, evenly spread."""
+    voiced = [row for row in rows if cache.rows[row].has_voice]
+    step = max(1, len(voiced) // TALKERS)
+    voices = [cache.waveform(row).astype(np.float32) for row in voiced[::step][:TALKERS]]
+    return np.stack([voice / max(float(np.sqrt(np.mean(voice**2))), 1.0) for voice in voices])
 
 
 def require_device(device: str) -> None:
@@ -92,8 +119,18 @@ def require_device(device: str) -> None:
 
 
 def read_crops(cache: Cache, row: int, spec: Spec) -> NDArray[np.uint8]:
-    """A row's crops (15, S, S, 3) in the spec's channel order."""
-    return np.ascontiguousarray(cache.crops(row, colour=spec.video.colour))
+    """A row's crops (15, S, S, 3) in the spec's channel order, of the spec's size.
+
+    A cache of larger crops serves a smaller size: they are averaged over areas, as a device
+    shrinks a face. (It does so once, from the frame; the cache's crop has been through one
+    resampling before.)
+    """
+    crops = cache.crops(row, colour=spec.video.colour)
+    size = spec.video.size
+    if crops.shape[1] != size:
+        shrunk = (cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA) for one in crops)
+        return np.stack([np.asarray(one, np.uint8) for one in shrunk])
+    return np.ascontiguousarray(crops)
 
 
 def read_targets(cache: Cache, rows: Sequence[int], spec: Spec) -> NDArray[np.int64]:

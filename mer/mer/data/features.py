@@ -15,6 +15,7 @@ from torch import Tensor
 from mer.data.augmentation import Example, FaceView
 from mer.data.cache import Cache, clip_path, prepared_fields
 from mer.data.dataset import LiveFaces
+from mer.data.spoiling import CROP_KINDS
 from mer.models import MultimodalNet
 from mer.protocols import Protocol, SoftHard
 from mer_runtime.files import replacing
@@ -33,7 +34,7 @@ BATCH_CLIPS = 4
 class FrozenFaces:
     """Frame features from disk; an example gets those of the nearest view that is kept.
 
-    A dimmed clip (``softhard``) is not rotated, which keeps the views few.
+    A dimmed or spoilt clip is not rotated, which keeps the views few.
     """
 
     def __init__(self, cache: Cache, spec: Spec, model: MultimodalNet, device: str) -> None:
@@ -127,6 +128,8 @@ class FrozenFaces:
 
     def _path(self, view: FaceView, actor: int) -> Path:
         name = f"{'flip' if view.flip else 'plain'}{view.angle:+d}-light{round(100 * view.light)}"
+        if view.fault:
+            name += f"-{view.fault}"
         return self.folder / name / f"actor-{actor:02d}.npy"
 
 
@@ -135,6 +138,8 @@ def find_view(view: FaceView) -> FaceView:
     if view.light == 0:
         return FaceView(light=0.0)
     light = min(LIGHTS, key=lambda kept: abs(kept - view.light))
+    if view.fault:
+        return FaceView(view.flip, fault=view.fault)
     if light != 1:
         return FaceView(view.flip, 0, light)
     return FaceView(view.flip, min(ANGLES, key=lambda kept: abs(kept - view.angle)))
@@ -146,7 +151,9 @@ def list_views(protocol: Protocol) -> list[FaceView]:
     angles = range(-protocol.face.max_angle, protocol.face.max_angle + 1)
     lights = LIGHTS if isinstance(protocol.missing, SoftHard) else (1.0,)
     drawn = (FaceView(f, a, light) for f in flips for light in lights for a in angles)
-    return list(dict.fromkeys([FaceView(), *map(find_view, drawn)]))
+    faults = CROP_KINDS if protocol.face.spoilt else ()
+    spoilt = (FaceView(f, fault=kind) for f in flips for kind in faults)
+    return list(dict.fromkeys([FaceView(), *map(find_view, drawn), *spoilt]))
 
 
 def name_features(cache: Cache, spec: Spec, model: MultimodalNet) -> str:

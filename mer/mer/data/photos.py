@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import struct
+import hashlib
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,98 +13,167 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mer.data.pictures import decode_picture
 from mer.errors import CorpusError
 from mer_runtime.archives import read_members
+from mer_runtime.errors import MerWarning
+from mer_runtime.inputs.listing import HIDDEN, describe_left_out, is_hidden, walk_files
 
-PHOTO_SIZE = 48  # pixels, FER2013's own
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
-#: Of a photo's file, and pixels of its longer side.
-MOST_BYTES, MOST_SIDE = 1 << 25, 4096
-#: How their files begin, and JPEG's markers of a frame's header (SOF; not DHT, JPG, DAC).
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: Bytes of a photo's file.
+MOST_BYTES = 1 << 25
+#: Share of the training photos that are held out to choose by.
+VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Photos:
-    """One half of a photo set: ``pixels`` (N, 48, 48) uint8 grey, ``classes`` (N,) int64."""
+    """One half of a photo set.
+
+    Attributes:
+        pixels: (N, S, S, C) uint8 RGB; C is 1 where no photo has a colour. S is the side of the
+            largest photo, at most what was asked for.
+        classes: (N,) int64, places in ``labels``.
+        labels: in alphabetical order.
+    """
 
     pixels: NDArray[np.uint8]
     classes: NDArray[np.int64]
     labels: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """sha256 of pixels, classes and labels."""
+        digest = hashlib.sha256(repr((self.pixels.shape, self.labels)).encode())
+        digest.update(self.pixels.tobytes())
+        digest.update(self.classes.tobytes())
+        return digest.hexdigest()
 
-def load_photos(source: Path, half: str) -> Photos:
-    """Read ``half/LABEL/*.jpg`` from a folder or zip file; labels in alphabetical order.
+    def take(self, rows: NDArray[np.intp]) -> Photos:
+        """Those of these rows."""
+        return Photos(self.pixels[rows], self.classes[rows], self.labels)
 
-    Photos of another size are resized to 48 x 48; colour ones become grey.
+
+def load_photos(source: Path, half: str, size: int) -> Photos:
+    """Read ``half/LABEL/*.jpg`` from a folder or zip file.
+
+    Photos larger than ``size`` are shrunk to it; smaller ones are kept as they are, and brought
+    to the side of the largest. One that isn't square is squeezed.
+    Hidden files (macOS's ``._x``, ``__MACOSX``) and what isn't a picture are left out, with a
+    ``MerWarning``.
+
+    Args:
+        size: pixels.
 
     Raises:
-        CorpusError: there is no such folder or archive, no photo in it, or one can't be decoded.
+        CorpusError: there is no such folder or archive, no photo in it, or one that is called a
+            photo can't be decoded.
     """
+    left_out: Counter[str] = Counter()
+    rows = []
     try:
-        rows = sorted(
-            ((name, _decode(name, data)) for name, data in _entries(source, half)),
-            key=lambda row: row[0],
-        )
+        for name, data in _entries(source, half, left_out):
+            photo = _decode(name, data, size)
+            if photo is not None:
+                rows.append((name, photo))
+            elif PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:
+                raise CorpusError(f"{source}: {name} is not a picture (JPEG or PNG)")
+            else:
+                left_out["not a picture"] += 1
     except (OSError, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
         raise CorpusError(
             f"{source} is neither a folder nor a zip file of photos that can be read: {error}"
         ) from error
+    rows.sort(key=lambda row: row[0])
     if not rows:
         raise CorpusError(f"{source} holds no photos {half}/LABEL/*.jpg")
+    if left_out:
+        told = f"{source}, {half}: {describe_left_out(left_out)}"
+        warnings.warn(told, MerWarning, stacklevel=2)
     labels = tuple(sorted({PurePosixPath(name).parent.name for name, _ in rows}))
-    pixels = np.stack([photo for _, photo in rows])
+    decoded = [photo for _, photo in rows]
+    side = max(max(photo.shape[:2]) for photo in decoded)
+    squares = [_resize(photo, side) for photo in decoded]
+    if all((photo == photo[..., :1]).all() for photo in squares):
+        squares = [photo[..., :1] for photo in squares]
     classes = np.array([labels.index(PurePosixPath(name).parent.name) for name, _ in rows])
-    return Photos(pixels, classes.astype(np.int64), labels)
+    return Photos(np.stack(squares), classes.astype(np.int64), labels)
 
 
-def _entries(source: Path, half: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each photo, one after the other."""
+def load_halves(source: Path, size: int) -> tuple[Photos, Photos]:
+    """Training and test photos, their classes numbered alike.
+
+    Raises:
+        CorpusError: as ``load_photos``, or the halves have other labels.
+    """
+    train, test = (load_photos(source, half, size) for half in ("train", "test"))
+    if train.labels != test.labels:
+        odd = sorted(set(train.labels) ^ set(test.labels))
+        raise CorpusError(
+            f"{source}: {', '.join(odd)} stand in one of train and test alone: give both halves "
+            "the same folders"
+        )
+    return train, test
+
+
+def split_photos(photos: Photos, share: float = VALIDATION_SHARE) -> tuple[Photos, Photos]:
+    """Hold out a share of the photos, by a hash of each, so that no seed or order decides.
+
+    Raises:
+        CorpusError: a part would be empty.
+    """
+    marks = np.array(
+        [
+            int.from_bytes(hashlib.sha256(photo.tobytes()).digest()[:4], "big")
+            for photo in photos.pixels
+        ]
+    )
+    held = marks < share * 2**32
+    if held.all() or not held.any():
+        raise CorpusError(f"{len(held)} training photos are too few to hold some out")
+    return photos.take(np.flatnonzero(~held)), photos.take(np.flatnonzero(held))
+
+
+def _entries(source: Path, half: str, left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    """``half/LABEL/FILE`` and what it holds; hidden ones are counted."""
     if source.is_dir():
-        for path in source.glob(f"{half}/*/*"):
-            if path.suffix.lower() in PHOTO_SUFFIXES:
-                name = path.relative_to(source).as_posix()
+        if not (source / half).is_dir():
+            return
+        for path in walk_files(source / half, left_out):
+            name = path.relative_to(source)
+            if len(name.parts) == 3:
                 if path.stat().st_size > MOST_BYTES:
                     raise ValueError(f"{name} has more than {MOST_BYTES} bytes")
-                yield name, path.read_bytes()
+                yield name.as_posix(), path.read_bytes()
         return
 
     def is_photo(name: str) -> bool:
         member = PurePosixPath(name)
-        return member.parts[-3:-2] == (half,) and member.suffix.lower() in PHOTO_SUFFIXES
+        if name.endswith("/") or member.parts[-3:-2] != (half,):
+            return False
+        if any(map(is_hidden, member.parts)):
+            left_out[HIDDEN] += 1
+            return False
+        return True
 
     yield from read_members(source, is_photo, MOST_BYTES)
 
 
-def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
-    size = read_size(data)
-    if size is None or max(size) > MOST_SIDE:
-        raise ValueError(f"{name} is not a picture (JPEG or PNG, of at most {MOST_SIDE} pixels)")
+def _decode(name: str, data: bytes, size: int) -> NDArray[np.uint8] | None:
+    """A picture (H, W, 3) uint8 RGB, no side above ``size``, or None."""
     try:
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:
-        grey = None
-    if grey is None:
-        raise ValueError(f"{name} is not a picture")
-    if grey.shape != (PHOTO_SIZE, PHOTO_SIZE):
-        grey = cv2.resize(grey, (PHOTO_SIZE, PHOTO_SIZE), interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, np.uint8)
-
-
-def read_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a PNG or JPEG says in its header; None where it is neither."""
-    if data.startswith(PNG):
-        width, height = struct.unpack_from(">II", data[:24].ljust(24, b"\0"), 16)
-        return (width, height) if width and height else None
-    if not data.startswith(JPEG):
+        photo = decode_picture(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if photo is None:
         return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        kind = data[at + 1]
-        if kind in FRAMES:  # length, precision, height, width
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return (width, height) if width and height else None
-        # Fill bytes stand alone; a segment says its length.
-        at += 1 if kind == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+    return _resize(photo, size) if max(photo.shape[:2]) > size else photo
+
+
+def _resize(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if photo.shape[:2] == (side, side):
+        return photo
+    method = cv2.INTER_AREA if min(photo.shape[:2]) > side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(photo, (side, side), interpolation=method), np.uint8)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -39,6 +36,7 @@ from mer_runtime.inputs.face import (
     find_haar_cascade,
     load_detector,
 )
+from mer_runtime.jobs import tell_unexpected, work_in_parallel
 from mer_runtime.spec import Spec
 
 logger = logging.getLogger(__name__)
@@ -61,7 +59,8 @@ class PreparationSummary:
         with_face, with_voice: clips that have this modality.
         faces_found: share of the crops of clips with a face in which it was detected, 0 to 1.
         failures: recordings that are not in the cache.
-        songs, foreign: media files passed over (see ``mer.data.corpus.Listing``).
+        songs, foreign: media files passed over, and ``left_out`` other files by reason (see
+            ``mer.data.corpus.Listing``).
         size: bytes on disk.
         detector: ``name``, ``file`` and ``sha256`` of the face detector.
     """
@@ -74,6 +73,7 @@ class PreparationSummary:
     failures: tuple[Failure, ...]
     songs: int
     foreign: int
+    left_out: Mapping[str, int]
     size: int
     detector: dict[str, str]
 
@@ -168,6 +168,7 @@ def prepare_cache(
         failures=tuple(failures),
         songs=listing.songs,
         foreign=listing.foreign,
+        left_out=listing.left_out,
         size=size,
         detector=identity,
     )
@@ -240,24 +241,14 @@ def _prepare_all(
         for recording in recordings:
             yield _prepare_file(recording, out, spec, detector)
         return
-    # Spawned, not forked: OpenCV's and PyAV's threads don't survive a fork.
-    pool = ProcessPoolExecutor(
-        jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(out, spec, detector_file),
-    )
-    try:
-        futures = [pool.submit(_prepare_in_worker, recording) for recording in recordings]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise CacheError(
-            f"a process that prepared clips for {out} was killed, perhaps for memory: "
-            "run the same command again, with --jobs 1 if it recurs"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    start = partial(_start_worker, out, spec, detector_file)
+    for outcome in work_in_parallel(recordings, jobs, start, _prepare_in_worker):
+        if isinstance(outcome.error, OutputError):
+            raise outcome.error  # the disk is full: so it is for the next
+        if outcome.error is not None:
+            yield Failure(outcome.item.id, str(outcome.error))
+        else:
+            yield outcome.value
 
 
 def _prepare_file(
@@ -267,6 +258,8 @@ def _prepare_file(
         record = prepare_clip(recording, spec, detector)
     except (MediaError, MissingModalityError) as error:
         return Failure(recording.id, str(error))
+    except Exception as error:  # noqa: BLE001 # the recording's own, whatever it is
+        return Failure(recording.id, str(tell_unexpected(recording.path, error)))
     write_clip(clip_path(out, recording.id), record)
     return describe_clip(recording, record)
 
@@ -278,17 +271,11 @@ class _Worker:
     detector: FaceDetector
 
 
-_worker: _Worker | None = None
-
-
-def _start_worker(out: Path, spec: Spec, detector_file: str | Path | None) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def _start_worker(out: Path, spec: Spec, detector_file: str | Path | None) -> _Worker:
     cv2.setNumThreads(1)  # the processes share the cores already
     detector = YuNetDetector(detector_file) if detector_file else HaarDetector()
-    _worker = _Worker(out, spec, detector)
+    return _Worker(out, spec, detector)
 
 
-def _prepare_in_worker(recording: Recording) -> CacheRow | Failure:
-    assert _worker is not None
-    return _prepare_file(recording, _worker.out, _worker.spec, _worker.detector)
+def _prepare_in_worker(worker: _Worker, recording: Recording) -> CacheRow | Failure:
+    return _prepare_file(recording, worker.out, worker.spec, worker.detector)

@@ -24,7 +24,8 @@ from mer.evaluate.evaluation import Evaluation, score_answers
 from mer.protocols import Modality
 from mer_runtime.errors import MediaError, MissingModalityError
 from mer_runtime.inputs.face import FaceDetector, find_detector_file, load_detector
-from mer_runtime.inputs.media import MEDIA_SUFFIXES, read_window
+from mer_runtime.inputs.listing import list_media
+from mer_runtime.inputs.media import read_window
 from mer_runtime.recognizer import softmax
 from mer_runtime.spec import Spec
 
@@ -198,8 +199,7 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
 def count_unlisted(folder: Path, clips: Sequence[LabelledClip]) -> int:
     """How many media files in ``folder`` and below are none of ``clips``."""
     listed = {clip.path.resolve() for clip in clips}
-    media = (path for path in folder.rglob("*") if path.suffix.lower() in MEDIA_SUFFIXES)
-    return sum(path.is_file() and path.resolve() not in listed for path in media)
+    return sum(path.resolve() not in listed for path in list_media(folder).clips)
 
 
 def require_same_clips(first: FolderEvaluation, second: FolderEvaluation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mer.models.attention import CrossAttention, TransformerBlock
@@ -31,6 +32,27 @@ class IntermediateAttention(MultimodalNet):
         weight_v: Tensor = self.av1.scores(keys_v, keys_a).mean(dim=1).sum(dim=-2, keepdim=True)
         weight_a: Tensor = self.va1.scores(keys_a, keys_v).mean(dim=1).sum(dim=-2, keepdim=True)
         return audio * weight_a, visual * weight_v
+
+
+class GatedAttention(IntermediateAttention):
+    """``gated``: as ``ia``, and at the end each modality is weighted by how reliable it looks.
+
+    Each gets a score from its own features; a softmax of the two scores, times two, weights the
+    two. So a spoilt voice or face is outvoted. Untrained, both weights are 1, as in ``ia``.
+    """
+
+    def add_fusion(self, num_heads: int) -> None:
+        super().add_fusion(num_heads)
+        self.trust_audio = nn.Linear(LATE_AUDIO, 1)
+        self.trust_visual = nn.Linear(LATE_VISUAL, 1)
+        for score in (self.trust_audio, self.trust_visual):
+            nn.init.zeros_(score.weight)
+            nn.init.zeros_(score.bias)
+
+    def meet_late(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        scores = (self.trust_audio(audio.mean(dim=-1)), self.trust_visual(visual.mean(dim=-1)))
+        weights = 2 * torch.softmax(torch.cat(scores, dim=-1), dim=-1)
+        return audio * weights[:, :1, None], visual * weights[:, 1:, None]
 
 
 class IntermediateTransformer(MultimodalNet):

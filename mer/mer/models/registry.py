@@ -10,8 +10,14 @@ from typing import TypeVar
 
 from torch import nn
 
+from mer.models.compact import CompactFace
 from mer.models.efficientface import EfficientFace
-from mer.models.fusion import IntermediateAttention, IntermediateTransformer, LateTransformer
+from mer.models.fusion import (
+    GatedAttention,
+    IntermediateAttention,
+    IntermediateTransformer,
+    LateTransformer,
+)
 from mer.models.network import MultimodalNet
 from mer_runtime.errors import SpecError
 from mer_runtime.spec import Spec
@@ -23,11 +29,15 @@ FUSIONS: dict[str, type[MultimodalNet]] = {
     "ia": IntermediateAttention,
     "it": IntermediateTransformer,
     "lt": LateTransformer,
+    "gated": GatedAttention,
 }
 
 #: By what ``mer-train --face-encoder`` and a spec call them. Made without arguments, each has
 #: ``features``, standardised crops (N, 3, S, S) to (N, F), and ``feature_width``, which is F.
-ENCODERS: dict[str, type[nn.Module]] = {"efficientface": EfficientFace}
+ENCODERS: dict[str, type[nn.Module]] = {
+    "efficientface": EfficientFace,
+    "compact": CompactFace,
+}
 
 
 def build_model(spec: Spec) -> MultimodalNet:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import lr_scheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from mer.data.augmentation import (
     Example,
@@ -28,7 +28,9 @@ from mer.errors import TrainingError
 from mer.evaluate.metrics import ClassificationMetrics, Scores
 from mer.models import MultimodalNet, Standardiser
 from mer.protocols import Modality, Plateau, Protocol, Sgd, Steps
+from mer.train.distillation import Distillation, FeatureMatch, blend_losses
 from mer.train.runs import Row
+from mer.train.teacher import ClipTeacher
 from mer_runtime.spec import Spec
 
 #: Called with the stage's name ("features" or "training"), steps done and steps in all.
@@ -58,8 +60,11 @@ class Learner:
         frozen: bool,
         device: str,
         bf16: bool = False,
+        teacher: ClipTeacher | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         self.model, self.protocol, self.device, self.bf16 = model, protocol, device, bf16
+        self.teacher, self.distillation = teacher, distillation or Distillation()
         self.train_rows, self.validation_rows = rows["train"], rows["validation"]
         if frozen:
             freeze_encoder(model)
@@ -67,14 +72,16 @@ class Learner:
         if protocol.ema_decay is not None:
             # The batch statistics are averaged too: their own average, over some ten batches, of
             # which some lack more modalities than others, makes validation waver.
-            decay = get_ema_multi_avg_fn(protocol.ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+            move = make_average(protocol.ema_decay)
+            self.average = AveragedModel(model, multi_avg_fn=move, use_buffers=True)
         self.kept = cast(MultimodalNet, self.average.module) if self.average else model
         self.standardiser = Standardiser(spec).to(device)
         self.num_classes = len(spec.labels)
         every = range(len(cache.rows))
         self.targets = torch.from_numpy(read_targets(cache, every, spec)).to(device)
-        self.voices = Voices(cache, spec.audio, protocol.voice)
+        spoils = protocol.voice is not None and protocol.voice.spoilt > 0
+        talkers = self.train_rows if spoils else ()
+        self.voices = Voices(cache, spec.audio, protocol.voice, talkers)
         self.clean_voices = Voices(cache, spec.audio) if protocol.voice else self.voices
         self.faces: FaceSource
         self.validation_faces: FaceSource
@@ -84,13 +91,20 @@ class Learner:
         else:
             self.faces = LiveFaces(cache, spec, model, device)
             self.validation_faces = LiveFaces(cache, spec, self.kept, device)
-        self.optimizer = make_optimizer(model, protocol)
+        # A frozen encoder has no features to learn.
+        self.match: FeatureMatch | None = None
+        if teacher and not frozen:
+            width = model.visual_model.feature_width
+            self.match = FeatureMatch(width, teacher.feature_width).to(device)
+        self.optimizer = make_optimizer(model, protocol, self.match)
         self.scheduler = make_scheduler(self.optimizer, protocol)
 
     def prepare(self, progress: Progress | None) -> None:
-        """Compute the frame features that a frozen encoder's cache still lacks."""
+        """Compute the frame features that a frozen encoder's cache or the teacher's still lacks."""
+        step = (lambda done, total: progress("features", done, total)) if progress else None
+        if self.teacher:
+            self.teacher.prepare(self.train_rows, list_views(self.protocol), step)
         if self.frozen_faces:
-            step = (lambda done, total: progress("features", done, total)) if progress else None
             wanted = [
                 (self.train_rows, list_views(self.protocol)),
                 (self.validation_rows, [FaceView()]),
@@ -191,6 +205,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            "match": self.match.state_dict() if self.match else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
@@ -200,6 +215,8 @@ class Learner:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.match:
+            self.match.load_state_dict(state["match"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
 
@@ -209,13 +226,18 @@ class Learner:
         """One step; gives the mean loss and how many answers were right."""
         audio = self._hear(self.voices, examples, generator)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            frames = self.faces.features(examples)
-            frames = drop_channels(frames, self.protocol.feature_dropout, dropout)
+            features = self.faces.features(examples)
+            frames = drop_channels(features, self.protocol.feature_dropout, dropout)
             logits = self.model.head(audio, frames).float()
         targets: Tensor = self.targets[[e.row for e in examples]]
         loss = functional.cross_entropy(
             logits, targets, label_smoothing=self.protocol.label_smoothing
         )
+        if self.teacher:
+            loss = blend_losses(loss, logits, self.teacher.logits(examples), self.distillation)
+            if self.match:
+                missed = self.match(features.float(), self.teacher.features(examples))
+                loss = loss + self.distillation.features * missed
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -247,9 +269,28 @@ def freeze_encoder(model: MultimodalNet) -> None:
             weight.requires_grad_(False)
 
 
-def make_optimizer(model: MultimodalNet, protocol: Protocol) -> torch.optim.Optimizer:
-    """The protocol's optimiser of all weights that aren't frozen."""
+def make_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """A moving average that isn't held back by its start: the decay grows from 0.1 to ``decay``."""
+
+    @torch.no_grad()
+    def move(averages: Sequence[Tensor], current: Sequence[Tensor], done: Tensor | int) -> None:
+        steps = int(done)
+        share = 1 - min(decay, (1 + steps) / (10 + steps))
+        for mean, new in zip(averages, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, share)
+            else:  # a count of batches
+                mean.copy_(new)
+
+    return move
+
+
+def make_optimizer(
+    model: MultimodalNet, protocol: Protocol, match: FeatureMatch | None = None
+) -> torch.optim.Optimizer:
+    """The protocol's optimiser of all weights that aren't frozen, and of ``match``'s."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights += match.parameters() if match else ()
     rate, decay, kind = protocol.learning_rate, protocol.weight_decay, protocol.optimizer
     if isinstance(kind, Sgd):
         return torch.optim.SGD(

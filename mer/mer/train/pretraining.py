@@ -1,50 +1,62 @@
-"""Pre-training of the encoder on still face photos, 7 classes (paper, 5.1.1: AffectNet)."""
+"""Pre-training of a face encoder on still face photos (paper, 5.1.1: AffectNet, 7 classes)."""
 
 from __future__ import annotations
 
 import copy
-import csv
-import io
-import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from mer.data.photos import Photos, load_photos
+from mer.data.photo_augmentation import PhotoAugmentation, augment, enlarge, mix
+from mer.data.photos import Photos, load_halves, split_photos
 from mer.errors import TrainingError
-from mer.models.efficientface import FEATURES, EfficientFace
-from mer.train.runs import load_state
-from mer_runtime.errors import OutputError
-from mer_runtime.files import write_file
+from mer.train.distillation import Distillation, FeatureMatch, blend_losses
+from mer.train.photo_net import PhotoNet, PhotoTeacher, save_photo_net
+from mer.train.runs import Row, RunFolder
+from mer_runtime.spec import ENCODER
 
-STATE_FILE = "last.pt"
 ENCODER_FILE = "encoder.safetensors"
-METRICS_FILE = "metrics.csv"
 #: Batches over which the averaged weights' batch statistics are taken.
 STATISTICS_BATCHES = 30
-METRICS_FIELDS = ("epoch", "size", "lr", "train_loss", "test_prec1", "test_uar")
+METRICS_FIELDS = (
+    "epoch",
+    "size",
+    "lr",
+    "train_loss",
+    "validation_prec1",
+    "validation_uar",
+    "test_prec1",
+    "test_uar",
+)
+#: From this size on most epochs are at half of it, which costs a quarter.
+HALVED_FROM = 192
 
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """Most epochs at half size, which costs a quarter, and the last ones at the real size.
+    """How an encoder is trained on photos.
 
-    Each of the two phases has a learning rate of its own, which warms up and falls to zero: the
-    features of half-size crops are nearly useless at the real size until they are trained on.
+    Where crops are large, most epochs see them at half size. Each of the two phases has a
+    learning rate of its own, which warms up and falls to zero: the features of half-size crops
+    are nearly useless at the real size until they are trained on.
+
+    Attributes:
+        size: pixels of the crops that the encoder is for.
+        full_size_share: of the epochs, where most are at half size.
+        ema_decay: of the moving average of the weights, which is what is kept.
     """
 
-    epochs: int = 15
-    full_size_epochs: int = 5
-    small_size: int = 112  # pixels
-    full_size: int = 224  # pixels
+    epochs: int = 30
+    size: int = 224
+    full_size_share: float = 1 / 3
     batch_size: int = 64
     learning_rate: float = 0.05
     full_size_learning_rate: float = 0.03
@@ -53,236 +65,242 @@ class PretrainingRecipe:
     label_smoothing: float = 0.1
     ema_decay: float = 0.998
     seed: int = 1
+    augmentation: PhotoAugmentation = field(default_factory=PhotoAugmentation)
+    distillation: Distillation = field(default_factory=Distillation)
 
     @property
     def small_epochs(self) -> int:
-        """Epochs at half size: none where there are no more epochs than full-size ones."""
-        return max(0, self.epochs - self.full_size_epochs)
+        """Epochs at half size: none for small crops."""
+        if self.size < HALVED_FROM:
+            return 0
+        return self.epochs - max(1, round(self.full_size_share * self.epochs))
 
 
 def pretrain_encoder(
-    photos: Path,
-    out: Path,
+    photos: str | Path,
+    out: str | Path,
     *,
+    encoder: str = ENCODER,
+    teachers: Sequence[str | Path] = (),
     recipe: PretrainingRecipe | None = None,
     device: str = "cpu",
     resume: bool = False,
-    report: Callable[[dict[str, float]], None] | None = None,
+    report: Callable[[Row], None] | None = None,
     step: Callable[[int, int], None] | None = None,
-) -> dict[str, float]:
-    """Train EfficientFace on ``photos`` (see ``mer.data.photos``) and write it to ``out``.
+) -> Row:
+    """Train a face encoder on ``photos`` (see ``mer.data.photos``) and write it to ``out``.
 
-    Writes ``encoder.safetensors`` (moving average of the weights, names as in the published
-    EfficientFace checkpoints), ``metrics.csv``, and ``last.pt`` to resume from.
+    A tenth of the training photos is held out, and scored after each epoch: what helps is decided
+    on those. The test photos are scored once, after the last epoch.
+
+    Writes ``encoder.safetensors`` (the moving average of the weights; those of EfficientFace are
+    named as in its published checkpoints), ``run.json``, ``metrics.csv``, and ``last.pt`` to
+    resume from. The same seed gives the same weights on the same machine, resumed or not.
 
     Args:
+        encoder: which one, by its name in ``mer.models.ENCODERS``.
+        teachers: ``encoder.safetensors`` files of other runs on photos with the same labels. The
+            encoder learns to give their features, and their answers' mean.
         report: called with a row of metrics after each epoch.
         step: called with (batches done, batches in all) after each batch.
 
     Returns:
-        The last epoch's metrics; ``test_prec1`` and ``test_uar`` in percent.
+        The last epoch's metrics; prec1 and uar (unweighted average recall) in percent.
 
     Raises:
-        CorpusError: the photos can't be read.
-        TrainingError: ``out`` holds a run and ``resume`` is not set, its state is damaged, or
-            the loss isn't finite.
+        CorpusError: the photos can't be read, or are too few.
+        CheckpointError: a teacher can't be read or has other labels.
+        SpecError: there is no such encoder.
+        TrainingError: ``out`` holds a run and ``resume`` is not set, it is another run or its
+            state is damaged, or the loss isn't finite.
         OutputError: ``out`` can't be written.
     """
     recipe = recipe or PretrainingRecipe()
-    if (out / STATE_FILE).exists() and not resume:
-        raise TrainingError(f"{out} already holds a run: resume it with --resume, or name another")
-    train, test = load_photos(photos, "train"), load_photos(photos, "test")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(out, str(error)) from error
+    every, test = load_halves(Path(photos), recipe.size)
+    train, validation = split_photos(every)
+    if len(train.classes) < recipe.batch_size:
+        raise TrainingError(
+            f"{len(train.classes)} photos make no batch of {recipe.batch_size}: give more"
+        )
+    teacher = PhotoTeacher(teachers, train.labels, device) if teachers else None
     torch.manual_seed(recipe.seed)
-    net = _Classifier(len(train.labels)).to(device)
-    average = copy.deepcopy(net).eval()
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=True,
+    net = PhotoNet(encoder, train.labels).to(device)
+    settings = {
+        "encoder": encoder,
+        "recipe": asdict(recipe),
+        "photos": every.digest,
+        "teachers": teacher.digests if teacher else [],
+    }
+    place = {"photos": str(photos), "teachers": list(map(str, teachers)), "device": device}
+    run = RunFolder(
+        Path(out), {"settings": settings, "place": place}, resume=resume, fields=METRICS_FIELDS
     )
-    rows: list[dict[str, float]] = []
-    if resume and (out / STATE_FILE).exists():
-        state = load_state(out / STATE_FILE, device)
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+    learner = _PhotoLearner(net, recipe, train, teacher, device)
+    rows: list[Row] = []
+    if run.resumed:
+        state = run.load_state(device)
+        learner.load_state(state["learner"])
         rows = state["rows"]
-    batches = len(train.classes) // recipe.batch_size
     for epoch in range(len(rows), recipe.epochs):
-        generator = np.random.default_rng((recipe.seed, epoch))
-        small = epoch < recipe.small_epochs
-        size = recipe.small_size if small else recipe.full_size
-        order = _draw(train, batches * recipe.batch_size, generator)
-        losses = []
-        net.train()
-        for i, rows_of_batch in enumerate(np.split(order, batches)):
-            lr = _learning_rate(recipe, epoch + i / batches)
-            optimizer.param_groups[0]["lr"] = lr
-            pixels = torch.from_numpy(train.pixels[rows_of_batch]).to(device)
-            target = torch.from_numpy(train.classes[rows_of_batch]).to(device)
-            logits = net(augment(pixels, size, generator))
-            loss = functional.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
-            if not torch.isfinite(loss):
-                raise TrainingError(f"the loss is not finite in epoch {epoch + 1}, batch {i + 1}")
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            _update_average(average, net, recipe.ema_decay)
-            losses.append(loss.item())
-            if step:
-                step(epoch * batches + i + 1, recipe.epochs * batches)
-        _refresh_statistics(average, train, size, recipe.batch_size, generator, device)
-        prec1, uar = evaluate_encoder(average, test, size, device)
-        row = {
-            "epoch": epoch + 1,
-            "size": size,
-            "lr": lr,
-            "train_loss": float(np.mean(losses)),
-            "test_prec1": prec1,
-            "test_uar": uar,
-        }
+        row = learner.run_epoch(epoch, step)
+        size = int(row["size"])
+        scores = score_encoder(learner.average, validation, size, device)
+        row.update(validation_prec1=scores[0], validation_uar=scores[1])
+        if epoch + 1 == recipe.epochs:
+            scores = score_encoder(learner.average, test, size, device)
+            row.update(test_prec1=scores[0], test_uar=scores[1])
         rows.append(row)
-        _save(out, net, average, optimizer, rows, recipe, train.labels)
+        note = {**settings, "size": recipe.size, "labels": train.labels, "metrics": row}
+        save_photo_net(run.path / ENCODER_FILE, learner.average, note)
+        run.save_epoch(rows, {"learner": learner.state(), "rows": rows})
         if report:
             report(row)
+    run.finish(rows[-1])
     return rows[-1]
 
 
-class _Classifier(nn.Module):
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.encoder = EfficientFace()
-        self.fc = nn.Linear(FEATURES, num_classes)
+class _PhotoLearner:
+    """The net, its moving average and its optimiser."""
 
-    def forward(self, crops: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.encoder(crops))
-        return logits
+    def __init__(
+        self,
+        net: PhotoNet,
+        recipe: PretrainingRecipe,
+        train: Photos,
+        teacher: PhotoTeacher | None,
+        device: str,
+    ) -> None:
+        self.net, self.recipe, self.train, self.device = net, recipe, train, device
+        self.teacher = teacher
+        self.average = copy.deepcopy(net).eval()
+        self.match: FeatureMatch | None = None
+        weights = list(net.parameters())
+        if teacher:
+            self.match = FeatureMatch(net.feature_width, teacher.feature_width).to(device)
+            weights += self.match.parameters()
+        self.optimizer = torch.optim.SGD(
+            weights,
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=True,
+        )
 
+    def run_epoch(self, epoch: int, step: Callable[[int, int], None] | None) -> Row:
+        """Train over as many photos as there are; epochs count from 0."""
+        recipe = self.recipe
+        size = recipe.size // 2 if epoch < recipe.small_epochs else recipe.size
+        batches = len(self.train.classes) // recipe.batch_size
+        # Drawn from (seed, epoch), so that a resumed run draws what an unbroken one does.
+        generator = np.random.default_rng((recipe.seed, epoch))
+        order = draw_rows(self.train, batches * recipe.batch_size, generator)
+        losses = []
+        self.net.train()
+        for i, rows in enumerate(np.split(order, batches)):
+            rate = find_learning_rate(recipe, epoch + i / batches)
+            self.optimizer.param_groups[0]["lr"] = rate
+            loss = self._learn(rows, size, generator)
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is not finite in epoch {epoch + 1}, batch {i + 1}")
+            update_average(self.average, self.net, recipe.ema_decay, epoch * batches + i)
+            losses.append(loss)
+            if step:
+                step(epoch * batches + i + 1, recipe.epochs * batches)
+        self._refresh_statistics(size, generator)
+        mean = float(np.mean(losses))
+        return {"epoch": epoch + 1, "size": size, "lr": rate, "train_loss": mean}
 
-def augment(pixels: Tensor, size: int, generator: np.random.Generator) -> Tensor:
-    """Grey photos (N, 48, 48) uint8 to varied crops (N, 3, size, size) float in [0, 1].
+    def _learn(self, rows: NDArray[np.int64], size: int, generator: np.random.Generator) -> float:
+        recipe = self.recipe
+        pixels = torch.from_numpy(self.train.pixels[rows]).to(self.device)
+        classes = torch.from_numpy(self.train.classes[rows]).to(self.device)
+        targets = functional.one_hot(classes, len(self.train.labels)).float()
+        crops = augment(pixels, size, generator, recipe.augmentation)
+        crops, targets = mix(crops, targets, recipe.augmentation.mixing, generator)
+        features = self.net.features(crops)
+        logits = self.net.classify(features)
+        loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        if self.teacher and self.match:
+            taught = self.teacher.answer(crops)
+            loss = blend_losses(loss, logits, taught.logits, recipe.distillation)
+            loss = loss + recipe.distillation.features * self.match(features, taught.features)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
 
-    Flip, rotation to 15 degrees, scale 0.8 to 1.2, shift to 8 %, brightness, contrast, a
-    rectangle blanked, all drawn for each photo; one interpolation does the geometry.
-    """
-    n = len(pixels)
+    @torch.no_grad()
+    def _refresh_statistics(self, size: int, generator: np.random.Generator) -> None:
+        """Give the averaged weights batch statistics of their own: those of the net lag behind."""
+        for module in self.average.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.momentum = None  # the plain mean over all batches
+        self.average.train()
+        for _ in range(STATISTICS_BATCHES):
+            rows = draw_rows(self.train, self.recipe.batch_size, generator)
+            pixels = torch.from_numpy(self.train.pixels[rows]).to(self.device)
+            self.average(augment(pixels, size, generator, self.recipe.augmentation))
+        self.average.eval()
 
-    def draw(low: float, high: float) -> Tensor:
-        values = generator.uniform(low, high, n).astype(np.float32)
-        return torch.from_numpy(values).to(pixels.device)
+    def state(self) -> dict[str, Any]:
+        """All that ``load_state`` needs to go on from here, loadable with ``weights_only``."""
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "match": self.match.state_dict() if self.match else None,
+            "optimizer": self.optimizer.state_dict(),
+        }
 
-    angle, zoom = draw(-math.pi / 12, math.pi / 12), draw(0.8, 1.2)
-    flip = torch.where(draw(0, 1) < 0.5, -1.0, 1.0)
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = torch.stack(
-        (cos * flip, -sin, draw(-0.16, 0.16), sin * flip, cos, draw(-0.16, 0.16)), dim=1
-    )
-    grid = functional.affine_grid(rows.view(n, 2, 3), [n, 1, size, size], align_corners=False)
-    grey = pixels[:, None].float().div(255)
-    grey = functional.grid_sample(grey, grid, padding_mode="border", align_corners=False)
-    mean = grey.mean(dim=(2, 3), keepdim=True)
-    grey = (grey - mean) * draw(0.7, 1.3).view(n, 1, 1, 1) + mean
-    grey = (grey + draw(-0.15, 0.15).view(n, 1, 1, 1)).clamp(0, 1)
-    side = (draw(0.0, 0.4) * size).long()
-    top, left = (draw(0, 1) * (size - side)).long(), (draw(0, 1) * (size - side)).long()
-    ticks = torch.arange(size, device=pixels.device)
-    inside_y = (ticks >= top[:, None]) & (ticks < (top + side)[:, None])
-    inside_x = (ticks >= left[:, None]) & (ticks < (left + side)[:, None])
-    hole = inside_y[:, None, :, None] & inside_x[:, None, None, :]
-    grey = torch.where(hole & (draw(0, 1) < 0.5).view(n, 1, 1, 1), mean, grey)
-    return grey.expand(-1, 3, -1, -1)
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        if self.match:
+            self.match.load_state_dict(state["match"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 @torch.inference_mode()
-def evaluate_encoder(net: nn.Module, photos: Photos, size: int, device: str) -> tuple[float, float]:
+def score_encoder(net: nn.Module, photos: Photos, size: int, device: str) -> tuple[float, float]:
     """prec1 and unweighted average recall, in percent, without augmentation."""
     net.eval()
-    answers = []
-    for pixels in torch.from_numpy(photos.pixels).split(128):
-        grey = pixels[:, None].float().div(255).to(device)
-        crops = functional.interpolate(grey, size=(size, size), mode="bilinear")
-        answers.append(net(crops.expand(-1, 3, -1, -1)).argmax(dim=1).cpu())
+    answers = [
+        net(enlarge(pixels.to(device), size)).argmax(dim=1).cpu()
+        for pixels in torch.from_numpy(photos.pixels).split(128)
+    ]
     right = torch.cat(answers).numpy() == photos.classes
-    recalls = [right[photos.classes == c].mean() for c in range(len(photos.labels))]
+    present = np.unique(photos.classes)
+    recalls = [right[photos.classes == c].mean() for c in present]
     return 100 * float(right.mean()), 100 * float(np.mean(recalls))
 
 
-def _draw(photos: Photos, n: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def draw_rows(photos: Photos, n: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Rows of one epoch; rare classes are drawn more often, by the square root of their share."""
     counts = np.bincount(photos.classes, minlength=len(photos.labels))
     weights = 1 / np.sqrt(counts[photos.classes])
     return generator.choice(len(photos.classes), n, p=weights / weights.sum())
 
 
-def _learning_rate(recipe: PretrainingRecipe, epoch: float) -> float:
+def find_learning_rate(recipe: PretrainingRecipe, epoch: float) -> float:
     """In each phase a linear warm-up over the first 5 %, then a cosine to zero."""
     small = recipe.small_epochs
     if epoch < small:
         peak, progress = recipe.learning_rate, epoch / small
     else:
-        peak = recipe.full_size_learning_rate
+        peak = recipe.full_size_learning_rate if small else recipe.learning_rate
         progress = (epoch - small) / (recipe.epochs - small)
     warm = min(1.0, 0.1 + progress / 0.05)
     return peak * warm * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
+def update_average(average: nn.Module, net: nn.Module, decay: float, done: int) -> None:
+    """Move the average towards the net; in the first steps it isn't held back by its start.
+
+    Args:
+        done: steps before this one.
+    """
+    decay = min(decay, (1 + done) / (10 + done))
     for mean, new in zip(average.parameters(), net.parameters(), strict=True):
         mean.lerp_(new, 1 - decay)
-
-
-@torch.no_grad()
-def _refresh_statistics(
-    average: nn.Module,
-    photos: Photos,
-    size: int,
-    batch_size: int,
-    generator: np.random.Generator,
-    device: str,
-) -> None:
-    """Give the averaged weights batch statistics of their own: those of the net lag behind."""
-    for module in average.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the plain mean over all batches
-    average.train()
-    for _ in range(STATISTICS_BATCHES):
-        rows = _draw(photos, batch_size, generator)
-        average(augment(torch.from_numpy(photos.pixels[rows]).to(device), size, generator))
-    average.eval()
-
-
-def _save(
-    out: Path,
-    net: nn.Module,
-    average: _Classifier,
-    optimizer: torch.optim.Optimizer,
-    rows: list[dict[str, float]],
-    recipe: PretrainingRecipe,
-    labels: tuple[str, ...],
-) -> None:
-    state = {
-        "net": net.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rows": rows,
-    }
-    note = {"recipe": asdict(recipe), "labels": labels, "metrics": rows[-1]}
-    table = io.StringIO()
-    writer = csv.DictWriter(table, METRICS_FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    weights = {name: value.contiguous() for name, value in average.encoder.state_dict().items()}
-    data = io.BytesIO()
-    torch.save(state, data)
-    write_file(out / ENCODER_FILE, save(weights, {"mer_edge_encoder": json.dumps(note)}))
-    write_file(out / METRICS_FILE, table.getvalue().encode())
-    # Last: a run that is cut off before this does the epoch again.
-    write_file(out / STATE_FILE, data.getvalue())

@@ -42,13 +42,25 @@ Row = dict[str, float]
 class RunFolder:
     """Files of one run; all are written by a temporary name.
 
+    Args:
+        settings: what must be the same where a run is resumed, under ``settings``, and what else
+            is worth keeping beside it.
+        fields: columns of ``metrics.csv``; those that no epoch has are left out.
+
     Raises:
         TrainingError: the folder holds a run and ``resume`` is not set, or one that differs.
         OutputError: the folder can't be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        fields: Sequence[str] = METRICS_FIELDS,
+    ) -> None:
+        self.path, self._fields = path, fields
         self.best = path / BEST_FILE
         self.curves = path / CURVES_FILE
         self.resumed = (path / STATE_FILE).exists()
@@ -76,7 +88,7 @@ class RunFolder:
     def save_epoch(self, rows: Sequence[Row], state: Mapping[str, Any]) -> None:
         """Keep the metrics so far and, last, the state that a resumed run starts from."""
         table = io.StringIO()
-        fields = [name for name in METRICS_FIELDS if any(name in row for row in rows)]
+        fields = [name for name in self._fields if any(name in row for row in rows)]
         writer = csv.DictWriter(table, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

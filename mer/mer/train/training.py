@@ -18,12 +18,15 @@ from mer.data.features import hash_encoder
 from mer.data.splits import load_splits
 from mer.errors import TrainingError
 from mer.evaluate.confidence import Confidence, measure_confidence
-from mer.models import build_model
+from mer.models import MultimodalNet, build_model
 from mer.protocols import PROTOCOLS, Modality, Protocol, restrict_protocol
+from mer.train.distillation import Distillation
 from mer.train.learner import Learner, Progress
 from mer.train.plots import plot_curves
 from mer.train.runs import Row, RunFolder, find_best, is_better
+from mer.train.teacher import ClipTeacher
 from mer.weights import shipped_checkpoint
+from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
 
 logger = logging.getLogger(__name__)
@@ -52,14 +55,17 @@ class TrainingSummary:
 
 
 def train_model(
-    cache: Path,
-    out: Path,
+    cache: str | Path,
+    out: str | Path,
     *,
     fusion: Fusion = "ia",
     protocol: str | Protocol = "paper",
     modality: Modality = "both",
-    encoder: Path | None = None,
+    encoder: str | Path | None = None,
     face_encoder: str = ENCODER,
+    start: str | Path | None = None,
+    teacher: str | Path | None = None,
+    distillation: Distillation | None = None,
     freeze: Freeze | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -70,7 +76,11 @@ def train_model(
     resume: bool = False,
     fold: int | None = None,
     num_heads: int = 1,
+    size: int | None = None,
     n_mfcc: int | None = None,
+    n_fft: int | None = None,
+    hop_length: int | None = None,
+    n_mels: int | None = None,
     bf16: bool = False,
     report: Callable[[Row], None] | None = None,
     progress: Progress | None = None,
@@ -90,12 +100,18 @@ def train_model(
         encoder: weights that ``mer.checkpoint.load_encoder`` reads. Without, a frozen encoder
             is that of the shipped checkpoint; one that is trained starts at random.
         face_encoder: which encoder, by its name in ``mer.models.ENCODERS``.
+        start: a checkpoint of the same fusion and encoder whose weights training starts from
+            (fine-tuning). Where it has other classes, the classifiers start at random.
+        teacher: a checkpoint with the same labels to learn from, beside the labels: its answers
+            and, where the encoder is trained, its frame features (``mer.train.teacher``).
+        distillation: how much the teacher counts.
         freeze: ``"encoder"`` leaves the encoder as it is. Its frame features are computed once
             and kept in the cache; angles and lights are then rounded to a few
             (``mer.data.features``). ``"none"`` trains it, as without.
         epochs, batch_size, learning_rate, weight_decay: replace what the protocol says.
         fold: 1 to 5 for cross-validation, None for the default split.
-        n_mfcc: number of MFCCs; the cache's default (10) without.
+        size: pixels of the crops, at most the cache's; the cache's without.
+        n_mfcc, n_fft, hop_length, n_mels: of the MFCCs, as in ``AudioSpec``; the cache's without.
         bf16: compute products of training steps in bfloat16: faster where a GPU or the CPU (AMX,
             AVX512-BF16) has it, slower elsewhere. Weights and validation stay float32.
         report: called with a row of metrics after each epoch.
@@ -104,7 +120,8 @@ def train_model(
         CacheError, CorpusError: the cache can't be read or lacks a split.
         CheckpointError: ``encoder`` can't be read, or is another encoder's.
         SpecError: there is no such fusion or encoder.
-        TrainingError: the run can't start, differs from the one to resume, or diverges.
+        TrainingError: the run can't start, ``start`` or ``teacher`` is of another kind, the run
+            differs from the one to resume, or diverges.
         OutputError: ``out`` can't be written.
     """
     plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
@@ -114,16 +131,36 @@ def train_model(
         encoder = shipped_checkpoint()  # its encoder has seen photos alone, and no clip
     require_device(device)
     data = Cache.open(cache)
+    encoder = Path(encoder) if encoder is not None else None
     rows = {split: data.select(split, fold) for split in ("train", "validation")}
-    audio = dataclasses.replace(data.spec.audio, n_mfcc=n_mfcc or data.spec.audio.n_mfcc)
+    heard = data.spec.audio
+    audio = dataclasses.replace(
+        heard,
+        n_mfcc=n_mfcc or heard.n_mfcc,
+        n_fft=n_fft or heard.n_fft,
+        hop_length=hop_length or heard.hop_length,
+        n_mels=n_mels or heard.n_mels,
+    )
     audio = measure_standardisation(data, rows["train"], audio)
     spec = dataclasses.replace(
-        data.spec, audio=audio, fusion=fusion, num_heads=num_heads, encoder=face_encoder
+        data.spec,
+        audio=audio,
+        video=dataclasses.replace(data.spec.video, size=size or data.spec.video.size),
+        fusion=fusion,
+        num_heads=num_heads,
+        encoder=face_encoder,
     )
+    data.require(spec)
     torch.manual_seed(seed)
     model = build_model(spec)
     if encoder is not None:
         model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
+    notes: dict[str, Any] = {}
+    if start is not None:
+        notes["start"] = load_start(model, spec, Path(start))
+    if teacher is not None:
+        notes["teacher"] = hash_file(Path(teacher))
+        notes["distillation"] = dataclasses.asdict(distillation or Distillation())
     model = model.to(device)
     settings = {
         "fusion": fusion,
@@ -136,6 +173,7 @@ def train_model(
         "splits": load_splits().sha256,
         "spec": spec.to_dict(),
         "bf16": bf16,
+        **notes,
     }
     logger.info(
         "%d clips train and %d validate; the encoder is %s, from %s",
@@ -144,8 +182,20 @@ def train_model(
         encoder or "random weights",
     )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
-    run = RunFolder(out, {"settings": settings, "place": place}, resume=resume)
-    learner = Learner(model, plan, data, spec, rows, frozen=frozen, device=device, bf16=bf16)
+    guide = ClipTeacher(load_checkpoint(teacher), data, spec, device) if teacher else None
+    run = RunFolder(Path(out), {"settings": settings, "place": place}, resume=resume)
+    learner = Learner(
+        model,
+        plan,
+        data,
+        spec,
+        rows,
+        frozen=frozen,
+        device=device,
+        bf16=bf16,
+        teacher=guide,
+        distillation=distillation,
+    )
     return complete_run(run, learner, spec, settings, seed, report, progress)
 
 
@@ -186,6 +236,32 @@ def complete_run(
     confidence = _fit_confidence(run, learner)
     run.finish({"best": best, "confidence": confidence.to_dict()})
     return TrainingSummary(best, int(history[-1]["epoch"]), run.best, confidence)
+
+
+def load_start(model: MultimodalNet, spec: Spec, path: Path) -> str:
+    """Give ``model`` the weights of a checkpoint, but for classifiers of other classes.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        CheckpointError: the file can't be read.
+        TrainingError: it is of another network.
+    """
+    found = load_checkpoint(path)
+    for name in ("fusion", "encoder", "num_heads"):
+        theirs, ours = getattr(found.spec, name), getattr(spec, name)
+        if theirs != ours:
+            raise TrainingError(f"{path} has {name} {theirs}, not {ours}: ask for that one")
+    own, given = model.state_dict(), found.model.state_dict()
+    odd = [name for name, value in given.items() if own[name].shape != value.shape]
+    foreign = [name for name in odd if "classifier_1" not in name]
+    if foreign:
+        raise TrainingError(f"{path} doesn't fit: {foreign[0]} has another shape")
+    if found.spec.labels != spec.labels:
+        odd = [name for name in given if "classifier_1" in name]
+    model.load_state_dict({n: v for n, v in given.items() if n not in odd}, strict=False)
+    return hash_file(path)
 
 
 def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import click
 
-from mer_runtime.console import progress
-from mer_runtime.errors import MediaError, MerError
-from mer_runtime.inputs.media import MEDIA_SUFFIXES
-from mer_runtime.jobs import answer_in_parallel
+from mer_runtime.console import escape_name, progress, say, warn
+from mer_runtime.errors import MediaError, MerError, OutputError
+from mer_runtime.files import check_output
+from mer_runtime.inputs.listing import list_media
+from mer_runtime.jobs import answer_in_parallel, tell_unexpected
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.options import Results
 from mer_runtime.recognizer import Analysis, Prediction, Recognizer
@@ -21,15 +23,13 @@ from mer_runtime.recognizer import Analysis, Prediction, Recognizer
 def answer_clips(
     recognizer: Recognizer,
     clips: list[Path],
-    overlay: Path | None,
+    overlays: Mapping[Path, Path],
     results: Results,
-    *,
-    folder: bool,
 ) -> None:
     """Print each clip's answer; exit with 1 at the end if one couldn't be read.
 
     Args:
-        overlay: a picture or video to write, or where the clips are a folder's, a folder.
+        overlays: a picture or video to write of each, or nothing.
     """
     failed = 0
     # On a terminal the answers themselves show how far it is.
@@ -38,14 +38,14 @@ def answer_clips(
         for clip in bar:
             try:
                 analysis = recognizer.analyse(clip)
-            except MerError as error:
+            except Exception as error:  # noqa: BLE001 # the clip's own, whatever it is
                 failed += 1
-                _report_failure(clip, error, results)
+                told = error if isinstance(error, MerError) else tell_unexpected(clip, error)
+                _report_failure(clip, told, results)
                 continue
             _report(analysis.prediction, recognizer if len(clips) == 1 else None, results)
-            if overlay is not None:
-                out = overlay / f"{clip.stem}{PICTURE_SUFFIX}" if folder else overlay
-                write_overlay(out, analysis, recognizer.spec)
+            if clip in overlays:
+                write_overlay(overlays[clip], analysis, recognizer.spec)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -53,21 +53,17 @@ def answer_clips(
 def answer_folder(
     load: Callable[[], Recognizer],
     clips: list[Path],
-    overlay: Path | None,
+    overlays: Mapping[Path, Path],
     jobs: int,
     results: Results,
 ) -> None:
-    """As ``answer_clips``, with ``jobs`` processes that ``load`` the bundle once each.
-
-    Args:
-        overlay: a folder for pictures.
-    """
+    """As ``answer_clips``, with ``jobs`` processes that ``load`` the bundle once each."""
     failed = 0
     with progress(length=len(clips), label="Recognising", hidden=sys.stdout.isatty()) as bar:
-        for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlay=overlay)):
+        for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlays=overlays)):
             if outcome.error is not None:
                 failed += 1
-                _report_failure(outcome.clip, outcome.error, results)
+                _report_failure(outcome.item, outcome.error, results)
             else:
                 _report(outcome.value, None, results)
             bar.update(1)
@@ -75,11 +71,13 @@ def answer_folder(
         raise click.exceptions.Exit(1)
 
 
-def _finish(recognizer: Recognizer, analysis: Analysis, overlay: Path | None) -> Prediction:
+def _finish(
+    recognizer: Recognizer, analysis: Analysis, overlays: Mapping[Path, Path]
+) -> Prediction:
     """In a process of its own: draw where asked to, and hand back what is told."""
-    if overlay is not None:
-        name = f"{Path(analysis.prediction.source).stem}{PICTURE_SUFFIX}"
-        write_overlay(overlay / name, analysis, recognizer.spec)
+    out = overlays.get(Path(analysis.prediction.source))
+    if out is not None:
+        write_overlay(out, analysis, recognizer.spec)
     return analysis.prediction
 
 
@@ -91,27 +89,48 @@ def list_clips(source: Path) -> list[Path]:
     """
     if not source.is_dir():
         return [source]
-    clips = sorted(p for p in source.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
-    if not clips:
-        raise MediaError(source, f"no clips in this folder ({', '.join(MEDIA_SUFFIXES)})")
-    return clips
+    listing = list_media(source)
+    left_out = listing.describe_left_out()
+    if not listing.clips:
+        raise MediaError(source, f"no clips in this folder{f' ({left_out})' if left_out else ''}")
+    if left_out:
+        warn(f"{source}: {left_out}")
+    return list(listing.clips)
 
 
-def check_overlay(overlay: Path | None, source: Path) -> None:
-    """Refuse what can't be written before the first clip is decoded."""
+def place_overlays(overlay: Path | None, source: Path, clips: Sequence[Path]) -> dict[Path, Path]:
+    """Where each clip's overlay goes: of a folder, into folders like its own.
+
+    Two clips there whose names differ in the suffix alone keep it: a.mp4.png, a.wav.png.
+
+    Raises:
+        click.UsageError: ``overlay`` names a file for a folder's clips, or is no picture or video.
+        OutputError: it can't be written, or is a clip.
+    """
     if overlay is None:
-        return
-    if source.is_dir():
-        if overlay.suffix.lower() in (PICTURE_SUFFIX, VIDEO_SUFFIX):
-            raise click.UsageError("--overlay must name a folder where SOURCE is a folder")
+        return {}
+    media = overlay.suffix.lower() in (PICTURE_SUFFIX, VIDEO_SUFFIX)
+    if not source.is_dir():
+        if not media:
+            raise click.UsageError("--overlay must end in .png or .mp4")
+        check_output(overlay, source)
+        return {source: overlay}
+    if media:
+        raise click.UsageError("--overlay must name a folder where SOURCE is a folder")
+    bare = {clip: overlay / clip.relative_to(source).with_suffix(PICTURE_SUFFIX) for clip in clips}
+    taken = Counter(bare.values())
+    placed = {
+        clip: out if taken[out] == 1 else out.with_name(f"{clip.name}{PICTURE_SUFFIX}")
+        for clip, out in bare.items()
+    }
+    for folder in {out.parent for out in placed.values()}:
         try:
-            overlay.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise click.ClickException(f"can't write {overlay}: {error.strerror}") from error
-    elif overlay.suffix.lower() not in (PICTURE_SUFFIX, VIDEO_SUFFIX):
-        raise click.UsageError("--overlay must end in .png or .mp4")
-    elif not overlay.absolute().parent.is_dir():
-        raise click.ClickException(f"can't write {overlay}: there is no such folder")
+            raise OutputError(folder, error.strerror or str(error)) from error
+    for out in placed.values():
+        check_output(out, *(clip for clip in clips if clip.name == out.name))
+    return placed
 
 
 def _report(prediction: Prediction, recognizer: Recognizer | None, results: Results) -> None:
@@ -125,12 +144,15 @@ def _format(prediction: Prediction, recognizer: Recognizer | None) -> Iterator[s
     note = f"  (no {' or '.join(missing)})" if missing else ""
     if not prediction.settled:
         note += "  (a close call: rounding may have decided it)"
-    yield f"{prediction.source}: {prediction.label} {probability:.1%}{note}"
+    source, answer = escape_name(prediction.source), escape_name(prediction.label)
+    yield f"{source}: {answer} {probability:.1%}{note}"
+    for sentence in prediction.notes:
+        yield f"  {sentence}"
     if recognizer is None:
         return
     width = max(len(label) for label in prediction.probabilities)
     for label, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
-        yield f"  {label:<{width}} {p:6.1%} {'█' * round(30 * p)}"
+        yield f"  {escape_name(label):<{width}} {p:6.1%} {'█' * round(30 * p)}"
     frames = recognizer.spec.video.frames
     yield f"  face in {prediction.faces_found} of {frames} frames"
     stages = ", ".join(f"{stage} {1000 * s:.1f} ms" for stage, s in prediction.seconds.items())
@@ -141,7 +163,7 @@ def _report_failure(clip: Path, error: MerError, results: Results) -> None:
     message = " ".join(str(error).split())
     results.tell({"source": str(clip), "error": message})
     if not results.as_json:
-        click.echo(f"Error: {message}", err=True)
+        say(f"Error: {message}", err=True)
 
 
 def report_self_test(recognizer: Recognizer, results: Results) -> None:

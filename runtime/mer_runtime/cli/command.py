@@ -12,12 +12,13 @@ from mer_runtime import options
 from mer_runtime.cli.clip import (
     answer_clips,
     answer_folder,
-    check_overlay,
     list_clips,
+    place_overlays,
     report_self_test,
 )
-from mer_runtime.console import Command
+from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
+from mer_runtime.files import check_output
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
 from mer_runtime.options import Results
@@ -42,6 +43,8 @@ LIVE_ONLY = (
     "smoothing",
     "faces",
     "record",
+    "record_every",
+    "keep",
     "serve",
     "host",
     "seconds",
@@ -53,11 +56,12 @@ LIVE_ONLY = (
 
 
 class _Engine(NamedTuple):
-    """What loading a bundle takes."""
+    """What loading a bundle takes, and what it is to listen to."""
 
     threads: int | None
     face_detector: Path | None
     backend: EngineChoice | None
+    audio_track: int | None
 
 
 @click.command("mer-run", cls=Command, epilog=EPILOG)
@@ -116,6 +120,12 @@ class _Engine(NamedTuple):
 @click.option("--video/--no-video", default=True, help="Use the picture.")
 @click.option("--audio/--no-audio", default=True, help="Use the sound.")
 @click.option(
+    "--audio-track",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Listen to SOURCE's audio track N, counted from 1 [default: the first with sound].",
+)
+@click.option(
     "--hop", type=float, metavar="SECONDS", help="From answer to answer [default: two slots, 0.48]."
 )
 @click.option(
@@ -137,6 +147,18 @@ class _Engine(NamedTuple):
     type=click.Path(path_type=Path),
     metavar="OUT.mp4",
     help="Record the stream with its answers drawn in.",
+)
+@click.option(
+    "--record-every",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Begin another file so often: OUT-000001.mp4 and so on.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="FILES",
+    help="With --record-every, keep the last so many [default: all].",
 )
 @click.option(
     "--serve",
@@ -184,6 +206,7 @@ def main(
     camera: str | None,
     camera_mode: str | None,
     microphone: str | None,
+    audio_track: int | None,
     **live: Any,
 ) -> None:
     """Recognise the emotion in SOURCE with BUNDLE: a folder by mer-export, or the name of one
@@ -196,7 +219,7 @@ def main(
     Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
     a folder the rest go on); 2 wrong options.
     """
-    engine = _Engine(threads, face_detector, backend)
+    engine = _Engine(threads, face_detector, backend, audio_track)
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
@@ -209,32 +232,35 @@ def main(
         _refuse_live_options(context)
         path = Path(source)
         clips = list_clips(path)
-        check_overlay(overlay, path)
+        overlays = place_overlays(overlay, path, clips)
+        if results.out is not None:
+            check_output(results.out, *clips)
         if jobs > 1 and path.is_dir():
             share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
-            answer_folder(partial(_load, bundle, share), clips, overlay, jobs, results)
+            answer_folder(partial(_load, bundle, share), clips, overlays, jobs, results)
             return
         recognizer = _load(bundle, engine)
-        answer_clips(recognizer, clips, overlay, results, folder=path.is_dir())
+        answer_clips(recognizer, clips, overlays, results)
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
-    wanted = LiveOptions(pace=pace or "live", **live)
+    wanted = LiveOptions(pace=pace or "live", audio_track=audio_track, **live)
     inputs = list_inputs(source, camera, camera_mode, microphone, wanted)
-    wanted.check()
+    wanted.check(inputs)
     run_live(_load(bundle, engine), inputs, wanted, results)
 
 
 def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
-    threads, detector, backend = engine
+    threads, detector, backend, track = engine
     recognizer = Recognizer.load(bundle, threads, detector, backend=backend, prove=prove)
+    recognizer.audio_track = track
     for name, result in recognizer.considered.items():
-        click.echo(f"{name}: {result}", err=True)
+        say(f"{name}: {result}", err=True)
     if backend is not None:
-        click.echo(f"Backend: {recognizer.backend.name}", err=True)
+        say(f"Backend: {recognizer.backend.name}", err=True)
     return recognizer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import click
 
+from mer_runtime.console import ENDING, escape_name, say
 from mer_runtime.errors import SpecError
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.recording import check_recording
@@ -34,6 +35,8 @@ class LiveOptions:
     smoothing: float
     faces: Literal["one", "all"]
     record: Path | None
+    record_every: float | None
+    keep: int | None
     serve: int | None
     host: str
     seconds: float | None
@@ -41,15 +44,19 @@ class LiveOptions:
     reopen_for: float | None
     video: bool
     audio: bool
+    audio_track: int | None = None
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Input]) -> None:
         """Refuse what can't be written before anything is loaded.
 
         Raises:
-            OutputError: the recording can't be written.
+            OutputError: the recording can't be written, or is a source.
         """
+        every = self.record_every is not None
+        _require(self.record is not None or not every, "--record-every goes with --record")
+        _require(every or self.keep is None, "--keep goes with --record-every")
         if self.record is not None:
-            check_recording(self.record)
+            check_recording(self.record, *(source.address.name for source in inputs))
 
 
 def list_inputs(
@@ -84,7 +91,11 @@ def list_inputs(
             alone = camera is None and microphone is None
             _require(alone or address.live, "a file has its own clock: no camera or microphone")
             _require(video or audio, "nothing is left of SOURCE beside these devices")
-            inputs.append(Input(address, video, audio))
+            inputs.append(Input(address, video, audio, options.audio_track if audio else None))
+    _require(
+        options.audio_track is None or any(i.audio for i in inputs),
+        "--audio-track is for a SOURCE with sound",
+    )
     if camera is not None:
         _require(options.video, "a camera and --no-video leave nothing")
         try:
@@ -106,11 +117,11 @@ def list_inputs(
 def run_live(
     recognizer: Recognizer, inputs: list[Input], options: LiveOptions, results: Results
 ) -> None:
-    """Print what a session gives until it ends, or Ctrl-C or SIGTERM ends it."""
+    """Print what a session gives until it ends, or Ctrl-C or a signal ends it."""
     page = None
     if options.serve is not None:
         page = PageServer(options.serve, options.host, _greeting(recognizer, inputs))
-        click.echo(f"Page: {page.url}", err=True)
+        say(f"Page: {page.url}", err=True)
     try:
         session = LiveSession(
             recognizer,
@@ -120,6 +131,8 @@ def run_live(
             smoothing=options.smoothing,
             faces=options.faces,
             record=options.record,
+            record_every=options.record_every,
+            keep=options.keep,
             page=page,
             timeout=options.timeout,
             patience=options.reopen_for,
@@ -138,7 +151,7 @@ def run_live(
 
 @contextmanager
 def _ended_by_signals(session: LiveSession) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the session in good order; a second one ends at once."""
+    """Let Ctrl-C, SIGTERM and SIGHUP end a session in good order; a second one ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -149,7 +162,7 @@ def _ended_by_signals(session: LiveSession) -> Iterator[None]:
             signal.signal(taken, handler)
 
     before: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ENDING):
         handler = signal.getsignal(number)
         if handler is not signal.SIG_IGN:  # so that nohup and & keep their meaning
             before[number] = handler
@@ -181,7 +194,7 @@ def _format_event(event: StreamEvent) -> str:
     note = f"  ({', '.join(notes)})" if notes else ""
     probability = event.probabilities[event.label]
     return (
-        f"{event.time:8.2f} s  {event.label:<10} {probability:6.1%}{face}  "
+        f"{event.time:8.2f} s  {escape_name(event.label):<10} {probability:6.1%}{face}  "
         f"{1000 * event.age:.0f} ms{note}"
     )
 
@@ -190,14 +203,14 @@ def _report_notice(notice: Notice, results: Results) -> None:
     results.tell(notice.to_dict())
     if not results.as_json or notice.state not in ("opened", "ended"):
         reason = f": {notice.reason}" if notice.reason else ""
-        click.echo(f"{notice.source} {notice.state}{reason}", err=True)
+        say(f"{escape_name(notice.source)} {notice.state}{reason}", err=True)
 
 
 def _report_end(session: LiveSession, options: LiveOptions, results: Results) -> None:
     statistics = session.statistics
     results.tell({"statistics": statistics.to_dict()})
     if not results.as_json:
-        click.echo(
+        say(
             f"{statistics.events} answers; {statistics.frames} frames, {statistics.dropped} "
             f"dropped; {sum(statistics.cpu_seconds.values()):.1f} s of CPU",
             err=True,
@@ -205,7 +218,7 @@ def _report_end(session: LiveSession, options: LiveOptions, results: Results) ->
     if session.recorded:
         lost = session.frames_not_recorded
         note = f", {lost} pictures and chunks left out: encoding was behind" if lost else ""
-        click.echo(f"Recorded {options.record}{note}", err=True)
+        say(f"Recorded {options.record}{note}", err=True)
 
 
 def _is_source(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, NO_FACE_FILE, Bundle
+from mer_runtime.engines.cores import usable_cores as usable_cores
 from mer_runtime.engines.graph_check import check_graph
 from mer_runtime.errors import BundleError, MerError
 from mer_runtime.registry import ENGINES, list_engines, list_targets
@@ -188,13 +188,6 @@ def graph_error(bundle: Bundle, engine: str, error: Exception) -> BundleError:
     """The error for a graph that an engine can't load, in one line."""
     reason = " ".join(str(error).split())
     return BundleError(bundle.path, f"{engine} can't load its graphs: {reason}")
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _describe(shapes: Mapping[str, Shape]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,9 @@ class ClipReading:
     seconds: dict[str, float]
 
 
-def read_clip(path: str | Path, spec: Spec, search: FaceSearch) -> ClipReading:
+def read_clip(
+    path: str | Path, spec: Spec, search: FaceSearch, audio_track: int | None = None
+) -> ClipReading:
     """Decode a clip's centre window and prepare both modalities.
 
     Raises:
@@ -47,15 +50,28 @@ def read_clip(path: str | Path, spec: Spec, search: FaceSearch) -> ClipReading:
     faces = None
     with search:
         with timed(seconds, "decode"):
-            window = read_window(path, spec, search.watch)
+            window = read_window(path, spec, search.watch, audio_track=audio_track)
         with timed(seconds, "mfcc"):
             mfcc = describe_voice(window.waveform, spec.audio)
         with timed(seconds, "face"):
             if window.frames is not None:
-                faces = search.crop(window.frames, spec.video)
+                faces = discount(search.crop(window.frames, spec.video), window)
     if faces is None and mfcc is None:
-        raise MissingModalityError(f"{path}: no face was found and there is no sound")
+        raise MissingModalityError(describe_nothing(path, window))
     return ClipReading(window, mfcc, faces, seconds)
+
+
+def discount(faces: FaceCrops | None, window: ClipWindow) -> FaceCrops | None:
+    """Crops whose face doesn't count as found where no frame was on screen."""
+    if faces is None or window.shown is None:
+        return faces
+    return dataclasses.replace(faces, found=faces.found & window.shown)
+
+
+def describe_nothing(path: str | Path, window: ClipWindow) -> str:
+    """Why there is nothing to answer from."""
+    notes = f" ({'; '.join(window.notes)})" if window.notes else ""
+    return f"{path}: no face was found and there is no sound{notes}"
 
 
 def describe_voice(

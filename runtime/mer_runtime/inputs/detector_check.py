@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mer_runtime.errors import FaceDetectorError
+from mer_runtime.processes import start_python
 from mer_runtime.store import find_folder, make_folder, read_kept, write_kept
 
 #: face_detection_yunet_2023mar.onnx of OpenCV's model zoo.
@@ -24,26 +25,8 @@ PATIENCE, MEMORY = 30.0, 1 << 30
 #: Inside the folder of what is kept; the content of a file there.
 PASSES_FOLDER, PASSED = "detectors", b"passed"
 
-#: What the other process does. Its path is this one's without the working folder, where any file
-#: may be called numpy.py.
-TRIAL = """
-import sys
-sys.path[:] = {path!r}
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_DATA, ({memory}, {memory}))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-except (ImportError, ValueError, OSError):
-    pass
-import cv2
-import numpy as np
-cv2.setNumThreads(1)
-model = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
-net = cv2.FaceDetectorYN.create("onnx", model, np.zeros(0, np.uint8), (320, 320), 0.6)
-for height, width in ((64, 64), (320, 320), (180, 320), (320, 180), (640, 640)):
-    net.setInputSize((width, height))
-    net.detect(np.full((height, width, 3), 127, np.uint8))
-"""
+#: Heights and widths that it is tried with.
+SIZES = ((64, 64), (320, 320), (180, 320), (320, 180), (640, 640))
 
 
 def read_detector(file: Path) -> bytes:
@@ -76,19 +59,34 @@ def read_detector(file: Path) -> bytes:
     return content
 
 
+def try_detector() -> None:
+    """What the other process does with the model on its standard input."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)
+    model = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
+    net = cv2.FaceDetectorYN.create("onnx", model, np.zeros(0, np.uint8), SIZES[0], 0.6)
+    for height, width in SIZES:
+        net.setInputSize((width, height))
+        net.detect(np.full((height, width, 3), 127, np.uint8))
+
+
 def _try(content: bytes) -> bool:
     """Whether another process lives through it."""
-    path = [part for part in sys.path if part and Path(part).is_absolute()]
-    script = TRIAL.format(path=path, memory=MEMORY)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            input=content,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        process = start_python(f"{__name__}:{try_detector.__name__}", **pipes)
+    except OSError:
         return False
-    return done.returncode == 0
+    with process:
+        try:
+            process.communicate(content, timeout=PATIENCE)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+    return process.returncode == 0

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from errno import EINVAL
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import MediaError, MerError
-from mer_runtime.inputs.picks import FramePicks, Watcher
+from mer_runtime.inputs.container import open_file, pixel_aspect
+from mer_runtime.inputs.picks import STALE, FramePicks, Watcher
+from mer_runtime.inputs.picture import FrameDrawer
+from mer_runtime.inputs.streams import MediaStreams
+from mer_runtime.inputs.timeline import Timeline, packet_span, stated_span
 from mer_runtime.inputs.waveform import WaveformBuffer
 from mer_runtime.spec import Spec
-
-#: What ``mer-run FOLDER`` takes for a clip.
-MEDIA_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".wav", ".flac", ".mp3")
 
 #: Seconds before the window from which seeking is cheaper than decoding from the start.
 SEEK_AFTER = 10.0
@@ -26,6 +29,14 @@ SEEK_AFTER = 10.0
 DURATION_SLACK = 0.5
 #: Seconds beyond the window up to which packets are read before the first is decoded.
 LOOK_AHEAD = 1.0
+#: Bytes and number of packets that may be held for that; beyond, every frame is decoded.
+HELD_BYTES, HELD_PACKETS = 64_000_000, 50_000
+#: Of full scale (3 steps of 16 bits): a track that stays within this is silent.
+SILENCE = 1e-4
+
+#: Whose word is taken for when a clip begins and ends: its header's; its packets'; or its packets'
+#: with the holes closed in which no stream has anything, as where a clock jumped by hours.
+Basis = Literal["header", "packets", "closed"]
 
 
 @dataclass(frozen=True)
@@ -33,184 +44,237 @@ class ClipWindow:
     """What the model may look at and listen to in one clip.
 
     Attributes:
-        frames: (spec.video.frames, H, W, 3) uint8 RGB, upright; None without a video stream.
-        waveform: (spec.audio.samples,) float32 in [-1, 1], mono, zero where the clip has no
-            sound; None without an audio stream.
+        frames: (spec.video.frames, H, W, 3) uint8 RGB, upright and with square pixels, at most
+            1920 x 1080 of them; None without a picture in the window.
+        waveform: (spec.audio.samples,) float32, mono, zero where the clip has no sound; in
+            [-1, 1] unless the file holds more. None without an audio stream.
         duration: seconds from the first to the last moment of either stream.
+        shown: (spec.video.frames,) bool, where a frame was on screen; elsewhere the nearest such
+            frame stands in. None without ``frames``.
+        audio_track: which audio track was listened to, counted from 1; None without.
+        notes: what was wrong with the clip and is missing or mended here, a sentence each.
     """
 
     frames: NDArray[np.uint8] | None
     waveform: NDArray[np.float32] | None
     duration: float
+    shown: NDArray[np.bool_] | None = None
+    audio_track: int | None = None
+    notes: tuple[str, ...] = ()
 
 
-def read_window(path: str | Path, spec: Spec, watch: Watcher | None = None) -> ClipWindow:
+def read_window(
+    path: str | Path, spec: Spec, watch: Watcher | None = None, *, audio_track: int | None = None
+) -> ClipWindow:
     """Decode the centre window of a clip, both streams in one pass.
 
     The window is ``spec.video.window`` seconds around the middle of the clip. Frame i is the
-    one on screen at ``(i + 0.5) * slot`` seconds into it; before the first frame and after the
-    last, those stand in. Where the clip is shorter, the waveform is padded with zeros (paper,
-    section 4, "Syncing"). Channels are averaged, as ``librosa.to_mono`` does.
+    one on screen at ``(i + 0.5) * slot`` seconds into it. Before the first frame that one stands
+    in, and a frame stays on screen for half a window at most (see ``FramePicks``). Where the clip
+    is shorter, the waveform is padded with zeros (paper, section 4, "Syncing"). Channels are
+    averaged, as ``librosa.to_mono`` does, unless they cancel out.
 
     Frames that the window doesn't show, and that no other frame is predicted from, aren't decoded.
+    A stream that is damaged, missing in the window or beyond the bounds of ``inputs.container``
+    is left out, and ``notes`` say so, as long as the other one is there.
 
     Args:
         watch: told of each picture as soon as it is decoded, in the caller's thread; ``frames``
             holds the same.
+        audio_track: the audio track to listen to, counted from 1; by default the first one that
+            isn't silent in the window.
 
     Raises:
-        MediaError: the file is missing, empty, not media, damaged, or holds neither stream.
+        MediaError: the file is missing, empty, not media, damaged, holds neither stream, has no
+            such track, or needs more memory than there is.
     """
     path = Path(path)
-    if path.is_dir():
-        raise MediaError(path, "is a folder, not a clip")
-    if not path.exists():
-        raise MediaError(path, "there is no such file")
-    if path.stat().st_size == 0:
-        raise MediaError(path, "the file is empty")
+    check_file(path)
+    reading = _Reading(path, spec, watch, audio_track)
     try:
         try:
-            window = _read(path, spec, watch, sparing=True)
+            return reading.read(sparing=True)
         except _OtherFramesError:
-            window = _read(path, spec, watch, sparing=False)
+            return reading.read(sparing=False)
+    except MemoryError as error:
+        raise MediaError(path, "there isn't memory enough to decode it") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MerError):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(path, f"not a media file, or damaged ({reason})") from error
-    if window is None or (window.frames is None and window.waveform is None):
-        raise MediaError(path, "holds neither video nor sound that can be decoded")
-    return window
+        raise MediaError(path, f"not a media file, or damaged ({_reason(error)})") from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse what can't be a clip.
+
+    Raises:
+        MediaError: it isn't a file, or holds nothing.
+    """
+    try:
+        if path.is_dir():
+            raise MediaError(path, "is a folder, not a clip")
+        if not path.exists():
+            raise MediaError(path, "there is no such file")
+        if not path.is_file():
+            raise MediaError(path, "is a device or a pipe, not a clip")
+        if path.stat().st_size == 0:
+            raise MediaError(path, "the file is empty")
+    except OSError as error:
+        raise MediaError(path, f"can't be read ({error.strerror})") from error
 
 
 class _OtherFramesError(Exception):
     """Decoding gave other frames than the packets announced."""
 
 
-def _read(path: Path, spec: Spec, watch: Watcher | None, *, sparing: bool) -> ClipWindow | None:
-    with av.open(str(path)) as container:
-        span = _stated_span(container)
-        if span is not None:
-            window = _decode(path, container, span, spec, watch, sparing=sparing)
-            if window is not None:
+class _SeekError(Exception):
+    """Decoding from the middle isn't possible."""
+
+
+def _reason(error: Exception) -> str:
+    if getattr(error, "errno", None) == EINVAL:
+        return "not a kind of file that is read here"
+    return getattr(error, "strerror", None) or str(error)
+
+
+class _Reading:
+    """One clip's window, looked for where its header says, and then by other ways."""
+
+    def __init__(self, path: Path, spec: Spec, watch: Watcher | None, track: int | None) -> None:
+        self._path, self._spec, self._watch, self._track = path, spec, watch, track
+
+    def read(self, *, sparing: bool) -> ClipWindow:
+        """The window.
+
+        Raises:
+            _OtherFramesError: ``sparing`` left out a frame that it shouldn't have.
+        """
+        faults: tuple[str, ...] = ()
+        bases: tuple[Basis, ...] = ("header", "packets", "closed")
+        for basis in bases:
+            with open_file(self._path) as container:
+                streams = MediaStreams(self._path, container, self._track)
+                span = self._span(container, streams, basis)
+                faults = streams.notes
+            if span is None:
+                continue
+            try:
+                window = self._decode(basis, span, seek=basis != "closed", sparing=sparing)
+            except _SeekError:
+                window = self._decode(basis, span, seek=False, sparing=sparing)
+            if isinstance(window, ClipWindow):
                 return window
-    # No duration in the header, or less in the file than it says: ask the packets.
-    with av.open(str(path)) as container:
-        span = _packet_span(container)
-    if span is None:
-        raise MediaError(path, "holds neither video nor sound that can be decoded")
-    with av.open(str(path)) as container:
-        return _decode(path, container, span, spec, watch, sparing=sparing, trusted=True)
+            faults = window
+        reason = f" ({'; '.join(faults)})" if faults else ""
+        raise MediaError(self._path, f"holds neither video nor sound that can be decoded{reason}")
+
+    def _timeline(self, basis: Basis) -> Timeline:
+        return Timeline(STALE * self._spec.video.window if basis == "closed" else math.inf)
+
+    def _span(
+        self, container: Any, streams: MediaStreams, basis: Basis
+    ) -> tuple[float, float] | None:
+        if basis == "header":
+            return stated_span(container, streams.timing)
+        packets = self._timeline(basis).follow(streams.demux())
+        return packet_span(packet for packet in packets if packet.stream in streams.timing)
+
+    def _decode(
+        self, basis: Basis, span: tuple[float, float], *, seek: bool, sparing: bool
+    ) -> ClipWindow | tuple[str, ...]:
+        """Decode the window in the middle of ``span``; notes on why, where nothing is there.
+
+        Raises:
+            _SeekError: it has to be decoded from the beginning.
+            _OtherFramesError: as for ``read``.
+        """
+        spec = self._spec
+        start = (span[0] + span[1] - spec.video.window) / 2
+        end = start + spec.video.window
+        with open_file(self._path) as container:
+            streams = MediaStreams(self._path, container, self._track)
+            timeline = self._timeline(basis)
+            video = streams.video
+            drawer = FrameDrawer(1.0 if video is None else pixel_aspect(video))
+            picks = FramePicks(
+                start, spec.video.slot, spec.video.frames, self._watch, drawer=drawer
+            )
+            tracks = {
+                number: WaveformBuffer(start, spec.audio.samples, spec.audio.sample_rate)
+                for number in streams.tracks
+            }
+            seeks = seek and video is not None and start - span[0] > SEEK_AFTER
+            if seeks:
+                _seek(container, start - 1)
+            packets = timeline.follow(streams.demux())
+            chosen: list[int | None] | None = None
+            if sparing and video is not None:
+                ahead, complete = _read_ahead(packets, end + LOOK_AHEAD)
+                chosen = _choose(ahead, video, picks) if complete else None
+                packets = chain(ahead, packets)
+            sounds = {streams.tracks[n].index: sound for n, sound in tracks.items()}
+
+            def is_full(stream: Any) -> bool:
+                return picks.full if stream is video else sounds[stream.index].full
+
+            last = span[0]
+            for stream, frame, time in streams.decode(packets, chosen, is_full):
+                last = max(last, time)
+                if stream is not video:
+                    sounds[stream.index].add(frame, time)
+                    continue
+                if seeks and picks.empty and time > picks.first:
+                    raise _SeekError
+                picks.offer(frame, time)
+            frames = picks.finish()
+        if seeks and picks.empty:
+            raise _SeekError
+        if basis == "header" and last < min(span[1], end) - DURATION_SLACK:
+            return streams.notes  # the file ends before its header says
+        if frames is None and not any(sound.inside for sound in tracks.values()):
+            return streams.notes
+        if chosen is not None and not picks.picked(chosen):
+            raise _OtherFramesError
+        track = _choose_track(tracks)
+        notes = [*streams.notes, *_describe_jumps(timeline)]
+        window = f"from {start - span[0]:.1f} to {end - span[0]:.1f} s, the window"
+        if video is not None:
+            notes += _describe_picture(picks, window)
+        if track is not None:
+            notes += _describe_sound(tracks, track, window)
+        return ClipWindow(
+            frames,
+            None if track is None else tracks[track].waveform(),
+            span[1] - span[0],
+            None if frames is None else picks.shown,
+            track,
+            tuple(notes),
+        )
 
 
-def _streams(container: Any) -> tuple[Any | None, Any | None]:
-    """The video stream (cover art doesn't count) and the audio stream."""
-    video = next(
-        (
-            s
-            for s in container.streams.video
-            if s.codec_context is not None
-            and not s.disposition & av.stream.Disposition.attached_pic
-        ),
-        None,
-    )
-    audio = next((s for s in container.streams.audio if s.codec_context is not None), None)
-    return video, audio
+def _seek(container: Any, seconds: float) -> None:
+    try:
+        container.seek(int(seconds * av.time_base))
+    except (av.FFmpegError, OverflowError) as error:
+        raise _SeekError from error
 
 
-def _stated_span(container: Any) -> tuple[float, float] | None:
-    """First and last second of the clip as its header has them, or None."""
-    starts, ends = [], []
-    for stream in _streams(container):
-        if stream is None:
-            continue
-        start = float((stream.start_time or 0) * stream.time_base)
-        if stream.duration:
-            length = float(stream.duration * stream.time_base)
-        elif container.duration:
-            length = container.duration / av.time_base - start
-        else:
-            return None
-        starts.append(start)
-        ends.append(start + length)
-    return (min(starts), max(ends)) if starts and max(ends) > min(starts) else None
-
-
-def _packet_span(container: Any) -> tuple[float, float] | None:
-    """The same from the packets' own times, which takes reading the whole file."""
-    streams = [s for s in _streams(container) if s is not None]
-    starts, ends = [], []
-    for packet in container.demux(streams):
-        if packet.pts is not None and packet.size:
-            start = float(packet.pts * packet.time_base)
-            starts.append(start)
-            ends.append(start + float((packet.duration or 0) * packet.time_base))
-    return (min(starts), max(ends)) if starts else None
-
-
-def _decode(
-    path: Path,
-    container: Any,
-    span: tuple[float, float],
-    spec: Spec,
-    watch: Watcher | None,
-    *,
-    sparing: bool,
-    trusted: bool = False,
-) -> ClipWindow | None:
-    """Decode the window in the middle of ``span``; None where the file ends before it does.
-
-    Raises:
-        _OtherFramesError: ``sparing`` left out a frame that it shouldn't have.
-    """
-    video, audio = _streams(container)
-    start = (span[0] + span[1] - spec.video.window) / 2
-    end = start + spec.video.window
-    picks = FramePicks(start, spec.video.slot, spec.video.frames, watch)
-    sound = WaveformBuffer(start, spec.audio.samples, spec.audio.sample_rate)
-    seeked = video is not None and start - span[0] > SEEK_AFTER
-    if seeked:
-        container.seek(int((start - 1) * av.time_base))
-    packets = container.demux([s for s in (video, audio) if s is not None])
-    chosen: list[int] | None = None
-    if sparing and video is not None:
-        ahead = _read_ahead(packets, end + LOOK_AHEAD)
-        chosen = _choose(ahead, video, picks)
-        packets = chain(ahead, packets)
-    last = span[0]
-    for frame, time in _decoded(packets, video, chosen):
-        last = max(last, time)
-        if isinstance(frame, av.VideoFrame):
-            if seeked and picks.empty and time > picks.first:
-                raise MediaError(path, "its video can't be decoded from the middle")
-            picks.offer(frame, time)
-        else:
-            sound.add(frame, time)
-        if (video is None or picks.full) and (audio is None or sound.full):
-            break
-    else:
-        if not trusted and last < min(span[1], end) - DURATION_SLACK:
-            return None
-    frames = picks.finish()
-    if chosen is not None and not picks.picked(chosen):
-        raise _OtherFramesError
-    waveform = sound.waveform() if sound.seen else None
-    if waveform is not None and not np.isfinite(waveform).all():
-        raise MediaError(path, "its sound holds values that are not numbers")
-    return ClipWindow(frames, waveform, span[1] - span[0])
-
-
-def _read_ahead(packets: Iterator[Any], until: float) -> list[Any]:
-    """Packets up to the first that is decoded at ``until`` seconds or later."""
-    ahead = []
+def _read_ahead(packets: Iterator[Any], until: float) -> tuple[list[Any], bool]:
+    """Packets up to the first that is decoded at ``until`` seconds or later, and whether those
+    are all: no more are held than memory allows."""
+    ahead: list[Any] = []
+    held = 0
     for packet in packets:
         ahead.append(packet)
+        held += packet.size
         if packet.dts is not None and float(packet.dts * packet.time_base) >= until:
             break
-    return ahead
+        if held > HELD_BYTES or len(ahead) > HELD_PACKETS:
+            return ahead, False
+    return ahead, True
 
 
-def _choose(packets: Sequence[Any], video: Any, picks: FramePicks) -> list[int] | None:
+def _choose(packets: Sequence[Any], video: Any, picks: FramePicks) -> list[int | None] | None:
     """Time stamps of the frames that the window shows; None where packets don't tell."""
     own = [p for p in packets if p.stream is video and p.size and not p.is_discard]
     if not own or any(p.pts is None for p in own):
@@ -219,32 +283,34 @@ def _choose(packets: Sequence[Any], video: Any, picks: FramePicks) -> list[int] 
     return picks.choose([(p.pts * base, p.pts) for p in own])
 
 
-def _decoded(
-    packets: Iterable[Any], video: Any | None, chosen: Sequence[int] | None
-) -> Iterator[tuple[Any, float]]:
-    """Frames of all streams with their times; damaged packets are passed over.
+def _choose_track(tracks: Mapping[int, WaveformBuffer]) -> int | None:
+    """The first track that isn't silent, else the first that gave anything; None without."""
+    heard = [number for number, sound in tracks.items() if sound.seen]
+    return next((n for n in heard if tracks[n].peak > SILENCE), min(heard, default=None))
 
-    Args:
-        chosen: time stamps of the frames that matter; of others, the decoder leaves out those
-            that no frame is predicted from. None: all matter.
-    """
-    needed = None if chosen is None else set(chosen)
-    step = 0.0
-    if video is not None:
-        video.thread_type = "AUTO"
-        step = float(1 / (video.average_rate or 25))
-    clock: dict[int, float] = {}
-    for packet in packets:
-        stream = packet.stream
-        if needed is not None and video is not None and stream is video:
-            video.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
-        try:
-            frames = packet.decode()
-        except av.InvalidDataError:
-            continue
-        for frame in frames:
-            known = frame.time
-            time = known if known is not None else clock.get(stream.index, 0.0)
-            length = step if stream is video else frame.samples / frame.sample_rate
-            clock[stream.index] = time + length
-            yield frame, time
+
+def _describe_jumps(timeline: Timeline) -> Iterator[str]:
+    if timeline.jumps:
+        at, by = timeline.jumps[0]
+        more = f", and {len(timeline.jumps) - 1} times more" if len(timeline.jumps) > 1 else ""
+        yield f"its clock jumps by {by:.0f} s at {at:.1f} s{more}: taken as if it went on"
+
+
+def _describe_picture(picks: FramePicks, window: str) -> Iterator[str]:
+    count, shown = len(picks.shown), int(picks.shown.sum())
+    if not shown:
+        yield f"there is no picture {window}"
+    elif shown < count:
+        yield f"the picture stands still or is missing in {count - shown} of {count} frames"
+
+
+def _describe_sound(tracks: Mapping[int, WaveformBuffer], track: int, window: str) -> Iterator[str]:
+    sound = tracks[track]
+    if not sound.inside:
+        yield f"there is no sound {window}"
+    if len(tracks) > 1 and track != min(tracks):
+        yield f"audio track {min(tracks)} is silent: track {track} was listened to"
+    if sound.unusable:
+        yield f"samples of its sound that aren't numbers ({sound.unusable}) count as silence"
+    if sound.cancelled:
+        yield "its channels cancel each other out: one of them was taken"

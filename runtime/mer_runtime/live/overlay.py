@@ -211,6 +211,7 @@ def _write_video(path: Path, analysis: Analysis, spec: Spec) -> None:
             container.mux(video.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
+            sound = np.clip(sound, -1, 1)  # an encoder's own limit
             frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
             frame.sample_rate = spec.audio.sample_rate
             frame.pts = 0

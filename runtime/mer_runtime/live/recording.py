@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import OutputError
+from mer_runtime.files import check_output
+from mer_runtime.live.mp4 import FragmentedFile, drop_oldest, next_recording
 from mer_runtime.live.overlay import (
     VIDEO_SUFFIX,
     draw_answer,
@@ -45,7 +47,7 @@ Item = tuple[Picture | Sound, tuple[StreamEvent, ...]]
 
 
 class Recorder:
-    """Encodes in a thread of its own, into a hidden file that ``close`` gives its name.
+    """Encodes in a thread of its own, into an MP4 that is whole up to its last second at any time.
 
     Pictures take the size of the first; later ones of another size are fitted into it. Gaps in
     the sound are silent, gaps in the picture hold the frame before. Sound without pictures gets
@@ -55,24 +57,33 @@ class Recorder:
         video, audio: what will be recorded.
         live: True drops what the encoder has no time for and counts it, False makes the caller
             wait.
+        every: begin another file after so many seconds. Files are numbered then: of out.mp4,
+            out-000001.mp4 and so on, from the highest number there.
+        keep: with ``every``, remove all numbered files but the last so many.
 
     Raises:
         OutputError: ``path`` isn't an .mp4, or can't be written.
     """
 
-    def __init__(self, path: str | Path, *, video: bool, audio: bool, live: bool) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        video: bool,
+        audio: bool,
+        live: bool,
+        every: float | None = None,
+        keep: int | None = None,
+    ) -> None:
         self.dropped = 0
         self._path = check_recording(path)
-        self._part = self._path.with_name(f".{self._path.stem}.part{VIDEO_SUFFIX}")
         self._video, self._audio, self._live = video, audio, live
+        self._every, self._keep = every, keep
         self._queue: Queue[Item | None] = Queue(QUEUE_LENGTH)
         self._error: OutputError | None = None
         self._closing = False
         self._film: _Film | None = None
-        try:
-            self._container = av.open(str(self._part), "w", format="mp4")
-        except (OSError, av.FFmpegError) as error:
-            raise _output_error(self._path, error) from error
+        self._file = self._open()
         self._thread = Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -95,10 +106,10 @@ class Recorder:
             return
 
     def close(self) -> None:
-        """Finish the file and give it its name. Without a picture or sound there is none.
+        """Finish the file. Without a picture or sound there is none.
 
         Raises:
-            OutputError: it can't be finished; nothing is left behind.
+            OutputError: it can't be finished; what was written before stays.
         """
         self._closing = True
         if self._thread.is_alive():
@@ -109,24 +120,28 @@ class Recorder:
                 raise self._error
             if self._film is None:
                 raise OutputError(self._path, "nothing came that could be recorded")
-            self._film.finish()
-            self._container.close()
-            self._part.replace(self._path)
+            self._finish(self._film)
         except (OSError, av.FFmpegError) as error:
-            self._discard()
-            raise _output_error(self._path, error) from error
+            self._file.discard()
+            raise _output_error(self._file, error) from error
 
-    def _discard(self) -> None:
-        # Closing an unfinished container can fail; its file goes all the same.
-        with suppress(OSError, ValueError, av.FFmpegError):
-            self._container.close()
-        self._part.unlink(missing_ok=True)
+    def _open(self) -> FragmentedFile:
+        try:
+            return FragmentedFile(next_recording(self._path) if self._every else self._path)
+        except (OSError, av.FFmpegError) as error:
+            raise OutputError(self._path, getattr(error, "strerror", None) or str(error)) from error
+
+    def _finish(self, film: _Film) -> None:
+        film.finish()
+        self._file.close()
+        if self._every and self._keep:
+            drop_oldest(self._path, self._keep)
 
     def _run(self) -> None:
         try:
             self._encode()
         except (OSError, ValueError, av.FFmpegError) as error:
-            self._error = _output_error(self._path, error)
+            self._error = _output_error(self._file, error)
             # Whoever waits for room in the queue gets it, and then the error.
             with suppress(Empty):
                 while True:
@@ -136,6 +151,10 @@ class Recorder:
         held: deque[Item] = deque()
         while (entry := self._queue.get()) is not None:
             item = entry[0]
+            if self._film is not None and self._is_full(self._film, item):
+                self._finish(self._film)
+                self._film = None
+                self._file = self._open()
             if self._film is None:
                 held.append(entry)
                 if self._video and not isinstance(item, Picture):
@@ -143,32 +162,38 @@ class Recorder:
                         held.popleft()
                     continue
                 start = min(kept.time for kept, _ in held)
-                self._film = _Film(self._container, item, start, audio=self._audio)
+                self._film = _Film(self._file, item, start, audio=self._audio)
                 while held:
                     self._film.add(*held.popleft())
             else:
                 self._film.add(*entry)
 
+    def _is_full(self, film: _Film, item: Picture | Sound) -> bool:
+        leads = isinstance(item, Picture) or not self._video
+        return self._every is not None and leads and item.time - film.start >= self._every
+
 
 class _Film:
     """The streams of a recording whose size is known."""
 
-    def __init__(self, container: Any, first: Picture | Sound, start: float, *, audio: bool):
-        self._container, self._start = container, start
+    def __init__(self, file: FragmentedFile, first: Picture | Sound, start: float, *, audio: bool):
+        self._file, self.start = file, start
         self._recent: NDArray[np.float32] = np.zeros(round(SHOWN_SOUND * SAMPLE_RATE), np.float32)
         self._last = -1
         self._voice_only = isinstance(first, Sound)
         picture = self._draw_voice() if isinstance(first, Sound) else draw_live(first.image(), ())
         height, width = (side - side % 2 for side in picture.shape[:2])
         self._size = (height, width)
-        self._stream: Any = container.add_stream(video_codec(), rate=30)
+        self._stream: Any = file.container.add_stream(video_codec(), rate=30)
         panel = draw_answer(None, height)
         self._stream.width, self._stream.height = width + panel.shape[1], height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, TICKS)
+        # Fragments can't say that pictures out of order begin late.
+        self._stream.codec_context.max_b_frames = 0
         # A device has other things to do.
         self._stream.options = {"preset": "superfast", "crf": "25"}
-        self._track = _SoundTrack(container, start) if audio else None
+        self._track = _SoundTrack(file, start) if audio else None
 
     def add(self, item: Picture | Sound, answers: tuple[StreamEvent, ...]) -> None:
         if isinstance(item, Picture):
@@ -181,7 +206,7 @@ class _Film:
                     self._show(self._draw_voice(), item.time, answers)
 
     def finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
+        self._file.mux(self._stream.encode(None))
         if self._track is not None:
             self._track.finish()
 
@@ -189,7 +214,7 @@ class _Film:
         return draw_waveform(self._recent)
 
     def _tick(self, time: float) -> int:
-        return round((time - self._start) * TICKS)
+        return round((time - self.start) * TICKS)
 
     def _show(
         self, picture: NDArray[np.uint8], time: float, answers: tuple[StreamEvent, ...]
@@ -201,15 +226,15 @@ class _Film:
         panel = draw_answer(answers[0] if answers else None, self._size[0])
         frame = av.VideoFrame.from_ndarray(np.hstack([picture, panel]), format="rgb24")
         frame.pts, frame.time_base = tick, Fraction(1, TICKS)
-        self._container.mux(self._stream.encode(frame))
+        self._file.mux(self._stream.encode(frame))
 
 
 class _SoundTrack:
     """Chunks of any rate, with gaps and overlaps, as one track without."""
 
-    def __init__(self, container: Any, start: float) -> None:
-        self._container, self._start = container, start
-        self._stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+    def __init__(self, file: FragmentedFile, start: float) -> None:
+        self._file = file
+        self._stream = file.container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         self._resampler: Any = None
         self._rate = 0
         self._written = 0  # samples
@@ -239,7 +264,7 @@ class _SoundTrack:
         return waveform
 
     def finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
+        self._file.mux(self._stream.encode(None))
 
     def _write_silence(self, seconds: float) -> None:
         self._end += seconds
@@ -255,24 +280,25 @@ class _SoundTrack:
         frame.sample_rate, frame.pts = SAMPLE_RATE, self._written
         frame.time_base = Fraction(1, SAMPLE_RATE)
         self._written += len(waveform)
-        self._container.mux(self._stream.encode(frame))
+        self._file.mux(self._stream.encode(frame))
 
 
-def check_recording(path: str | Path) -> Path:
+def check_recording(path: str | Path, *sources: str) -> Path:
     """The path of a recording.
 
     Raises:
-        OutputError: it doesn't end in .mp4, or its folder is missing.
+        OutputError: it doesn't end in .mp4, can't be written, or is one of ``sources``.
     """
     path = Path(path)
     if path.suffix.lower() != VIDEO_SUFFIX:
         raise OutputError(path, f"a recording is an {VIDEO_SUFFIX}")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(path, "there is no such folder")
+    check_output(path, *sources)
     return path
 
 
-def _output_error(path: Path, error: Exception) -> OutputError:
+def _output_error(file: FragmentedFile, error: Exception) -> OutputError:
     if isinstance(error, OutputError):
         return error
-    return OutputError(path, getattr(error, "strerror", None) or str(error))
+    reason = getattr(error, "strerror", None) or str(error)
+    kept = "; what was recorded until then is in it" if file.named else ""
+    return OutputError(file.path, f"{reason}{kept}")

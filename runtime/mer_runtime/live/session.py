@@ -28,11 +28,15 @@ FAREWELL = 1.0
 
 @dataclass(frozen=True)
 class Input:
-    """A source, and what is wanted of it."""
+    """A source, and what is wanted of it.
+
+    ``audio_track`` counts from 1; by default it is the first in which there has been any sound.
+    """
 
     address: Address
     video: bool = True
     audio: bool = True
+    audio_track: int | None = None
 
 
 class LiveSession:
@@ -47,11 +51,12 @@ class LiveSession:
         pace: ``live`` for devices, pipes and URLs; ``real`` or ``fast`` for one recording.
         hop, smoothing, faces: as for ``StreamRecognizer``.
         record: an MP4 to write, with the answers drawn into it.
+        record_every, keep: see ``Recorder``'s ``every`` and ``keep``.
         page: shows the session; the caller closes it.
         timeout, patience: as for ``Capture``.
 
     Raises:
-        OutputError: ``record`` isn't an .mp4 in a folder that exists.
+        OutputError: ``record`` isn't an .mp4 that can be written.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class LiveSession:
         smoothing: float = 0.0,
         faces: Literal["one", "all"] = "one",
         record: str | Path | None = None,
+        record_every: float | None = None,
+        keep: int | None = None,
         page: PageServer | None = None,
         timeout: float = 10.0,
         patience: float | None = None,
@@ -74,6 +81,7 @@ class LiveSession:
         self._shown_for = SHOWN_FOR + (hop or 2 * recognizer.spec.video.slot)
         self._smoothing, self._faces = smoothing, faces
         self._record = None if record is None else check_recording(record)
+        self._every, self._keep = record_every, keep
         self._page = page
         self._out: SimpleQueue[StreamEvent | Notice] = SimpleQueue()
         self._answers: dict[int | None, StreamEvent] = {}
@@ -90,6 +98,7 @@ class LiveSession:
                 audio=source.audio,
                 timeout=timeout,
                 patience=patience,
+                audio_track=source.audio_track,
             )
             for source in inputs
         ]
@@ -170,7 +179,8 @@ class LiveSession:
     def take_sound(self, sound: Sound) -> None:
         if self._stream is None:
             return
-        self._stream.push_audio(sound.samples, sound.rate, sound.time)
+        samples = sound.samples if sound.channels is None else sound.channels
+        self._stream.push_audio(samples, sound.rate, sound.time)
         if self._recorder is not None:
             self._recorder.add(sound, self._drawn(sound.time))
 
@@ -233,7 +243,14 @@ class LiveSession:
             self._reader = Thread(target=self._read_events, name="events", daemon=True)
             self._reader.start()
         if self._record is not None:
-            self._recorder = Recorder(self._record, video=video, audio=audio, live=live)
+            self._recorder = Recorder(
+                self._record,
+                video=video,
+                audio=audio,
+                live=live,
+                every=self._every,
+                keep=self._keep,
+            )
         for capture in self._captures:
             capture.start()
 

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from mer_runtime.errors import SpecError
+from mer_runtime.inputs.container import MAX_CHANNELS, SAMPLE_RATES
 from mer_runtime.spec import VideoSpec
 
-#: Hz of sound that is believed.
-SAMPLE_RATES = (1_000, 768_000)
+#: Seconds from the clock's zero, either way: 317 years. Beyond, a slot is lost in rounding.
+LATEST = 1e10
 
 
 def count_hop_slots(hop: float | None, spec: VideoSpec) -> int:
@@ -32,13 +33,16 @@ def count_hop_slots(hop: float | None, spec: VideoSpec) -> int:
 
 
 def check_time(time: float) -> None:
-    """Refuse a time that isn't a finite number.
+    """Refuse a time that isn't a number, or that no clock shows.
 
     Raises:
         SpecError: it isn't.
     """
-    if not math.isfinite(time):
-        raise SpecError(f"a time on the stream's clock must be a finite number, not {time}")
+    if not (math.isfinite(time) and abs(time) <= LATEST):
+        raise SpecError(
+            f"a time on the stream's clock must be a finite number within {LATEST:g} seconds of "
+            f"zero, not {time}"
+        )
 
 
 def check_sound(samples: object, sample_rate: int) -> None:
@@ -52,6 +56,8 @@ def check_sound(samples: object, sample_rate: int) -> None:
         raise SpecError(f"sample_rate must be {lowest} to {highest} Hz, not {sample_rate}")
     if not isinstance(samples, np.ndarray) or samples.ndim not in (1, 2):
         raise SpecError("samples must be an array (n,) or (channels, n)")
+    if samples.ndim == 2 and not 1 <= len(samples) <= MAX_CHANNELS:
+        raise SpecError(f"samples must have 1 to {MAX_CHANNELS} channels, not {len(samples)}")
     if samples.dtype.kind not in "if" and samples.dtype != np.uint8:
         raise SpecError(f"samples must be floats, uint8, int16 or int32, not {samples.dtype}")
 

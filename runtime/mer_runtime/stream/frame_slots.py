@@ -87,6 +87,6 @@ class FrameSlots:
     def _decide(self) -> list[PickedFrame]:
         slot, middle = self._next, self._middle()
         self._next += 1
-        if self._image is None or middle - self._time > self._stale:
+        if self._image is None or middle - self._time > self._stale + CLOCK_SLACK:
             return []
         return [PickedFrame(slot, self._frame, self._image)]

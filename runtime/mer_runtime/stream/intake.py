@@ -130,8 +130,8 @@ class Intake:
     def add_sound(
         self, samples: NDArray[np.float32], rate: int, time: float, arrival: float
     ) -> None:
-        """Take (n,) finite samples, not longer than a window."""
-        length = len(samples) / rate
+        """Take (n,) or (mixes, n) finite samples, not longer than a window."""
+        length = samples.shape[-1] / rate
         if self._live:
             time += self._clock.see_sound(time + length, arrival)
         self._admit(time, self._last_chunk)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
 from mer_runtime.inputs.face import FaceDetector
-from mer_runtime.inputs.waveform import average_channels
+from mer_runtime.inputs.waveform import ChannelMixer
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.stream.audio_ring import clean
 from mer_runtime.stream.checks import check_image, check_sound, check_time, count_hop_slots
@@ -111,6 +111,7 @@ class StreamRecognizer:
         self._video = video
         self._audio = audio
         self._on_event = on_event
+        self._mixer = ChannelMixer()
         self._events: deque[StreamEvent] = deque()
         self._state = Condition()
         self._finishing = False
@@ -143,8 +144,8 @@ class StreamRecognizer:
             time: seconds on the stream's clock. A frame older than one before is passed over.
 
         Raises:
-            SpecError: not such a picture, the time isn't a finite number, or the stream was
-                opened without video.
+            SpecError: not such a picture, the time isn't a finite number or beyond 1e10, or the
+                stream was opened without video.
         """
         check_time(time)
         if not self._video:
@@ -163,31 +164,44 @@ class StreamRecognizer:
 
         Args:
             samples: (n,) or (channels, n); floats in [-1, 1], or integers of full scale
-                (uint8, int16, int32). Channels are averaged. Values that aren't finite become
-                zeros. ``mer_runtime.inputs.waveform.mix_down`` makes it of an ``av.AudioFrame``.
+                (uint8, int16, int32). Channels are averaged, unless they cancel each other out
+                in a window: then the loudest counts. Values that aren't finite become zeros.
+                ``mer_runtime.mix_down`` makes the mean of an ``av.AudioFrame``.
             sample_rate: Hz; may change in mid-stream.
             time: seconds on the stream's clock.
 
         Raises:
-            SpecError: not such an array, no such rate, the time isn't a finite number, or the
-                stream was opened without audio.
+            SpecError: not such an array, no such rate, the time isn't a finite number or beyond
+                1e10, or the stream was opened without audio.
         """
         check_time(time)
         if not self._audio:
             raise SpecError("this stream was opened without audio")
         check_sound(samples, sample_rate)
         arrival = monotonic()
-        mono = average_channels(np.atleast_2d(samples))
+        mixes = self._mixer.mix(np.atleast_2d(samples), sample_rate)
         # Long chunks in pieces, so that windows are answered before their sound is overwritten.
         piece = max(int(self._slot * sample_rate), 1)
+        self._change_rate(sample_rate)
         with self._state:
-            mono = clean(mono, self._statistics)
-            for first in range(0, len(mono), piece):
+            sound = clean(np.stack([mix for mix in mixes if mix is not None]), self._statistics)
+            for first in range(0, sound.shape[1], piece):
                 if self._is_over():
                     return
-                part = mono[first : first + piece]
+                part = sound[:, first : first + piece]
                 self._intake.add_sound(part, sample_rate, time + first / sample_rate, arrival)
                 self._proceed()
+
+    def _change_rate(self, rate: int) -> None:
+        """Bring the sound that is held to another rate: not under the lock, as it takes long."""
+        with self._state:
+            ring = self._intake.ring
+            conversion = ring.conversion(rate)
+        if conversion is not None:
+            converted = conversion.run()
+            with self._state:
+                # Where another thread added sound meanwhile, adding more converts what is held.
+                ring.convert(conversion, converted)
 
     def events(self) -> Iterator[StreamEvent]:
         """The events in order of time; each is given once.

@@ -89,7 +89,8 @@ def test_counts_what_it_passes_over(tmp_path: Path) -> None:
     listing = list_corpus(tmp_path)
 
     assert [r.id for r in listing.recordings] == ["01-01-05-01-01-01-01"]
-    assert (listing.songs, listing.foreign) == (1, 2)
+    assert (listing.songs, listing.foreign) == (1, 1)
+    assert listing.left_out == {"hidden": 1, "not media": 2}
 
 
 def test_follows_links_to_folders_but_not_in_circles(tmp_path: Path) -> None:

@@ -12,18 +12,25 @@ import pytest
 import torch
 
 from mer.checkpoint import load_encoder
+from mer.data.photo_augmentation import PhotoAugmentation
 from mer.data.photos import Photos
-from mer.errors import CorpusError, TrainingError
-from mer.train.pretraining import PretrainingRecipe, augment, evaluate_encoder, pretrain_encoder
+from mer.errors import CheckpointError, CorpusError, TrainingError
+from mer.train.distillation import Distillation
+from mer.train.photo_net import load_photo_net
+from mer.train.pretraining import (
+    HALVED_FROM,
+    PretrainingRecipe,
+    find_learning_rate,
+    pretrain_encoder,
+    score_encoder,
+    update_average,
+)
+from mer_runtime.errors import SpecError
 
+#: Stripes keep their direction under these, and a blend with the other label's would be neither.
+MILD = PhotoAugmentation(angle=15, mixing=0.0)
 RECIPE = PretrainingRecipe(
-    epochs=3,
-    full_size_epochs=1,
-    small_size=32,
-    full_size=64,
-    batch_size=8,
-    learning_rate=0.02,
-    ema_decay=0.5,
+    epochs=3, size=32, batch_size=8, learning_rate=0.02, ema_decay=0.5, augmentation=MILD
 )
 
 
@@ -63,24 +70,84 @@ def test_trains_and_writes_an_encoder(photos: Path, tmp_path: Path) -> None:
         report=rows.append,
         step=lambda *step: steps.append(step),
     )
-    assert steps == [(i, 18) for i in range(1, 19)]  # 48 photos in eights, three epochs
+    batches = len(steps) // 3
+    assert 3 <= batches <= 6  # 48 photos in eights, some held out
+    assert steps == [(i, 3 * batches) for i in range(1, 3 * batches + 1)]
     assert rows[-1] == last
-    assert [row["size"] for row in rows] == [32, 32, 64]
-    assert [row["epoch"] for row in read_metrics(tmp_path / "run")] == ["1", "2", "3"]
+    kept = read_metrics(tmp_path / "run")
+    assert [row["epoch"] for row in kept] == ["1", "2", "3"]
+    assert [bool(row["test_prec1"]) for row in kept] == [False, False, True]  # looked at once
     encoder = load_encoder(tmp_path / "run" / "encoder.safetensors")
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     for name, weight in encoder.items():
-        assert torch.equal(weight, state["average"][f"encoder.{name}"].float()), name
+        averaged = state["learner"]["average"][f"encoder.{name}"]
+        assert torch.equal(weight, averaged.float()), name
     assert not list((tmp_path / "run").glob("*.part*"))
+
+
+def test_any_encoder_and_a_teacher(photos: Path, tmp_path: Path) -> None:
+    pretrain_encoder(photos, tmp_path / "teacher", recipe=dataclasses.replace(RECIPE, epochs=1))
+    file = tmp_path / "teacher" / "encoder.safetensors"
+    assert load_photo_net(file)[1] == RECIPE.size
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        pretrain_encoder(photos, tmp_path / "x", recipe=RECIPE, teachers=[tmp_path / "none"])
+    student = pretrain_encoder(
+        photos, tmp_path / "student", encoder="compact", recipe=RECIPE, teachers=[file, file]
+    )
+    assert np.isfinite(student["train_loss"])
+    assert load_encoder(tmp_path / "student" / "encoder.safetensors", "compact")
+    with pytest.raises(CheckpointError, match="not an EfficientFace encoder"):
+        load_encoder(tmp_path / "student" / "encoder.safetensors")
+    with pytest.raises(SpecError, match="no encoder"):
+        pretrain_encoder(photos, tmp_path / "y", encoder="none", recipe=RECIPE)
+
+
+def test_student_beats_the_same_net_without_a_teacher(photos: Path, tmp_path: Path) -> None:
+    """Four in ten of its labels are wrong; the teacher has seen right ones."""
+    recipe = dataclasses.replace(RECIPE, epochs=10, batch_size=16, learning_rate=0.01)
+    pretrain_encoder(photos, tmp_path / "teacher", recipe=recipe)
+    noisy = tmp_path / "noisy"
+    (noisy / "train").mkdir(parents=True)
+    (noisy / "test").symlink_to(photos / "test")
+    for label, other in (("level", "upright"), ("upright", "level")):
+        (noisy / "train" / label).mkdir()
+        for i, file in enumerate(sorted((photos / "train" / label).iterdir())):
+            (noisy / "train" / label / f"own-{file.name}").symlink_to(file)
+            wrong = photos / "train" / other / file.name
+            if i % 3:
+                (noisy / "train" / label / f"wrong-{file.name}").symlink_to(wrong)
+    recipe = dataclasses.replace(recipe, distillation=Distillation(logits=0.9))
+    alone = pretrain_encoder(noisy, tmp_path / "alone", encoder="compact", recipe=recipe)
+    taught = pretrain_encoder(
+        noisy,
+        tmp_path / "taught",
+        encoder="compact",
+        recipe=recipe,
+        teachers=[tmp_path / "teacher" / "encoder.safetensors"],
+    )
+    assert taught["test_prec1"] > alone["test_prec1"] + 10
+
+
+def test_teacher_of_other_labels_is_refused(photos: Path, tmp_path: Path) -> None:
+    pretrain_encoder(photos, tmp_path / "run", recipe=dataclasses.replace(RECIPE, epochs=1))
+    for half in ("train", "test"):
+        (tmp_path / "other" / half).mkdir(parents=True)
+        (tmp_path / "other" / half / "happy").symlink_to(photos / half / "level")
+        (tmp_path / "other" / half / "sad").symlink_to(photos / half / "upright")
+    with pytest.raises(CheckpointError, match="a teacher of level, upright"):
+        pretrain_encoder(
+            tmp_path / "other",
+            tmp_path / "student",
+            recipe=RECIPE,
+            teachers=[tmp_path / "run" / "encoder.safetensors"],
+        )
 
 
 def test_learns(photos: Path, tmp_path: Path) -> None:
     """Steps small enough that no processor's roundings decide: 20 runs of other seeds and photos
     ended with 97 to 100 % and a loss of 0.39 at most.
     """
-    recipe = dataclasses.replace(
-        RECIPE, epochs=12, full_size_epochs=0, batch_size=16, learning_rate=0.01
-    )
+    recipe = dataclasses.replace(RECIPE, epochs=12, batch_size=16, learning_rate=0.01)
     last = pretrain_encoder(photos, tmp_path / "run", recipe=recipe)
     assert last["train_loss"] < 0.9 * np.log(2)  # log 2 is a blank answer's
     # 32 photos: by chance 28 or more are right once in 100 000 times.
@@ -105,37 +172,56 @@ def test_resumed_run_equals_an_unbroken_one(photos: Path, tmp_path: Path) -> Non
         pretrain_encoder(photos, tmp_path / "broken", recipe=RECIPE, resume=True)
 
 
-def test_fewer_epochs_than_full_size_ones(photos: Path, tmp_path: Path) -> None:
-    """All are at the real size, and their rate falls from its peak, not from the middle."""
-    recipe = dataclasses.replace(RECIPE, epochs=2, full_size_epochs=5, seed=2)
-    rows: list[dict[str, float]] = []
-    pretrain_encoder(photos, tmp_path / "run", recipe=recipe, report=rows.append)
-    peak = recipe.full_size_learning_rate
-    assert [row["size"] for row in rows] == [64, 64]
-    assert rows[0]["lr"] > 0.5 * peak
-    assert rows[1]["lr"] < 0.1 * peak
+def test_another_run_is_not_resumed(photos: Path, tmp_path: Path) -> None:
+    """Other photos, seeds or rates in the same folder would make a model of both."""
+    run = tmp_path / "run"
+    pretrain_encoder(photos, run, recipe=dataclasses.replace(RECIPE, epochs=1))
+    for changes in ({"seed": 2}, {"learning_rate": 0.1}, {"weight_decay": 0.1}):
+        other = dataclasses.replace(RECIPE, epochs=1, **changes)
+        with pytest.raises(TrainingError, match=next(iter(changes))):
+            pretrain_encoder(photos, run, recipe=other, resume=True)
+    (tmp_path / "fewer" / "train").mkdir(parents=True)
+    (tmp_path / "fewer" / "test").symlink_to(photos / "test")
+    for label in ("level", "upright"):
+        (tmp_path / "fewer" / "train" / label).mkdir()
+        for file in sorted((photos / "train" / label).iterdir())[:20]:
+            (tmp_path / "fewer" / "train" / label / file.name).symlink_to(file)
+    with pytest.raises(TrainingError, match="photos"):
+        pretrain_encoder(
+            tmp_path / "fewer", run, recipe=dataclasses.replace(RECIPE, epochs=1), resume=True
+        )
+
+
+def test_large_crops_are_halved_at_first() -> None:
+    """Each phase's rate starts at its own peak and falls to zero."""
+    recipe = PretrainingRecipe(epochs=12, size=HALVED_FROM)
+    assert recipe.small_epochs == 8
+    assert find_learning_rate(recipe, 0.5) > 0.9 * recipe.learning_rate
+    assert find_learning_rate(recipe, 7.99) < 0.01 * recipe.learning_rate
+    assert find_learning_rate(recipe, 8.3) > 0.9 * recipe.full_size_learning_rate
+    assert dataclasses.replace(recipe, size=96).small_epochs == 0
+    assert dataclasses.replace(recipe, epochs=1).small_epochs == 0
+
+
+def test_average_is_not_held_back_by_its_start() -> None:
+    """After a few steps it is near the weights, not near what they were drawn as."""
+    net, average = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    torch.nn.init.constant_(net.weight, 1.0)
+    torch.nn.init.constant_(average.weight, 0.0)
+    for step in range(20):
+        update_average(average, net, 0.998, step)
+    assert average.weight.item() > 0.99
 
 
 def test_refusals(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no photos"):
         pretrain_encoder(tmp_path, tmp_path / "run", recipe=RECIPE)
+    many = dataclasses.replace(RECIPE, batch_size=64)
+    with pytest.raises(TrainingError, match="make no batch of 64"):
+        pretrain_encoder(photos, tmp_path / "run", recipe=many)
     wild = dataclasses.replace(RECIPE, learning_rate=1e30)
     with pytest.raises(TrainingError, match="not finite in epoch 1"):
         pretrain_encoder(photos, tmp_path / "wild", recipe=wild)
-
-
-def test_augmented_photos_are_varied_pictures() -> None:
-    grey = torch.full((64, 48, 48), 128, dtype=torch.uint8)
-    grey[:, :, :24] = 0
-    crops = augment(grey, 32, np.random.default_rng(0))
-    assert crops.shape == (64, 3, 32, 32)
-    assert crops.min() >= 0
-    assert crops.max() <= 1
-    assert torch.equal(crops[:, 0], crops[:, 2])
-    dark_left = (crops[:, 0, :, :8].mean(dim=(1, 2)) < crops[:, 0, :, -8:].mean(dim=(1, 2))).sum()
-    assert 16 < dark_left < 48  # about half are mirrored
-    again = augment(grey, 32, np.random.default_rng(0))
-    assert torch.equal(crops, again)
 
 
 def test_scores_of_an_encoder() -> None:
@@ -148,7 +234,8 @@ def test_scores_of_an_encoder() -> None:
 
     pixels = np.array([0, 0, 0, 0, 0, 255, 255, 0], np.uint8)[:, None, None]
     classes = np.array([0, 0, 0, 0, 0, 0, 1, 1])
-    photos = Photos(np.broadcast_to(pixels, (8, 48, 48)).copy(), classes, ("dark", "bright"))
-    prec1, uar = evaluate_encoder(Brightness(), photos, 32, "cpu")
+    pictures = np.broadcast_to(pixels[..., None], (8, 48, 48, 1)).copy()
+    photos = Photos(pictures, classes, ("dark", "bright"))
+    prec1, uar = score_encoder(Brightness(), photos, 32, "cpu")
     assert prec1 == pytest.approx(75)
     assert uar == pytest.approx(100 * (5 / 6 + 1 / 2) / 2)

@@ -18,18 +18,29 @@ from mer import load_checkpoint
 from mer.checkpoint import load_encoder
 from mer.data.augmentation import Example, FaceView
 from mer.data.cache import Cache, clip_path
-from mer.data.dataset import LiveFaces, Voices, measure_standardisation
+from mer.data.dataset import LiveFaces, Voices, measure_standardisation, read_crops
 from mer.data.features import FrozenFaces, find_view, list_views
-from mer.errors import CheckpointError, CorpusError, TrainingError
+from mer.data.spoiling import CROP_KINDS
+from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluate.confidence import expected_calibration_error, fit_temperature
 from mer.evaluate.evaluation import evaluate_model
 from mer.models import EfficientFace, Standardiser, build_model
-from mer.protocols import PAPER, PROTOCOLS, REFERENCE, TUNED, ModalityDropout
+from mer.protocols import (
+    BALANCED,
+    PAPER,
+    PROTOCOLS,
+    REFERENCE,
+    ROBUST,
+    TUNED,
+    ModalityDropout,
+)
+from mer.train.distillation import Distillation, compare_logits
 from mer.train.learner import make_optimizer, make_scheduler
 from mer.train.runs import find_best, is_better
+from mer.train.teacher import ClipTeacher
 from mer.train.training import train_model
 from mer.weights import shipped_checkpoint
-from mer_runtime.errors import OutputError
+from mer_runtime.errors import OutputError, SpecError
 
 Write = Callable[..., Path]
 
@@ -420,6 +431,103 @@ def test_views_are_few_and_near() -> None:
     assert find_view(FaceView(True, 3)) == FaceView(True, 0)
     assert find_view(FaceView(False, 9, 0.66)) == FaceView(False, 0, 0.75)
     assert find_view(FaceView(True, 9, 0.0)) == FaceView(light=0.0)
+    assert len(list_views(ROBUST)) == 2 * (1 + len(CROP_KINDS))
+    for view in list_views(ROBUST):
+        assert find_view(view) == view
+
+
+def test_spoilt_faces_are_the_same_in_every_epoch(cache: Path) -> None:
+    data = Cache.open(cache)
+    spec = dataclasses.replace(data.spec, encoder="compact")
+    torch.manual_seed(0)
+    faces = LiveFaces(data, spec, build_model(spec).eval(), "cpu")
+    plain, *spoilt = (
+        faces.features([Example(1, face=FaceView(fault=fault))]).detach()
+        for fault in ("", *CROP_KINDS)
+    )
+    for kind, features in zip(CROP_KINDS, spoilt, strict=True):
+        assert not torch.equal(features, plain), kind
+        again = faces.features([Example(1, face=FaceView(fault=kind))]).detach()
+        assert torch.equal(features, again), kind
+
+
+def test_smaller_crops_come_from_the_same_cache(cache: Path, encoder: Path, tmp_path: Path) -> None:
+    summary = train_model(
+        cache, tmp_path / "run", size=16, face_encoder="compact", epochs=1, protocol=TUNED
+    )
+    spec = load_checkpoint(summary.checkpoint).spec
+    assert spec.video.size == 16
+    data = Cache.open(cache)
+    crops = read_crops(data, 0, spec)
+    assert crops.shape == (3, 16, 16, 3)
+    means = data.crops(0).reshape(3, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    assert np.abs(crops - means).max() <= 0.5  # averaged over areas, rounded
+    with pytest.raises(CacheError, match=r"video\.size is 32, not 64"):
+        train_model(cache, tmp_path / "larger", size=64, encoder=encoder, epochs=1)
+
+
+def test_mfcc_settings_can_be_asked_for(cache: Path, tmp_path: Path) -> None:
+    summary = train_model(
+        cache, tmp_path / "run", modality="audio", face_encoder="compact", epochs=1,
+        protocol=TUNED, n_mfcc=13, n_fft=1024, hop_length=256, n_mels=40,
+    )  # fmt: skip
+    audio = load_checkpoint(summary.checkpoint).spec.audio
+    assert (audio.n_mfcc, audio.n_fft, audio.hop_length, audio.n_mels) == (13, 1024, 256, 40)
+    assert len(audio.mean) == 13
+    with pytest.raises(SpecError, match=r"n_mfcc must be 1 to n_mels"):
+        train_model(cache, tmp_path / "wrong", n_mfcc=41, n_mels=40)
+
+
+def test_fine_tuning_starts_from_a_checkpoint(
+    cache: Path, encoder: Path, tmp_path: Path, write_cache: Write
+) -> None:
+    first = train_model(
+        cache, tmp_path / "first", encoder=encoder, freeze="encoder", epochs=2, protocol=TUNED
+    )
+    before = load_checkpoint(first.checkpoint).model.state_dict()
+    still = dataclasses.replace(TUNED, learning_rate=1e-12, weight_decay=0.0, ema_decay=None)
+    second = train_model(
+        cache, tmp_path / "second", start=first.checkpoint, freeze="encoder", epochs=1,
+        protocol=still, seed=9,
+    )  # fmt: skip
+    after = load_checkpoint(second.checkpoint).model.state_dict()
+    for name, weight in before.items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(after[name], weight, msg=name)
+    with pytest.raises(TrainingError, match="fusion ia, not lt"):
+        train_model(cache, tmp_path / "x", fusion="lt", start=first.checkpoint, epochs=1)
+
+
+def test_student_learns_from_a_teacher(cache: Path, encoder: Path, tmp_path: Path) -> None:
+    """The loss is the teacher's alone: the student comes to answer as it does."""
+    first = train_model(
+        cache, tmp_path / "teacher", encoder=encoder, freeze="encoder", protocol=BALANCED
+    )
+    plan = dataclasses.replace(BALANCED, epochs=5, batch_size=8, ema_decay=None)
+    runs = {
+        share: train_model(
+            cache, tmp_path / f"student-{share}", face_encoder="compact", protocol=plan,
+            teacher=first.checkpoint, distillation=Distillation(logits=share),
+        )
+        for share in (0.0, 1.0)
+    }  # fmt: skip
+    settings = json.loads((tmp_path / "student-1.0" / "run.json").read_text())["settings"]
+    assert settings["distillation"] == {"logits": 1.0, "features": 1.0, "temperature": 2.0}
+    data = Cache.open(cache)
+    rows = data.select("train")
+
+    def ask(checkpoint: Path) -> torch.Tensor:
+        found = load_checkpoint(checkpoint)
+        teacher = ClipTeacher(found, data, data.spec, "cpu")
+        teacher.prepare(rows, [FaceView()])
+        return teacher.logits([Example(row) for row in rows])
+
+    wanted = ask(first.checkpoint)
+    missed = {
+        share: compare_logits(ask(run.checkpoint), wanted, 2.0).item()
+        for share, run in runs.items()
+    }
+    assert missed[1.0] < missed[0.0]
 
 
 def test_best_is_highest_prec1_then_lowest_loss_then_first() -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,19 +64,47 @@ def test_tried_outside_the_working_folder(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "script", ["import os; os.abort()", "while True: pass", "a = bytearray(3 << 30)", "1 / 0"]
-)
+def abort() -> None:
+    os.abort()
+
+
+def hang() -> None:
+    while True:
+        time.sleep(1)
+
+
+def fail() -> None:
+    raise RuntimeError
+
+
+@pytest.mark.parametrize("ending", [abort, hang, fail])
 def test_what_takes_a_process_along(
-    script: str, renamed: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+    ending: Callable[[], None], renamed: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trial that ends like OpenCV's worst: this process tells it in one line."""
-    trial = detector_check.TRIAL.replace("import cv2", script, 1)
-    monkeypatch.setattr(detector_check, "TRIAL", trial)
-    monkeypatch.setattr(detector_check, "PATIENCE", 3.0)
+    trial = f"{Path(__file__).stem}:{ending.__name__}"
+    start = detector_check.start_python
+
+    def start_ending(function: str, **options: Any) -> Any:
+        assert function == "mer_runtime.inputs.detector_check:try_detector"
+        return start(trial, **options)
+
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr(detector_check, "start_python", start_ending)
+    monkeypatch.setattr(detector_check, "PATIENCE", 5.0)
     with pytest.raises(FaceDetectorError, match="not a YuNet face detector"):
         YuNetDetector(renamed)
     assert not kept.exists()
+
+
+def test_trial_is_bounded() -> None:
+    """Of a graph that wants more memory than there may be."""
+    code = (
+        "from mer_runtime.inputs import detector_check as d; import cv2, numpy as np;"
+        "cv2.FaceDetectorYN.create = lambda *given: np.ones(3 << 30, np.uint8); d.try_detector()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=b"", capture_output=True, check=False)
+    assert b"Unable to allocate" in done.stderr
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 5_000, 100_000, 232_000])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -193,3 +197,79 @@ def test_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         recorder.close()
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, sys, time
+sys.path.insert(0, {root!r})
+from tests.runtime.live.test_recording import Recorder, picture, tone
+recorder = Recorder({out!r}, video=True, audio=True, live=False)
+for i in range(50):
+    recorder.add(picture(i / 10), [])
+    recorder.add(tone(i / 10, 0.1), [])
+while not recorder._queue.empty():
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed(tmp_path: Path) -> None:
+    """All is there but the last second, under its own name."""
+    code = KILLED.format(root=str(Path(__file__).parents[3]), out=str(tmp_path / "out.mp4"))
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    times, _, samples = read(tmp_path / "out.mp4")
+    assert times == pytest.approx([i / 10 for i in range(len(times))], abs=0.002)
+    assert 3.5 < times[-1] < 5
+    assert len(samples) / SAMPLE_RATE > 3.5
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    recorder = Recorder(tmp_path / "out.mp4", video=True, audio=False, live=False)
+    generator = np.random.default_rng(0)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
+        with pytest.raises(OutputError, match="what was recorded until then is in it"):  # noqa: PT012 - either
+            for i in range(200):
+                noise = generator.integers(0, 256, (240, 320, 3), np.uint8)
+                frame = av.VideoFrame.from_ndarray(noise, format="rgb24")
+                recorder.add(Picture(frame, i / 10), [])
+            recorder.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(OutputError):
+        recorder.close()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert next(container.decode(video=0)).pts == 0
+
+
+def test_another_file_every_so_often(tmp_path: Path) -> None:
+    (tmp_path / "out-000007.mp4").write_bytes(b"earlier")
+    (tmp_path / "out-7.mp4").write_bytes(b"somebody's")
+    recorder = Recorder(tmp_path / "out.mp4", video=True, audio=True, live=False, every=2.0, keep=2)
+    for i in range(70):
+        recorder.add(picture(i / 10), [])
+        recorder.add(tone(i / 10, 0.1), [])
+    recorder.close()
+    names = [f"out-{number:06}.mp4" for number in (10, 11)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "out-000010.mp4",
+        "out-000011.mp4",
+        "out-7.mp4",
+    ]
+    for name, seconds in zip(names, (2.0, 1.0), strict=True):
+        times, _, samples = read(tmp_path / name)
+        assert times == pytest.approx([i / 10 for i in range(round(10 * seconds))], abs=0.002)
+        assert len(samples) / SAMPLE_RATE == pytest.approx(seconds, abs=0.1)
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / f".out.{os.getpid()}.part.mp4").symlink_to(tmp_path / "precious")
+    recorder = Recorder(tmp_path / "out.mp4", video=True, audio=False, live=False)
+    recorder.add(picture(0.0), [])
+    recorder.close()
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert len(read(tmp_path / "out.mp4")[0]) == 1

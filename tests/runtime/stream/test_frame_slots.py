@@ -43,7 +43,7 @@ def test_slots_show_what_is_on_screen(times: list[float], end: int) -> None:
     for slot in range(slots.next):
         middle = (slot + 0.5) * SLOT
         on = [k for k in shown if times[k] <= middle + CLOCK_SLACK] or shown[:1]
-        if middle - times[on[-1]] <= STALE:
+        if middle - times[on[-1]] <= STALE + CLOCK_SLACK:
             assert picks[slot] is images[on[-1]]
         else:
             assert slot not in picks
@@ -54,9 +54,15 @@ def test_slots_show_what_is_on_screen(times: list[float], end: int) -> None:
 def test_slots_are_those_of_clip_mode(times: list[float]) -> None:
     count = 15
     expected = FramePicks(0.0, SLOT, count).choose([(t, i) for i, t in enumerate(times)])
-    slots = FrameSlots(0.0, SLOT, 1e9, StreamStatistics())
+    slots = FrameSlots(0.0, SLOT, STALE, StreamStatistics())
     images = [picture(i) for i in range(len(times))]
     decided = [p for t, i in zip(times, images, strict=True) for p in slots.offer(i, t)]
     decided += slots.decide_until(count)
-    picked = [p.image for p in decided if p.slot is not None and p.slot < count]
-    assert all(p is images[i] for p, i in zip(picked, expected, strict=True))
+    picked = {p.slot: p.image for p in decided if p.slot is not None and p.slot < count}
+    # Live, a first frame after the window can't have come when that is answered.
+    wanted = {slot: images[i] for slot, i in enumerate(expected) if i is not None}
+    if times[0] < count * SLOT:
+        assert picked.keys() == wanted.keys()
+        assert all(picked[slot] is image for slot, image in wanted.items())
+    else:
+        assert not wanted

@@ -48,9 +48,11 @@ class Address:
 
 def parse_source(source: str) -> Address:
     """Tell a camera (``/dev/video1`` or ``1``), standard input (``-``), a URL, a named pipe and
-    a file from each other."""
+    a file from each other. What exists as a file or folder is that, whatever it is called."""
     if source == STDIN:
         return Address("stdin", STDIN, "standard input", _probe())
+    if _is_on_disk(source):
+        return Address("file", source, source)
     if source.isdecimal() or source.startswith("/dev/video"):
         return camera(source)
     if _SCHEME.match(source):
@@ -104,6 +106,14 @@ def _hide_password(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=host))
+
+
+def _is_on_disk(path: str) -> bool:
+    """Whether it is a file or folder here; a device or pipe is none."""
+    try:
+        return Path(path).is_file() or Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_fifo(path: str) -> bool:

@@ -44,6 +44,7 @@ class Capture:
         timeout: seconds a device or server may stay silent before it counts as lost. A pipe
             may for ever.
         patience: seconds to go on trying after a loss; None for ever, 0 not at all.
+        audio_track: as for ``OpenSource``.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Capture:
         audio: bool = True,
         timeout: float = TIMEOUT,
         patience: float | None = None,
+        audio_track: int | None = None,
     ) -> None:
         self.address = address
         self.error: Exception | None = None
@@ -64,6 +66,7 @@ class Capture:
         self._sink, self._start, self._pace = sink, start, pace
         self._video, self._audio = video, audio
         self._timeout, self._patience = timeout, patience
+        self._audio_track = audio_track
         self._stop, self._opened, self._go = Event(), Event(), Event()
         self._last: float | None = None  # when something came; None while it isn't open
         self._stalled = False
@@ -134,7 +137,6 @@ class Capture:
                 if self._stop.is_set():
                     return
                 if received is None:
-                    self._note("ended")
                     return
             except SourceError as error:
                 if self._stop.is_set():
@@ -159,6 +161,7 @@ class Capture:
             video=self._video,
             audio=self._audio,
             timeout=self._timeout,
+            audio_track=self._audio_track,
         ) as source:
             if self._opened.is_set():
                 self._note("reopened")
@@ -166,7 +169,7 @@ class Capture:
                 self.has_video, self.has_audio = source.has_video, source.has_audio
                 # What comes back later has to be what the session was made for.
                 self._video, self._audio = source.has_video, source.has_audio
-                self._note("opened")
+                self._note("opened", source.notes)
                 self._opened.set()
                 self._go.wait()
             self._last, self._stalled = monotonic(), False
@@ -181,6 +184,8 @@ class Capture:
                 or kind in ("file", "stdin")
                 or (kind == "url" and source.has_end)
             )
+            if ends and not self._stop.is_set():
+                self._note("ended", source.notes)
             return None if ends else True
 
     def _pass_on(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import MediaError
+from mer_runtime.inputs.picture import FrameDrawer
 
 #: ``opened`` once; ``stalled`` and ``resumed`` while it stays open; ``lost`` and ``reopened``;
 #: ``ended`` at the end of what it had to give.
@@ -19,10 +19,6 @@ State = Literal["opened", "stalled", "resumed", "lost", "reopened", "ended"]
 
 class SourceError(MediaError):
     """A camera, microphone or stream can't be opened, or is gone for good."""
-
-    def __init__(self, source: str | Path, reason: str) -> None:
-        super().__init__(source, reason)
-        self.reason = reason
 
 
 class Picture:
@@ -33,24 +29,27 @@ class Picture:
     Args:
         frame: an ``av.VideoFrame``.
         time: seconds on the session's clock at which it was taken.
+        drawer: shows its stream's frames.
     """
 
-    def __init__(self, frame: Any, time: float) -> None:
+    def __init__(self, frame: Any, time: float, drawer: FrameDrawer | None = None) -> None:
         self.time = time
+        self._drawer = drawer or FrameDrawer()
         self._frame = frame
         self._image: NDArray[np.uint8] | None = None
         self._lock = Lock()
 
     def image(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, upright; H and W may change from one frame to the next.
+        """(H, W, 3) uint8 RGB, upright, of square pixels, at most 1920 x 1080 of them.
+
+        H and W may change from one frame to the next.
 
         Any thread may call it. Don't write to it: it is the same array for all.
         """
         with self._lock:
             if self._image is None:
-                turns = round(getattr(self._frame, "rotation", 0) / 90)
-                upright = np.rot90(self._frame.to_ndarray(format="rgb24"), turns)
-                self._image, self._frame = np.ascontiguousarray(upright), None
+                self._image = np.ascontiguousarray(self._drawer.draw(self._frame))
+                self._frame = None
             return self._image
 
 
@@ -62,11 +61,13 @@ class Sound:
         samples: (n,) float32, the mean of the channels; [-1, 1] unless the source clips or errs.
         rate: samples a second; may change from one chunk to the next.
         time: seconds on the session's clock at which the first sample was taken.
+        channels: (channels, n), what ``samples`` is the mean of; None where there is nothing else.
     """
 
     samples: NDArray[np.float32]
     rate: int
     time: float
+    channels: NDArray[Any] | None = None
 
     @property
     def seconds(self) -> float:

@@ -24,6 +24,8 @@ class LiveClock:
     goes on after a long pause, is placed by its arrival again.
     """
 
+    recorded = False
+
     def __init__(self, start: float) -> None:
         self._start = start
         self._offset: float | None = None
@@ -88,6 +90,8 @@ class RecordedClock:
         stop: ends a wait.
         paced: whether ``wait`` holds a moment back until it is due, as a camera would give it.
     """
+
+    recorded = True
 
     def __init__(self, stop: Event, *, paced: bool) -> None:
         self._stop = stop

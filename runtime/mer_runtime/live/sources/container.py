@@ -14,20 +14,35 @@ from typing import Any, Protocol
 
 import av
 
-from mer_runtime.inputs.waveform import mix_down
+from mer_runtime.errors import MediaError
+from mer_runtime.inputs.container import open_file, open_pipe, open_url, pixel_aspect
+from mer_runtime.inputs.media import check_file
+from mer_runtime.inputs.picture import FrameDrawer
+from mer_runtime.inputs.streams import MediaStreams
+from mer_runtime.inputs.timeline import Timeline
+from mer_runtime.inputs.waveform import frame_samples, mix_down
 from mer_runtime.live.sources.address import Address
 from mer_runtime.live.sources.captured import Picture, Sound, SourceError
 from mer_runtime.live.sources.pipe import PipeReader
+from mer_runtime.live.sources.tracks import TrackChoice
 
 #: FFmpeg's names of device inputs, and what can take their place where they aren't built in.
 DEVICE_FORMATS = {"camera": "v4l2", "microphone": "alsa"}
 #: Where ALSA's own files are, for wheels that carry a libasound built elsewhere.
 ALSA_VARIABLE = "ALSA_CONFIG_PATH"
 ALSA_CONFIG = "/usr/share/alsa/alsa.conf"
+#: Seconds for which a recording may hold nothing; where its clock leaps by more, it is closed.
+LONGEST_HOLE = 3600.0
 
 
 class Clock(Protocol):
-    """Where a container's time stamps belong on the session's clock."""
+    """Where a container's time stamps belong on the session's clock.
+
+    Attributes:
+        recorded: whether they are a recording's, for which nothing but themselves tells.
+    """
+
+    recorded: bool
 
     def place(self, stream: int, stamp: float, length: float, arrival: float) -> float: ...
 
@@ -39,13 +54,22 @@ class OpenSource:
         stop: ends a wait for a pipe.
         video, audio: which streams to read, where it has them.
         timeout: seconds that it may take to open, and then between two packets.
+        audio_track: the track to listen to, counted from 1; by default the first in which there
+            has been any sound.
 
     Raises:
-        SourceError: it can't be opened, or has none of these streams.
+        SourceError: it can't be opened, or has none of these streams or no such track.
     """
 
     def __init__(
-        self, address: Address, stop: Event, *, video: bool, audio: bool, timeout: float
+        self,
+        address: Address,
+        stop: Event,
+        *,
+        video: bool,
+        audio: bool,
+        timeout: float,
+        audio_track: int | None = None,
     ) -> None:
         self._address, self._timeout = address, timeout
         self._closing = ExitStack()
@@ -55,24 +79,32 @@ class OpenSource:
                 self._container = self._closing.enter_context(self._open(stop))
             except (av.FFmpegError, OSError, ValueError) as error:
                 raise self._error(error, began) from error
-            self._video = self._first_video() if video else None
-            self._audio = next(
-                (s for s in self._container.streams.audio if audio and s.codec_context), None
-            )
-            if self._video is None and self._audio is None:
+            try:
+                self._streams = MediaStreams(
+                    address.name, self._container, audio_track, video=video, audio=audio
+                )
+            except MediaError as error:
+                raise SourceError(address.name, error.reason) from error
+            if not self._streams.all:
                 wanted = " or ".join(["video"] * video + ["sound"] * audio)
-                raise SourceError(address.name, f"holds no {wanted} that can be decoded")
+                faults = f" ({self.notes})" if self.notes else ""
+                raise SourceError(address.name, f"holds no {wanted} that can be decoded{faults}")
         except BaseException:
             self._closing.close()
             raise
 
     @property
     def has_video(self) -> bool:
-        return self._video is not None
+        return self._streams.video is not None
 
     @property
     def has_audio(self) -> bool:
-        return self._audio is not None
+        return bool(self._streams.tracks)
+
+    @property
+    def notes(self) -> str:
+        """What of it couldn't be read so far, and why; empty where there is nothing to say."""
+        return "; ".join(self._streams.notes)
 
     @property
     def has_end(self) -> bool:
@@ -85,25 +117,30 @@ class OpenSource:
         Raises:
             SourceError: it breaks off, or gives nothing for ``timeout`` seconds.
         """
-        streams = [s for s in (self._video, self._audio) if s is not None]
-        for stream in streams:
-            # Threads by frame would hold each frame back by as many frames.
-            stream.thread_type = "SLICE" if self._address.live else "AUTO"
-        unstamped: dict[int, float] = {}
-        asked = monotonic()
-        try:
-            for packet in self._container.demux(streams):
-                arrival, index = monotonic(), packet.stream.index
-                try:
-                    frames = packet.decode()
-                except av.InvalidDataError:
-                    continue
-                for frame in frames:
-                    stamp = frame.time if frame.time is not None else unstamped.get(index, 0.0)
-                    length = _length(frame)
-                    unstamped[index] = stamp + (length or 1 / (packet.stream.average_rate or 25))
-                    yield _item(frame, clock.place(index, float(stamp), length, arrival))
+        streams = self._streams
+        choice = TrackChoice(streams.tracks)
+        drawer = FrameDrawer(1.0 if streams.video is None else pixel_aspect(streams.video))
+        asked = arrival = monotonic()
+
+        def arriving() -> Iterator[Any]:
+            nonlocal asked, arrival
+            for packet in self._container.demux(streams.all):
+                arrival = monotonic()
+                yield packet
                 asked = monotonic()
+
+        packets = Timeline(LONGEST_HOLE).follow(arriving()) if clock.recorded else arriving()
+        # Threads by frame would hold each frame back by as many frames.
+        threads = "SLICE" if self._address.live else "AUTO"
+        try:
+            for stream, frame, stamp in streams.decode(packets, threads=threads):
+                if stream is streams.video:
+                    time = clock.place(stream.index, stamp, 0.0, arrival)
+                    yield Picture(frame, time, drawer)
+                elif choice.takes(stream, frame):
+                    length = frame.samples / frame.sample_rate
+                    time = clock.place(stream.index, stamp, length, arrival)
+                    yield _make_sound(frame, time)
         except (av.FFmpegError, OSError) as error:
             raise self._error(error, asked) from error
 
@@ -124,13 +161,16 @@ class OpenSource:
         if address.kind in DEVICE_FORMATS:
             return self._open_device(options)
         if address.kind == "file":
-            _check_file(address)
-            return av.open(address.location)
+            try:
+                check_file(Path(address.location))
+            except MediaError as error:
+                raise SourceError(address.name, error.reason) from error
+            return open_file(address.location)
         if address.kind == "url":
-            return av.open(address.location, options=options, timeout=timeout)
+            return open_url(address.location, options, timeout)
         if address.kind == "stdin" and os.isatty(0):
             raise SourceError(address.name, "is a terminal: pipe a stream into it")
-        return av.open(self._closing.enter_context(PipeReader(address, stop)), options=options)
+        return open_pipe(self._closing.enter_context(PipeReader(address, stop)), options)
 
     def _open_device(self, options: dict[str, str]) -> Any:
         address = self._address
@@ -152,11 +192,6 @@ class OpenSource:
         except (av.FFmpegError, OSError):  # hardware that records in stereo only
             return av.open(address.location, format=name, options=options, timeout=timeout)
 
-    def _first_video(self) -> Any:
-        cover = av.stream.Disposition.attached_pic
-        streams = self._container.streams.video
-        return next((s for s in streams if s.codec_context and not s.disposition & cover), None)
-
     def _error(self, error: Exception, since: float) -> SourceError:
         if isinstance(error, SourceError):
             return error
@@ -167,6 +202,8 @@ class OpenSource:
             reason = f"doesn't answer for {self._timeout:g} s"
         elif isinstance(error, av.InvalidDataError):
             reason = "not a media stream, or damaged"
+        elif isinstance(error, av.ArgumentError) and self._address.kind not in DEVICE_FORMATS:
+            reason = "not a kind of media that is read here"
         elif self._address.kind == "url" and getattr(error, "errno", None) == EIO:
             # FFmpeg's word for an unknown host, and for a stream that ends without its length.
             reason = "can't be reached, or the connection broke off"
@@ -177,20 +214,6 @@ class OpenSource:
         return SourceError(self._address.name, reason)
 
 
-def _check_file(address: Address) -> None:
-    path = Path(address.location)
-    if path.is_dir():
-        raise SourceError(address.name, "is a folder, not a clip")
-    if not path.exists():
-        raise SourceError(address.name, "there is no such file")
-
-
-def _length(frame: Any) -> float:
-    """Seconds that a chunk of sound lasts; 0 for a picture."""
-    return frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else 0.0
-
-
-def _item(frame: Any, time: float) -> Picture | Sound:
-    if isinstance(frame, av.AudioFrame):
-        return Sound(mix_down(frame), frame.sample_rate, time)
-    return Picture(frame, time)
+def _make_sound(frame: Any, time: float) -> Sound:
+    channels = frame_samples(frame)
+    return Sound(mix_down(frame), frame.sample_rate, time, channels if len(channels) > 1 else None)

@@ -116,7 +116,7 @@ class TestFiles:
 
     @pytest.mark.parametrize(
         ("content", "words"),
-        [(None, "no such file"), (b"", "not a media stream"), (b"hello", "not a media stream")],
+        [(None, "no such file"), (b"", "the file is empty"), (b"hello", "not a media stream")],
     )
     def test_not_media(
         self, tmp_path: Path, start: Start, content: bytes | None, words: str
