@@ -21,8 +21,17 @@ from mer_runtime.engines.graph_check import check_graph
 from mer_runtime.engines.ir_check import check_ir
 from mer_runtime.engines.wire import read_graph
 from mer_runtime.errors import BundleError
+from mer_runtime.store import CACHE_VARIABLE
 
 CROPS = 15
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests prepared isn't taken: it would hide what is in a bundle."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "kept"))
+
+
 Nodes = Sequence[onnx.NodeProto]
 
 
