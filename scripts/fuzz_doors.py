@@ -107,7 +107,8 @@ def containers(folder: Path) -> Prepared:
 
 def headers(folder: Path) -> Prepared:
     """Pictures and sound of sizes, rates and channels that nobody has."""
-    numbers = st.sampled_from(ODD_NUMBERS) | st.integers(0, 1 << 20)
+    usual = (1, 2, 3, 8, 16, 24, 48, 64, 8000, 44_100, 48_000, 768_000)
+    numbers = st.sampled_from(ODD_NUMBERS + usual + usual) | st.integers(0, 1 << 20)
     picture = (folder / "a.png", write_clip(folder / "a.png", "png", None))
     gif = (folder / "a.gif", write_clip(folder / "a.gif", "gif", None))
     spec = Spec()

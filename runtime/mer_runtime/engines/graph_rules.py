@@ -257,6 +257,11 @@ def _shape(known: Tensors, node: Node) -> list[Size]:
     return [(len(told),)]
 
 
+def _range(known: Tensors, node: Node) -> list[Size]:
+    begin, end, step = ((known.value(node, i) or [])[0] for i in range(3))
+    return [(max(0, -(-(end - begin) // step)),)]
+
+
 #: What comes out has the size of the first input.
 ALIKE = (
     "Abs BatchNormalization Cast Ceil Celu Clip Cos DequantizeLinear Elu Erf Exp Floor Gelu "
@@ -284,6 +289,7 @@ RULES: Mapping[str, Rule] = {
     "Gemm": _gemm,
     "MatMul": _multiply,
     "Pad": _pad,
+    "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,

@@ -159,7 +159,7 @@ def test_sizes_are_onnxs_own() -> None:
 
 class TestOperators:
     @pytest.mark.parametrize(
-        "operator", ["Loop", "If", "Scan", "ConstantOfShape", "Tile", "NonZero", "Resize", "Range"]
+        "operator", ["Loop", "If", "Scan", "ConstantOfShape", "Tile", "NonZero", "Resize"]
     )
     def test_outside_the_list(self, operator: str) -> None:
         refuse(model([node(operator, "x")]), f"it has the operator {operator}, which mer-export")
@@ -210,6 +210,13 @@ class TestBombs:
     def test_padded(self) -> None:
         pads = np.array([0, 0, 0, 1 << 40])
         refuse(model([node("Pad", "x", "p")], p=pads), "its operator Pad takes more memory")
+
+    def test_range(self) -> None:
+        constants = {"a": np.int64(0), "b": np.int64(1 << 40), "c": np.int64(1)}
+        refuse(model([node("Range", "a", "b", "c")], **constants), "takes more memory")
+        refuse(model([node("Range", "a", "b", "a")], **constants), "one of its Range isn't")
+        refuse(model([node("Range", "x", "b", "c")], **constants), "one of its Range isn't")
+        accept(model([node("Range", "a", "b", "c")], **constants | {"b": np.int64(7)}))
 
     def test_outer_product(self) -> None:
         constants = {"a": np.zeros((60_000, 1), np.float32), "b": np.zeros(60_000, np.float32)}
