@@ -85,9 +85,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def yunet(shared: Path) -> Path:
+def yunet() -> Path:
     """YuNet's ONNX file."""
-    return shared / "models" / "face_detection_yunet_2023mar.onnx"
+    from mer_runtime.inputs.face import SHIPPED_YUNET
+
+    return SHIPPED_YUNET
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from mer_bench.profile import find_family, profile_bundle
 from mer_runtime.inputs.clip import read_clip
-from mer_runtime.inputs.face import FaceDetector, HaarDetector, YuNetDetector, crop_detected
+from mer_runtime.inputs.crops import crop_detected
+from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
@@ -175,12 +176,12 @@ def open_subject(kind: str, model: str, threads: int, detector: Path | None) -> 
 
 
 def open_detector(file: Path | None) -> FaceDetector:
-    """YuNet from ``file``, else the Haar cascade: all contenders get the same one.
+    """The one of ``load_detector``: all contenders get the same.
 
     Raises:
         FaceDetectorError: the file isn't YuNet's.
     """
-    return YuNetDetector(file) if file else HaarDetector()
+    return load_detector(file)
 
 
 def time_query(subject: Subject, detector: FaceDetector, clip: Path) -> dict[str, float]:

@@ -16,15 +16,8 @@ from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import Backend, read_no_face, usable_cores
 from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
 from mer_runtime.inputs.clip import read_clip, timed
-from mer_runtime.inputs.face import (
-    DETECTOR_VARIABLE,
-    FaceCrops,
-    FaceDetector,
-    HaarDetector,
-    YuNetDetector,
-    find_detector_file,
-    load_detector,
-)
+from mer_runtime.inputs.crops import FaceCrops
+from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import ClipWindow
 from mer_runtime.proof.choice import EngineChoice, choose_backend
@@ -99,11 +92,14 @@ class Recognizer:
         backend: Backend,
         detector: FaceDetector | None = None,
         threads: int | None = None,
+        *,
+        detect_size: int = DETECTION_SIZE,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.considered: Mapping[str, str] = {}
         self._detector = detector
+        self._detect_size = detect_size
         self._search = FaceSearch(self.find_detector, threads or usable_cores())
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         no_face = read_no_face(bundle, backend.feature_width)
@@ -116,6 +112,7 @@ class Recognizer:
         threads: int | None = None,
         face_detector: str | Path | None = None,
         *,
+        detect_size: int = DETECTION_SIZE,
         backend: EngineChoice | None = None,
         prove: bool = True,
     ) -> Recognizer:
@@ -128,8 +125,12 @@ class Recognizer:
             bundle: its folder, or the name of one that comes with mer-edge.
             threads: for the engine and for finding faces; by default as many as this process
                 may use cores.
-            face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
-                bundle's, else the Haar cascade (with a ``MerWarning``).
+            face_detector: a YuNet file, or ``haar`` for OpenCV's cascade; by default that of
+                ``$MER_FACE_DETECTOR``, else the bundle's, else the YuNet that comes with
+                mer-edge (see ``load_detector`` for where that isn't to be had).
+            detect_size: pixels, 64 to 4096: the longer side of a frame as faces are looked for
+                in it. One that shows none is looked at again at twice that. More finds smaller
+                faces and takes longer, with the square of it.
             backend: as ``mer-run --backend``: an engine other than the bundle's own
                 (``onnxruntime``, ``openvino``, ``tensorrt``, ``tensorrt-rtx``), or ``auto``: the
                 fastest of those whose answers are right here.
@@ -139,14 +140,16 @@ class Recognizer:
         Raises:
             BundleError: the bundle is missing, foreign, edited, can't run or answers wrong here.
             FaceDetectorError: ``face_detector`` isn't a YuNet file.
+            SpecError: ``threads`` or ``detect_size`` is out of range.
             MissingExtraError: the bundle's engine isn't installed.
         """
         if threads is not None and threads < 1:
             raise SpecError(f"threads must be at least 1, not {threads}")
         loaded = load_bundle(bundle)
-        detector = load_detector(face_detector) if face_detector else None
+        check_size(detect_size)
+        detector = load_detector(face_detector, size=detect_size) if face_detector else None
         choice = choose_backend(loaded, backend, threads, prove=prove)
-        recognizer = cls(loaded, choice.backend, detector, threads)
+        recognizer = cls(loaded, choice.backend, detector, threads, detect_size=detect_size)
         recognizer.considered = choice.considered
         return recognizer
 
@@ -279,7 +282,7 @@ class Recognizer:
         return run_self_test(self.bundle, self.backend)
 
     def find_detector(self) -> FaceDetector:
-        """The one that it was given, else that of the environment, the bundle's, or Haar's.
+        """The one that it was given, else that of the environment, the bundle's, or ours.
 
         Raises:
             FaceDetectorError: the environment's file isn't a YuNet model.
@@ -290,15 +293,14 @@ class Recognizer:
 
     def _choose_detector(self) -> FaceDetector:
         trained = self.spec.video.detector
-        file = find_detector_file() or self.bundle.face_detector
-        detector = YuNetDetector(file) if file else HaarDetector()
-        logger.info("faces are found by %s (%s)", detector.name, file or "no YuNet file is known")
+        detector = load_detector(
+            bundled=self.bundle.face_detector, trained=trained, size=self._detect_size
+        )
+        logger.info("faces are found by %s (%s)", detector.name, detector.file)
         if detector.name != trained:
-            remedy = f"give YuNet's file with --face-detector or ${DETECTOR_VARIABLE}"
             warnings.warn(
                 f"the model was trained on faces found by {trained}, here {detector.name} finds "
-                f"them, so answers may be less accurate"
-                + (f": {remedy}" if trained == "yunet" else ""),
+                "them, so answers may be less accurate",
                 MerWarning,
                 stacklevel=3,
             )

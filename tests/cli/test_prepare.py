@@ -20,7 +20,6 @@ from mer.data.cache import Cache, clip_path
 from mer.data.preparation import prepare_cache
 from mer.errors import CacheError
 from mer_runtime.errors import OutputError
-from mer_runtime.inputs.face import HAAR_CASCADE
 from mer_runtime.inputs.media import read_window
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
@@ -30,9 +29,6 @@ IDS = [f"01-01-{emotion:02}-01-01-01-05" for emotion in range(1, 5)]
 @pytest.fixture(autouse=True)
 def _haar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MER_FACE_DETECTOR", raising=False)
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:no YuNet file given")
 
 
 @pytest.fixture
@@ -72,21 +68,20 @@ def test_help_teaches() -> None:
         assert part in " ".join(result.stdout.split())  # wrapped to the terminal's width
 
 
-def test_prepares_a_corpus(root: Path, out: Path) -> None:
+def test_prepares_a_corpus(root: Path, out: Path, yunet: Path) -> None:
     (root / "holiday.mp4").touch()
     result = run(root, "--out", out)
 
     assert result.exit_code == 0, result.stderr
-    assert "Warning: no YuNet file given" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == ""
     assert f"4 clips in {out} (0 were there), 0 failed, 9 MB" in result.stdout
-    assert "with a face: 4 (haar; detected in 100.0 % of their frames); with a voice: 4" in (
+    assert "with a face: 4 (yunet; detected in 100.0 % of their frames); with a voice: 4" in (
         result.stdout
     )
     assert "1 media files that aren't named as RAVDESS's" in result.stdout
     cache = Cache.open(out)
     assert [row.id for row in cache.rows] == IDS
-    assert cache.detector["file"] == HAAR_CASCADE
+    assert cache.detector["file"] == yunet.name
 
 
 def test_json_is_one_object(root: Path, out: Path) -> None:
@@ -98,7 +93,7 @@ def test_json_is_one_object(root: Path, out: Path) -> None:
     assert data["cache"] == str(out)
     assert (data["clips"], data["reused"], data["with_face"], data["with_voice"]) == (3, 0, 3, 3)
     assert data["faces_found"] == 1.0
-    assert data["detector"]["name"] == "haar"
+    assert data["detector"]["name"] == "yunet"
     assert data["failures"] == [
         {"id": IDS[1], "error": f"{source(root, 1)}: the file is empty"},
     ]
@@ -357,7 +352,7 @@ def test_prepares_real_ravdess_files_with_yunet(
     assert data["faces_found"] == 1.0
     assert data["detector"]["sha256"].startswith("8f2383e4")
     with pytest.raises(CacheError, match=r"video\.detector is yunet, not haar"):
-        prepare_cache(shared / "data" / "ravdess-real", out, jobs=1)
+        prepare_cache(shared / "data" / "ravdess-real", out, face_detector=Path("haar"), jobs=1)
     cache = Cache.open(out)
     voice = shared / "data" / "ravdess-real" / "03-01-08-02-01-01-19.wav"
     expected = read_window(voice, Spec()).waveform
@@ -367,7 +362,6 @@ def test_prepares_real_ravdess_files_with_yunet(
     np.testing.assert_allclose(stored, expected, atol=2e-5)  # half of int16's step
 
 
-@pytest.mark.corpus
 def test_an_edited_detector_is_another_detector(root: Path, out: Path, yunet: Path) -> None:
     prepare_cache(root, out, face_detector=yunet, jobs=1)
     edited = yunet.read_bytes() + b"\x10\x07"  # field 2 of ONNX's protobuf: still loads

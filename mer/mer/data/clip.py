@@ -14,7 +14,8 @@ from mer.data.corpus import Recording
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.files import replacing
 from mer_runtime.inputs.clip import describe_voice
-from mer_runtime.inputs.face import FaceCrops, FaceDetector, crop_faces
+from mer_runtime.inputs.crops import FaceCrops, crop_faces
+from mer_runtime.inputs.face import FaceDetector
 from mer_runtime.inputs.media import ClipWindow, read_window
 from mer_runtime.spec import Spec
 

@@ -23,7 +23,7 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
 from mer.protocols import Modality
 from mer_runtime.errors import MediaError, MissingModalityError
-from mer_runtime.inputs.face import FaceDetector, find_detector_file, load_detector
+from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.media import MEDIA_SUFFIXES, read_window
 from mer_runtime.recognizer import softmax
 from mer_runtime.spec import Spec
@@ -114,8 +114,7 @@ def evaluate_folder(
     Args:
         model, modality, face, voice, num_heads, labels, device, progress: see
             ``mer.evaluate.evaluation.evaluate_model``.
-        face_detector: a YuNet file; without, that of ``$MER_FACE_DETECTOR``, else the bundle's,
-            else the Haar cascade, with a ``MerWarning``.
+        face_detector: see ``mer_runtime.Recognizer.load``.
 
     Raises:
         CorpusError: the table can't be used (see ``read_table``), or no clip could be read.
@@ -126,7 +125,9 @@ def evaluate_folder(
     feed = choose_feed(modality, face, voice)
     opened = open_model(model, num_heads=num_heads, labels=labels, device=device)
     clips = read_table(table, folder, opened.spec.labels)
-    detector = load_detector(face_detector or find_detector_file() or opened.face_detector)
+    detector = load_detector(
+        face_detector, bundled=opened.face_detector, trained=opened.spec.video.detector
+    )
     answers: list[ClipAnswer] = []
     failures: list[tuple[str, str]] = []
     logits = []

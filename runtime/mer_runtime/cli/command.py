@@ -57,6 +57,7 @@ class _Engine(NamedTuple):
 
     threads: int | None
     face_detector: Path | None
+    detect_size: int
     backend: EngineChoice | None
 
 
@@ -80,6 +81,7 @@ class _Engine(NamedTuple):
     help="Of a folder, answer so many clips at once, with a share of the cores each.",
 )
 @options.face_detector()
+@options.detect_size
 @click.option(
     "--backend",
     type=click.Choice(ENGINE_CHOICES),
@@ -178,6 +180,7 @@ def main(
     threads: int | None,
     jobs: int,
     face_detector: Path | None,
+    detect_size: int,
     backend: EngineChoice | None,
     self_test: bool,
     pace: Literal["real", "fast"] | None,
@@ -196,7 +199,7 @@ def main(
     Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
     a folder the rest go on); 2 wrong options.
     """
-    engine = _Engine(threads, face_detector, backend)
+    engine = _Engine(threads, face_detector, detect_size, backend)
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
@@ -229,11 +232,10 @@ def main(
 
 
 def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
-    threads, detector, backend = engine
-    recognizer = Recognizer.load(bundle, threads, detector, backend=backend, prove=prove)
+    recognizer = Recognizer.load(bundle, prove=prove, **engine._asdict())
     for name, result in recognizer.considered.items():
         click.echo(f"{name}: {result}", err=True)
-    if backend is not None:
+    if engine.backend is not None:
         click.echo(f"Backend: {recognizer.backend.name}", err=True)
     return recognizer
 

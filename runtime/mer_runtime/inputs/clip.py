@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import MissingModalityError
-from mer_runtime.inputs.face import FaceCrops
+from mer_runtime.inputs.crops import FaceCrops
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import ClipWindow, read_window
 from mer_runtime.inputs.mfcc import compute_mfcc

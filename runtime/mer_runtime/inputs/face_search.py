@@ -11,14 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.face import (
-    Box,
-    FaceCrops,
-    FaceDetector,
-    crop_detected,
-    crop_faces,
-    open_again,
-)
+from mer_runtime.inputs.crops import FaceCrops, crop_detected, crop_faces
+from mer_runtime.inputs.face import Box, FaceDetector, open_again
 from mer_runtime.spec import VideoSpec
 
 
@@ -66,7 +60,7 @@ class FaceSearch:
             self._seen.append((picture, self._pool.submit(self._detect, picture, before)))
 
     def crop(self, frames: NDArray[np.uint8], spec: VideoSpec) -> FaceCrops | None:
-        """The crops of ``face.crop_faces``, from all pictures of a window.
+        """The crops of ``crops.crop_faces``, from all pictures of a window.
 
         Args:
             frames: (n, H, W, 3) uint8 RGB, the pictures that were watched.

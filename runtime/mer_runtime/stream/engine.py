@@ -10,7 +10,8 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.face import Box, FaceDetector, crop_face, find_nearest
+from mer_runtime.inputs.crops import crop_face, find_nearest
+from mer_runtime.inputs.face import Box, FaceDetector
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.recognizer import Recognizer, softmax
 from mer_runtime.stream.checks import check_image

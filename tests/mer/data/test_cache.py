@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mer.data.cache import INT16_SCALE, Cache, clip_path, compute_digest
 from mer.data.preparation import prepare_cache
 from mer.errors import CacheError, CorpusError
-from mer_runtime.inputs.face import HaarDetector, YuNetDetector, crop_faces
+from mer_runtime.inputs.crops import crop_faces
+from mer_runtime.inputs.face import HaarDetector, YuNetDetector
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
@@ -21,10 +22,7 @@ SPEC = Spec(video=VideoSpec(detector="haar"))
 
 
 def prepare_with_haar(root: Path, out: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MER_FACE_DETECTOR", raising=False)
-        with pytest.warns(UserWarning, match="Haar"):
-            prepare_cache(root, out, jobs=1)
+    prepare_cache(root, out, face_detector=Path("haar"), jobs=1)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError
-from mer_runtime.inputs.face import Box, FaceDetector, HaarDetector, YuNetDetector, crop_faces
+from mer_runtime.inputs.crops import crop_faces
+from mer_runtime.inputs.face import Box, FaceDetector, HaarDetector, YuNetDetector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
 from mer_runtime.spec import Detector, Spec, VideoSpec
@@ -52,7 +53,6 @@ def test_equals_crop_faces(threads: int, frames: Pictures) -> None:
         assert faces.boxes == expected.boxes
 
 
-@pytest.mark.corpus
 @pytest.mark.parametrize("threads", [2, 3])
 def test_equals_crop_faces_with_yunet(threads: int, frames: Pictures, yunet: Path) -> None:
     expected = crop_faces(frames, SPEC.video, YuNetDetector(yunet))

@@ -437,7 +437,6 @@ def test_a_kind_that_was_ruled_out_is_refused(tiny: Recognizer) -> None:
 # --- several faces, smoothing -------------------------------------------------------------
 
 
-@pytest.mark.corpus
 def test_all_faces_get_their_own_answer(tiny: Recognizer, head: Picture, yunet: Path) -> None:
     red = head.copy()
     red[..., 1:] //= 4
