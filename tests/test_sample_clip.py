@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from mer_runtime.inputs.crops import crop_faces
 from mer_runtime.inputs.face import HaarDetector, YuNetDetector
 from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.inputs.window_faces import crop_faces
 from mer_runtime.spec import Spec
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_sample_clip.py"

@@ -16,10 +16,10 @@ from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import Backend, read_no_face, usable_cores
 from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
 from mer_runtime.inputs.clip import read_clip, timed
-from mer_runtime.inputs.crops import FaceCrops
 from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import ClipWindow
+from mer_runtime.inputs.window_faces import EVERY, FaceCrops
 from mer_runtime.proof.choice import EngineChoice, choose_backend
 from mer_runtime.proof.self_test import SelfTest, run_self_test
 from mer_runtime.spec import Spec
@@ -35,10 +35,14 @@ class Prediction:
         source: the clip's path.
         label: the most probable emotion.
         probabilities: by label, in the spec's order; they sum to 1.
-        face, voice: whether that modality was there; a missing one is fed as zeros.
+        face, voice: whether that modality was there; a missing one is fed as zeros. A face is one
+            that moves on with time (``crop_faces``), a voice something like speech
+            (``hears_voice``).
         settled: whether rounding can't have decided: False where the two best classes are so close
             that the float model may answer otherwise (``Recognizer.is_settled``).
-        faces_found: in how many of the window's frames a face was detected.
+        faces_found: in how many of the window's frames the face was found.
+        people: how many persons' faces the window shows; the answer is about one of them, the one
+            seen longest, of several the one with the largest face.
         seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
             while the clip is decoded; ``face`` is what it takes from then on.
     """
@@ -50,6 +54,7 @@ class Prediction:
     voice: bool
     settled: bool
     faces_found: int
+    people: int
     seconds: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,6 +67,7 @@ class Prediction:
             "voice": self.voice,
             "settled": self.settled,
             "faces_found": self.faces_found,
+            "people": self.people,
             "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
         }
 
@@ -94,13 +100,15 @@ class Recognizer:
         threads: int | None = None,
         *,
         detect_size: int = DETECTION_SIZE,
+        detect_every: int = EVERY,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.considered: Mapping[str, str] = {}
         self._detector = detector
         self._detect_size = detect_size
-        self._search = FaceSearch(self.find_detector, threads or usable_cores())
+        cores = threads or usable_cores()
+        self._search = FaceSearch(self.find_detector, cores, every=detect_every)
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         no_face = read_no_face(bundle, backend.feature_width)
         self._no_face = np.tile(no_face, (bundle.spec.video.frames, 1))
@@ -113,6 +121,7 @@ class Recognizer:
         face_detector: str | Path | None = None,
         *,
         detect_size: int = DETECTION_SIZE,
+        detect_every: int = EVERY,
         backend: EngineChoice | None = None,
         prove: bool = True,
     ) -> Recognizer:
@@ -131,6 +140,8 @@ class Recognizer:
             detect_size: pixels, 64 to 4096: the longer side of a frame as faces are looked for
                 in it. One that shows none is looked at again at twice that. More finds smaller
                 faces and takes longer, with the square of it.
+            detect_every: of a clip, look for faces in every so many used frames, and follow them
+                in between where that is safe; 1 looks in every one, as a stream does.
             backend: as ``mer-run --backend``: an engine other than the bundle's own
                 (``onnxruntime``, ``openvino``, ``tensorrt``, ``tensorrt-rtx``), or ``auto``: the
                 fastest of those whose answers are right here.
@@ -140,16 +151,25 @@ class Recognizer:
         Raises:
             BundleError: the bundle is missing, foreign, edited, can't run or answers wrong here.
             FaceDetectorError: ``face_detector`` isn't a YuNet file.
-            SpecError: ``threads`` or ``detect_size`` is out of range.
+            SpecError: ``threads``, ``detect_size`` or ``detect_every`` is out of range.
             MissingExtraError: the bundle's engine isn't installed.
         """
         if threads is not None and threads < 1:
             raise SpecError(f"threads must be at least 1, not {threads}")
         loaded = load_bundle(bundle)
         check_size(detect_size)
+        if detect_every < 1:
+            raise SpecError(f"detect_every must be at least 1, not {detect_every}")
         detector = load_detector(face_detector, size=detect_size) if face_detector else None
         choice = choose_backend(loaded, backend, threads, prove=prove)
-        recognizer = cls(loaded, choice.backend, detector, threads, detect_size=detect_size)
+        recognizer = cls(
+            loaded,
+            choice.backend,
+            detector,
+            threads,
+            detect_size=detect_size,
+            detect_every=detect_every,
+        )
         recognizer.considered = choice.considered
         return recognizer
 
@@ -251,7 +271,7 @@ class Recognizer:
 
         Raises:
             MediaError: the clip can't be decoded.
-            MissingModalityError: it shows no face and has no sound.
+            MissingModalityError: it shows no face that moves on, and holds no voice.
         """
         return self.analyse(path).prediction
 
@@ -273,6 +293,7 @@ class Recognizer:
                 probabilities, face=faces is not None, voice=clip.mfcc is not None
             ),
             faces_found=int(faces.found.sum()) if faces else 0,
+            people=faces.people if faces else 0,
             seconds=seconds,
         )
         return Analysis(prediction, clip.window, faces)

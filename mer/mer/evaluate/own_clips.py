@@ -23,6 +23,7 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
 from mer.protocols import Modality
 from mer_runtime.errors import MediaError, MissingModalityError
+from mer_runtime.inputs.clip import describe_lack
 from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.media import MEDIA_SUFFIXES, read_window
 from mer_runtime.recognizer import softmax
@@ -222,7 +223,8 @@ def _answer_clip(
 ) -> tuple[ClipAnswer, NDArray[np.float32]]:
     """The answer and its logits (classes,)."""
     spec, classifier = model.spec, model.classifier
-    inputs = prepare_inputs(read_window(clip.path, spec), spec, detector)
+    window = read_window(clip.path, spec)
+    inputs = prepare_inputs(window, spec, detector)
     crops = inputs.faces.crops if inputs.faces and feed.face == "present" else None
     mfcc = inputs.mfcc if feed.voice == "present" else None
     if feed.face == "noise":
@@ -230,7 +232,7 @@ def _answer_clip(
     if feed.voice == "noise":
         mfcc = make_noise_mfcc(spec.audio, clip.file)
     if crops is None and mfcc is None:
-        raise MissingModalityError(f"{clip.path}: no face was found and there is no sound to use")
+        raise MissingModalityError(f"{clip.path}: {describe_lack(window)} to use")
     logits = classifier.classify(mfcc, None if crops is None else classifier.encode(crops))
     probabilities = softmax(logits / np.float32(model.temperature))
     best = int(logits.argmax())

@@ -87,17 +87,17 @@ class YuNetDetector:
         self.file = path = Path(file)
         self.size = check_size(size)
         model = _read_model(path)
+        if not hasattr(cv2, "FaceDetectorYN"):
+            raise FaceDetectorError(
+                f"OpenCV {cv2.__version__} here has no YuNet (cv2.FaceDetectorYN): "
+                f"name --face-detector {HAAR}, or install opencv-python-headless"
+            )
         try:
             # From memory: OpenCV can't open some paths that Python can.
             self._net = cv2.FaceDetectorYN.create(
                 "onnx", model, np.zeros(0, np.uint8), (size, size), YUNET_SCORE
             )
-            self.detect(np.zeros((64, 64, 3), np.uint8))
-        except AttributeError as error:
-            raise FaceDetectorError(
-                f"OpenCV {cv2.__version__} here has no YuNet (cv2.FaceDetectorYN): "
-                f"name --face-detector {HAAR}, or install opencv-python-headless"
-            ) from error
+            self._look(np.zeros((64, 64, 3), np.uint8), size)
         except cv2.error as error:
             raise FaceDetectorError(
                 f"{path}: not a YuNet face detector (face_detection_yunet_2023mar.onnx)"
@@ -120,7 +120,7 @@ class YuNetDetector:
             return []
         rows = np.asarray(faces)
         # A row is the box, five landmarks and the score.
-        boxes = [Box(*(row[:4] / scale).tolist(), score=float(row[-1])) for row in rows]
+        boxes = [Box(*(row[:4] / scale).tolist(), float(row[-1])) for row in rows]
         return _plausible(boxes, frame)
 
 

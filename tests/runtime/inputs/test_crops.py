@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.crops import crop_face, fill_boxes
+from mer_runtime.inputs.crops import crop_face, find_nearest
 from mer_runtime.inputs.face import Box
 from mer_runtime.spec import VideoSpec
 
 Picture = NDArray[np.uint8]
 
 
-def test_equally_near_frames_give_the_earlier_box() -> None:
-    first, second = Box(0, 0, 10, 10), Box(50, 0, 10, 10)
-    filled = fill_boxes([first, None, second])
-    assert filled == (first, first, second)
-    assert fill_boxes([None, None]) is None
+def test_equally_near_places_give_the_earlier() -> None:
+    assert find_nearest([True, False, True]) == [0, 0, 2]
+    assert find_nearest([False, False]) is None
 
 
 def test_bgr_is_rgb_backwards(portrait: Picture) -> None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError
 from mer_runtime.inputs import face
-from mer_runtime.inputs.crops import crop_face, crop_faces
 from mer_runtime.inputs.face import (
     DETECTOR_VARIABLE,
     Box,
@@ -22,7 +21,8 @@ from mer_runtime.inputs.face import (
     load_detector,
 )
 from mer_runtime.inputs.media import read_window
-from mer_runtime.spec import Spec, VideoSpec
+from mer_runtime.inputs.window_faces import crop_faces
+from mer_runtime.spec import Spec
 
 Picture = NDArray[np.uint8]
 
@@ -255,51 +255,3 @@ def test_bad_file(bad_file: Path) -> None:
         load_detector(bad_file)
     assert str(error.value).startswith(str(bad_file))
     assert "\n" not in str(error.value)
-
-
-# --- boxes over time ----------------------------------------------------------------------
-
-
-def test_faceless_frame_takes_the_nearest_box(detector: FaceDetector, head: Picture) -> None:
-    left, right, none = place(head, 0), place(head, 300), blank()
-    frames = np.stack([none, left, none, none, right, none, none, none])
-    faces = crop_faces(frames, VideoSpec(frames=8), detector)
-    assert faces is not None
-    assert faces.found.tolist() == [False, True, False, False, True, False, False, False]
-    assert faces.found.dtype == np.bool_
-    lefts = [centre(box)[0] < 300 for box in faces.boxes]
-    assert lefts == [True, True, True, False, False, False, False, False]
-    assert len(set(faces.boxes)) == 2  # the very box, not one detected anew
-    # What is cropped there is the faceless frame, not the neighbour.
-    np.testing.assert_array_equal(
-        faces.crops[2], crop_face(none, faces.boxes[1], VideoSpec(frames=8))
-    )
-
-
-def test_no_face_in_any_frame_is_a_missing_modality(detector: FaceDetector) -> None:
-    assert crop_faces(np.stack([blank()] * 3), VideoSpec(frames=3), detector) is None
-
-
-# --- crops --------------------------------------------------------------------------------
-
-
-def test_crops_shape_and_content(detector: FaceDetector, head: Picture) -> None:
-    spec = VideoSpec(frames=2)
-    faces = crop_faces(np.stack([head, head]), spec, detector)
-    assert faces is not None
-    assert faces.crops.shape == (2, 224, 224, 3)
-    assert faces.crops.dtype == np.uint8
-    # The crop is the face: found again, filling most of it.
-    again = detector.detect(cv2.copyMakeBorder(faces.crops[0], *[112] * 4, cv2.BORDER_REPLICATE))
-    assert again is not None
-    assert max(again.width, again.height) > 0.5 * 224
-    assert centre(again) == pytest.approx((224, 224), abs=40)
-
-
-def test_face_at_the_frame_border(detector: FaceDetector, head: Picture) -> None:
-    """Half of the hair is cut off by the frame's edge: still a crop of full size."""
-    frame = np.ascontiguousarray(head[60:, 60:])
-    faces = crop_faces(frame[None], VideoSpec(frames=1, margin=0.5), detector)
-    assert faces is not None
-    assert faces.crops.shape == (1, 224, 224, 3)
-    assert centre(faces.boxes[0]) == pytest.approx((FACE[0] - 60, FACE[1] - 60), abs=25)
