@@ -227,16 +227,17 @@ class _Reading:
                     raise _SeekError
                 picks.offer(frame, time)
             frames = picks.finish()
+            faults = streams.notes
         if seeks and picks.empty:
             raise _SeekError
         if basis == "header" and last < min(span[1], end) - DURATION_SLACK:
-            return streams.notes  # the file ends before its header says
+            return faults  # the file ends before its header says
         if frames is None and not any(sound.inside for sound in tracks.values()):
-            return streams.notes
+            return faults
         if chosen is not None and not picks.picked(chosen):
             raise _OtherFramesError
         track = _choose_track(tracks)
-        notes = [*streams.notes, *_describe_jumps(timeline)]
+        notes = [*faults, *_describe_jumps(timeline)]
         window = f"from {start - span[0]:.1f} to {end - span[0]:.1f} s, the window"
         if video is not None:
             notes += _describe_picture(picks, window)
