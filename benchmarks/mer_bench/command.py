@@ -16,7 +16,7 @@ from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, warn
-from mer_runtime.files import check_output, write_file
+from mer_runtime.files import check_output, is_there, write_file
 from mer_runtime.options import Results
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -152,7 +152,9 @@ def main(
 
 def is_checkpoint(model: Path) -> bool:
     """Whether a model is a checkpoint: a file, or the name of one that ships."""
-    return model.is_file() or (not model.exists() and str(model) in SHIPPED_CHECKPOINTS)
+    if is_there(model):
+        return model.is_file()
+    return str(model) in SHIPPED_CHECKPOINTS
 
 
 def _compare(files: tuple[Path, Path], percent: float | None, results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
@@ -27,7 +28,8 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 class Command(click.Command):
     """A click command that prints a ``MerError`` in one line and exits with 1.
 
-    Usage errors exit with 2. A ``MerWarning`` is one line on standard error.
+    So it does with errors of the system, a folder that may not be read say. Usage errors exit
+    with 2. A ``MerWarning`` is one line on standard error.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -51,6 +53,13 @@ class Command(click.Command):
                 raise click.ClickException(" ".join(str(error).split())) from error
             except KeyboardInterrupt:
                 raise click.ClickException("interrupted") from None
+            except MemoryError as error:
+                raise click.ClickException("there isn't enough memory") from error
+            except OSError as error:
+                if error.errno in (None, errno.EPIPE):  # the latter is click's
+                    raise
+                what = f"{error.filename}: " if error.filename else ""
+                raise click.ClickException(f"{what}{error.strerror}") from error
 
 
 @contextmanager

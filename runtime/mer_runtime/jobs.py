@@ -98,6 +98,8 @@ def tell_unexpected(clip: Path, error: Exception) -> MediaError:
     logger.debug("%s", clip, exc_info=error)
     if isinstance(error, MemoryError):
         return MediaError(clip, "there isn't enough memory for it")
+    if isinstance(error, OSError) and error.strerror:
+        return MediaError(clip, error.strerror)
     return MediaError(clip, f"{type(error).__name__}: {error}")
 
 

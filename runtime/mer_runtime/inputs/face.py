@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError, MerWarning
+from mer_runtime.files import is_there
 from mer_runtime.spec import Detector, VideoSpec
 
 #: Names the YuNet file where neither the command line nor a bundle gives one.
@@ -23,6 +24,8 @@ DETECTION_SIZE = 320
 YUNET_SCORE = 0.6
 #: The frontal-face cascade in OpenCV's 4.x wheels.
 HAAR_CASCADE = "haarcascade_frontalface_default.xml"
+#: Where a system's own OpenCV keeps it.
+SYSTEM_CASCADES = ("/usr/share/opencv4/haarcascades", "/usr/local/share/opencv4/haarcascades")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class YuNetDetector:
 
     def __init__(self, file: str | Path) -> None:
         path = Path(file)
-        if not path.is_file():
+        if not is_there(path):
             raise FaceDetectorError(f"{path}: there is no such face detector file")
         self.file = path
         try:
@@ -75,6 +78,8 @@ class YuNetDetector:
                 "onnx", model, np.zeros(0, np.uint8), (DETECTION_SIZE, DETECTION_SIZE), YUNET_SCORE
             )
             self.detect(np.zeros((64, 64, 3), np.uint8))
+        except AttributeError as error:
+            raise FaceDetectorError(f"{path}: this OpenCV has no YuNet: install 4.10") from error
         except (cv2.error, OSError) as error:
             raise FaceDetectorError(
                 f"{path}: not a YuNet face detector (face_detection_yunet_2023mar.onnx)"
@@ -99,8 +104,10 @@ class HaarDetector:
 
     def __init__(self) -> None:
         path = find_haar_cascade()
-        self._cascade = cv2.CascadeClassifier(str(path))
-        if self._cascade.empty():
+        # OpenCV 5 has moved the class out of its main wheels.
+        make = getattr(cv2, "CascadeClassifier", None)
+        self._cascade: Any = make(str(path)) if make else None
+        if self._cascade is None or self._cascade.empty():
             raise FaceDetectorError(
                 f"{path}: no Haar cascade in this OpenCV: give a YuNet file with --face-detector"
             )
@@ -123,9 +130,11 @@ def open_again(detector: FaceDetector) -> FaceDetector | None:
 
 
 def find_haar_cascade() -> Path:
-    """Where OpenCV's wheel keeps the cascade."""
-    data: Any = cv2.data  # type: ignore[attr-defined] # OpenCV's stubs lack it
-    return Path(data.haarcascades) / HAAR_CASCADE
+    """Where OpenCV's wheel keeps the cascade, or a system's own OpenCV, as JetPack's."""
+    data: Any = getattr(cv2, "data", None)
+    folders = [data.haarcascades] if data else []
+    files = [Path(folder) / HAAR_CASCADE for folder in (*folders, *SYSTEM_CASCADES)]
+    return next((file for file in files if is_there(file)), files[0])
 
 
 def find_detector_file(file: str | Path | None = None) -> Path | None:
