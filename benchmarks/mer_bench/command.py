@@ -7,6 +7,11 @@ from pathlib import Path
 
 import click
 
+from mer_runtime.interrupts import hold_interrupts
+
+hold_interrupts()  # before what takes long to load
+
+# ruff: noqa: E402
 from mer_bench.comparison import compare_runs, find_slower, list_caveats
 from mer_bench.extras import require
 from mer_bench.report import render_report

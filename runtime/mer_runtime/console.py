@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from mer_runtime.errors import MerError, MerWarning, MissingExtraError
+from mer_runtime.interrupts import MESSAGE, release_interrupts
 
 T = TypeVar("T")
 
@@ -32,6 +33,10 @@ class Command(click.Command):
     with 2. A ``MerWarning`` is one line on standard error.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        release_interrupts()  # its modules are loaded
+
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("once", MerWarning)
@@ -47,12 +52,18 @@ class Command(click.Command):
 
             warnings.showwarning = show
             try:
-                with _ended_by_signals():
-                    return super().invoke(ctx)
+                with _ended_by_signals() as interrupted:
+                    try:
+                        return super().invoke(ctx)
+                    except Exception as error:
+                        # A library that was interrupted may say something else, or be said to.
+                        if interrupted and not isinstance(error, click.ClickException):
+                            raise KeyboardInterrupt from error
+                        raise
             except MerError as error:
                 raise click.ClickException(" ".join(str(error).split())) from error
             except KeyboardInterrupt:
-                raise click.ClickException("interrupted") from None
+                raise click.ClickException(MESSAGE) from None
             except MemoryError as error:
                 raise click.ClickException("there isn't enough memory") from error
             except OSError as error:
@@ -63,15 +74,16 @@ class Command(click.Command):
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP end a command as Ctrl-C does, tidily; a second one ends it at once.
 
-    What ignores them, as under nohup, goes on ignoring them.
+    What ignores them, as under nohup, goes on ignoring them. Gives a list that Ctrl-C fills.
     """
+    interrupts: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interrupts
         return
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGINT)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -81,11 +93,17 @@ def _ended_by_signals() -> Iterator[None]:
         restore()
         raise SystemExit(128 + number)  # as a shell tells it
 
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    for number in ENDING:
+        if before[number] is not signal.SIG_IGN:
             signal.signal(number, end)
+    if before[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield interrupts
     finally:
         restore()
 

@@ -124,8 +124,8 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
             raise OutputError(path, "there is no such folder")
         if path.is_dir():
             raise OutputError(path, "it is a folder")
-        for source in filter(None, sources):
-            if is_same_file(path, source):
+        for source in sources:
+            if source and is_same_file(path, source):
                 raise OutputError(path, f"{source} is the same file: name another")
         if path.exists():
             path.open("r+b").close() if path.is_file() else None

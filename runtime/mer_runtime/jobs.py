@@ -140,8 +140,8 @@ def _share_out(
                     if deaths[place] < TRIES:
                         waiting.append(place)
                     else:
-                        error = _death_error(items[place], job.process.returncode)
-                        yield place, Outcome(items[place], None, error)
+                        death = _death_error(items[place], job.process.returncode)
+                        yield place, Outcome(items[place], None, death)
                     continue
                 for text in told:
                     warnings.warn(text, MerWarning, stacklevel=2)
