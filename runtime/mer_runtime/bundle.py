@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import BundleError
-from mer_runtime.files import hash_file
+from mer_runtime.files import hash_file, is_there
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
 from mer_runtime.registry import list_targets
 from mer_runtime.spec import Spec
@@ -118,9 +118,9 @@ def load_bundle(bundle: str | Path) -> Bundle:
         BundleError: the folder isn't a bundle, was edited, or needs another version.
     """
     path = Path(bundle)
-    if not path.exists():
+    if not is_there(path):
         path = shipped_bundle(str(bundle)) or path
-    if not path.exists() and str(bundle) in SHIPPED_CHECKPOINTS:
+    if not is_there(path) and str(bundle) in SHIPPED_CHECKPOINTS:
         raise BundleError(path, _name_bundle(str(bundle)))
     if not path.is_dir():
         shipped = ", ".join(list_shipped_bundles())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError
+from mer_runtime.files import is_there
 from mer_runtime.spec import Detector
 
 #: Names the detector where the command line doesn't: a YuNet file, or ``haar``.
@@ -31,6 +32,8 @@ SHIPPED_YUNET = Path(__file__).with_name("yunet") / "face_detection_yunet_2023ma
 SHIPPED_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 #: The frontal-face cascade in OpenCV's 4.x wheels.
 HAAR_CASCADE = "haarcascade_frontalface_default.xml"
+#: Where a system's own OpenCV keeps it.
+SYSTEM_CASCADES = ("/usr/share/opencv4/haarcascades", "/usr/local/share/opencv4/haarcascades")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class YuNetDetector:
                 "onnx", model, np.zeros(0, np.uint8), (size, size), YUNET_SCORE
             )
             self._look(np.zeros((64, 64, 3), np.uint8), size)
-        except cv2.error as error:
+        except (cv2.error, OSError) as error:
             raise FaceDetectorError(
                 f"{path}: not a YuNet face detector (face_detection_yunet_2023mar.onnx)"
             ) from error
@@ -166,9 +169,10 @@ def open_again(detector: FaceDetector) -> FaceDetector | None:
 
 
 def find_haar_cascade() -> Path:
-    """Where OpenCV's wheel keeps the cascade; its name alone where OpenCV has no such folder."""
-    data: Any = getattr(cv2, "data", None)
-    return Path(getattr(data, "haarcascades", "")) / HAAR_CASCADE
+    """Where OpenCV's wheel keeps the cascade, or a system's own OpenCV, as JetPack's."""
+    folder: Any = getattr(getattr(cv2, "data", None), "haarcascades", "")
+    files = [Path(one) / HAAR_CASCADE for one in (folder, *SYSTEM_CASCADES)]
+    return next((file for file in files if is_there(file)), files[0])
 
 
 def find_named_detector(name: str | Path | None = None) -> Path | None:
