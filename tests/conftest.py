@@ -68,6 +68,7 @@ SLOW_PLACES = (
     "tests/contributing",
     "tests/examples",
     "tests/export",
+    "tests/fuzz",
     "tests/mer/train",
     "tests/runtime/live",
     "tests/scripts",

@@ -80,8 +80,14 @@ def compare_runs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Di
         )
         for old, new in shared
         for measure in MEASURES
-        if measure in old["single_stream"]["times"] and measure in new["single_stream"]["times"]
+        if all(_is_comparable(one, measure) for one in (old, new))
     ]
+
+
+def _is_comparable(contender: Mapping[str, Any], measure: str) -> bool:
+    """Whether it has such times, and no median that nothing can be divided by."""
+    has = measure in contender["single_stream"]["times"]
+    return has and min(turn_medians(contender, measure)) > 0
 
 
 def find_slower(differences: list[Difference], percent: float) -> list[Difference]:

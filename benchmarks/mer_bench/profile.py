@@ -105,6 +105,7 @@ def _profile_onnx(
     """Microseconds of each window by (graph, layer, kind)."""
     import onnxruntime
 
+    from mer_runtime.engines import read_onnx
     from mer_runtime.engines.onnx import open_session
 
     times: dict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -115,7 +116,7 @@ def _profile_onnx(
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / graph)
-            session = open_session(file, options)
+            session = open_session(read_onnx(bundle, file), options)
             feed = (
                 {FACES: faces} if features is None else {MFCC: mfcc[None], FEATURES: features[None]}
             )

@@ -7,7 +7,6 @@ by measure and turn, ``summary`` by measure), ``offline``, ``start``, ``profile`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,10 +22,13 @@ from mer_bench.subject import TOTAL, WINDOW
 from mer_bench.summary import medians, summarise, turn_medians
 from mer_runtime import __version__
 from mer_runtime.bundle import load_bundle
+from mer_runtime.documents import read_json
 
 FORMAT_VERSION = 1
 #: What contenders are compared by.
 COMPARED = (TOTAL, WINDOW)
+#: Bounds of what is compared: milliseconds, and turns of a contender.
+LONGEST_TIME, MOST_TURNS = 1e12, 4096
 #: Layers of a profile that are kept one by one; families count them all.
 LAYERS_KEPT = 25
 
@@ -156,7 +158,7 @@ def read_result(path: Path) -> dict[str, Any]:
         BenchError: it isn't one, or another version of mer-edge wrote it.
     """
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_json(path)
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} can't be read: {error}") from error
     if not isinstance(result, dict) or not {"format", "contenders", "machine"} <= set(result):
@@ -166,7 +168,48 @@ def read_result(path: Path) -> dict[str, Any]:
             f"{path} has format {result['format']}, this mer-edge reads {FORMAT_VERSION}: "
             "run mer-bench again"
         )
+    try:
+        _check_compared(result)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BenchError(f"{path} holds results that were edited: {error!r}"[:300]) from error
     return result
+
+
+def _check_compared(result: Mapping[str, Any]) -> None:
+    """See that what a comparison reads is what ``assemble`` writes.
+
+    Raises:
+        AttributeError, LookupError, TypeError, ValueError: something is missing, of another type,
+            or no time.
+    """
+    for name in ("machine", "settings"):
+        _require(isinstance(result[name], dict), name)
+    _require(isinstance(result["machine"]["versions"], dict), "versions")
+    load = result["machine"]["before"]["load"]
+    _require(isinstance(load, list) and all(map(_is_time, load)), "load")
+    contenders = result["contenders"]
+    _require(isinstance(contenders, list), "contenders")
+    names = [one["name"] for one in contenders]
+    _require(all(isinstance(name, str) for name in names), "name")
+    _require(len(set(names)) == len(names), "two contenders of one name")
+    for stream in (one["single_stream"] for one in contenders):
+        for measure, turns in stream["times"].items():
+            _require(isinstance(turns, list) and 0 < len(turns) <= MOST_TURNS, measure)
+            for turn in turns:
+                _require(
+                    isinstance(turn, list) and bool(turn) and all(map(_is_time, turn)), measure
+                )
+            _require(_is_time(stream["summary"][measure]["p50"]), measure)
+
+
+def _require(holds: bool, name: str) -> None:
+    if not holds:
+        raise ValueError(name)
+
+
+def _is_time(value: Any) -> bool:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return real and 0 <= value <= LONGEST_TIME
 
 
 def _shorten_profile(layers: Sequence[Mapping[str, Any]] | None) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from mer_calibration.fields import (
 from mer_calibration.graph.grid import Range
 from mer_calibration.graph.weights import Rounding
 from mer_calibration.measure.noise import SHOWN, LogitNoise, Noise
+from mer_runtime.documents import read_json
 from mer_runtime.files import write_file
 
 Value = TypeVar("Value")
@@ -185,7 +186,7 @@ class Ranges:
             CalibrationError: the file is missing, damaged, or not one of ranges.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path)
         except (OSError, ValueError) as error:
             raise CalibrationError(f"{path} can't be read: {error}") from error
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ hold_interrupts()  # before what takes long to load
 from mer_runtime import options
 from mer_runtime.bundle import Precision, Target
 from mer_runtime.console import Command, exit_without
+from mer_runtime.documents import read_json
 from mer_runtime.errors import SpecError
 from mer_runtime.options import Results
 from mer_runtime.spec import Spec
@@ -161,6 +161,6 @@ def main(
 
 def _read_spec(path: Path) -> Spec:
     try:
-        return Spec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return Spec.from_dict(read_json(path))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: can't be read as a spec: {error}") from error

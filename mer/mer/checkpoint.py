@@ -18,6 +18,7 @@ from mer.errors import CheckpointError
 from mer.models import MultimodalNet, build_encoder, build_model
 from mer.pickles import find_weights, read_pickle
 from mer.reference import REFERENCE_SPEC, read_reference, read_size
+from mer_runtime.documents import parse_json
 from mer_runtime.errors import OutputError, SpecError
 from mer_runtime.files import replacing
 from mer_runtime.spec import ENCODER, Spec
@@ -174,7 +175,7 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
     try:
-        note = json.loads(metadata[METADATA_KEY])
+        note = parse_json(metadata[METADATA_KEY])
         found, notes = note["spec"], note["notes"]
         version = note["format"]
         if version == FORMAT_VERSION:
@@ -184,7 +185,9 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
             if not (type(temperature) in (int, float) and 0 < temperature < math.inf):
                 raise CheckpointError(path, f"its temperature {temperature} is no positive number")
             return weights, Spec.from_dict(found), notes, float(temperature)
-    except (json.JSONDecodeError, KeyError, TypeError, SpecError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(path, f"the spec in it can't be read: {error}") from error
     raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mer.errors import CheckpointError
 from mer.pickles import find_weights, list_settings, read_pickle
+from mer_runtime.documents import read_json
 from mer_runtime.errors import MerWarning, SpecError
 from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
 
@@ -115,9 +115,9 @@ def _find_options(path: Path, fusion: str) -> tuple[Path, int] | None:
     found = []
     for file in path.parent.glob("opts*.json"):
         try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
+            settings = read_json(file)
             heads, begun = settings.get("num_heads"), file.stat().st_mtime_ns
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except (OSError, ValueError, AttributeError):
             continue  # not the reference's file: it only resembles one
         if type(heads) is int and settings.get("fusion", fusion) == fusion:
             found.append((begun <= path.stat().st_mtime_ns, begun, file.name, heads))

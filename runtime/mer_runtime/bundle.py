@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,8 +19,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.arrays import read_array
+from mer_runtime.documents import read_json
 from mer_runtime.errors import BundleError
-from mer_runtime.files import hash_file, is_there
+from mer_runtime.files import hash_file, unpack
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
 from mer_runtime.registry import list_targets
 from mer_runtime.spec import Spec
@@ -39,6 +42,11 @@ NO_FACE_FILE = "no_face.npy"
 #: The manifest's own hash, over everything else in it.
 DIGEST_FIELD = "digest"
 
+#: Bounds of a temperature; those that are fitted are from 0.05 to 20.
+TEMPERATURES = (0.01, 100.0)
+#: Of logits, between which rounding decides.
+LARGEST_MARGIN = 1e6
+
 #: The graphs: crops to frame features, and MFCCs with a window's features to logits.
 ENCODER, HEAD = "encoder", "head"
 #: The graphs' inputs and outputs.
@@ -50,7 +58,7 @@ class Bundle:
     """A bundle whose files were checked against its manifest.
 
     Attributes:
-        temperature: what logits are divided by before softmax; above 0.
+        temperature: what logits are divided by before softmax; of ``TEMPERATURES``.
         engine: the settings that its engine was proved with, such as
             ``{"inference_precision": "f32"}``.
         doubtful_margins: by what is shown (``both``, ``audio``, ``video``), how close the logits
@@ -82,15 +90,44 @@ class Bundle:
         name = self.manifest["face_detector"]
         return self.path / str(name) if name else None
 
+    def read(self, name: str) -> bytes:
+        """Content of a file that the manifest lists, with the hash that it had there.
+
+        What is used is what was hashed: a file that changes after the bundle was loaded isn't.
+
+        Raises:
+            BundleError: it isn't listed, can't be read, or was changed.
+        """
+        entry = self.manifest["files"].get(name)
+        if entry is None:
+            raise BundleError(self.path, f"its manifest lists no hash of {name}")
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(self.path, f"{name} can't be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise BundleError(self.path, _describe_change(name))
+        return content
+
+    def read_graph(self, file: Path) -> bytes:
+        """Content of one of its graphs' files, unpacked where it is packed.
+
+        Raises:
+            BundleError: as ``read``.
+            OSError: it can't be unpacked.
+        """
+        return unpack(self.read(file.name), file.name)
+
     def golden(self) -> Golden:
         """Read ``golden.npz``.
 
         Raises:
             BundleError: it can't be read.
         """
+        content = self.read(GOLDEN_FILE)
         try:
-            return read_golden(self.path / GOLDEN_FILE)
-        except (OSError, KeyError, ValueError) as error:
+            return read_golden(content)
+        except ValueError as error:
             raise BundleError(self.path, f"its golden answers can't be read: {error}") from error
 
     def no_face(self) -> NDArray[np.float32]:
@@ -99,13 +136,14 @@ class Bundle:
         Raises:
             BundleError: they can't be read, or aren't finite numbers of that shape.
         """
+        content = self.read(NO_FACE_FILE)
         try:
-            features = np.load(self.path / NO_FACE_FILE, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            features = read_array(content)
+        except ValueError as error:
             raise BundleError(self.path, f"its {NO_FACE_FILE} can't be read: {error}") from error
         if features.ndim != 1 or features.dtype != np.float32 or not np.isfinite(features).all():
             raise BundleError(self.path, f"its {NO_FACE_FILE} isn't a row of finite float32")
-        return np.asarray(features)
+        return features
 
 
 def load_bundle(bundle: str | Path) -> Bundle:
@@ -118,16 +156,16 @@ def load_bundle(bundle: str | Path) -> Bundle:
         BundleError: the folder isn't a bundle, was edited, or needs another version.
     """
     path = Path(bundle)
-    if not is_there(path):
+    if not os.path.lexists(path):
         path = shipped_bundle(str(bundle)) or path
-    if not is_there(path) and str(bundle) in SHIPPED_CHECKPOINTS:
+    if not os.path.lexists(path) and str(bundle) in SHIPPED_CHECKPOINTS:
         raise BundleError(path, _name_bundle(str(bundle)))
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  a name that no file can have is none, no error
         shipped = ", ".join(list_shipped_bundles())
         others = f", or take one that ships ({shipped})" if shipped else ""
         raise BundleError(path, f"there is no such bundle: make one with mer-export{others}")
     try:
-        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST_FILE)
     except FileNotFoundError:
         raise BundleError(path, f"not a bundle: it has no {MANIFEST_FILE}") from None
     except (OSError, ValueError) as error:
@@ -166,28 +204,36 @@ def load_bundle(bundle: str | Path) -> Bundle:
     if unlisted:
         raise BundleError(path, f"its manifest lists no hash of {unlisted[0]}")
     for name, expected in files.items():
-        if Path(name).name != name:
+        if Path(name).name != name or "\0" in name:
             raise BundleError(path, f"its manifest names a file outside the bundle: {name}")
-        if not (path / name).is_file():
-            raise BundleError(path, f"{name} is missing: copy or export the bundle again")
-        if hash_file(path / name) != expected:
-            raise BundleError(
-                path, f"{name} was changed or damaged (hash mismatch): copy or export it again"
-            )
+        try:
+            if hash_file(path / name) != expected:
+                raise BundleError(path, _describe_change(name))
+        except FileNotFoundError:
+            reason = f"{name} is missing: copy or export the bundle again"
+            raise BundleError(path, reason) from None
+        except OSError as error:
+            raise BundleError(path, f"{name} can't be read: {error.strerror}") from error
     return Bundle(path, manifest, spec, target, precision, temperature, engine, margins)
+
+
+def _describe_change(name: str) -> str:
+    return f"{name} was changed or damaged (hash mismatch): copy or export it again"
 
 
 def _read_temperature(value: object) -> float:
     """A temperature as a manifest has it.
 
     Raises:
-        ValueError: it isn't a finite number above 0.
+        ValueError: it isn't a number of ``TEMPERATURES``.
     """
     # JSON's true is an int to Python.
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        temperature = float(value)
-        if math.isfinite(temperature) and temperature > 0:
-            return temperature
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        least, most = TEMPERATURES
+        if least <= value <= most:
+            return float(value)
+        if math.isfinite(value):
+            raise ValueError(f"temperature must be from {least:g} to {most:g}, not {value!r}")
     raise ValueError(f"temperature must be a finite number above 0, not {value!r}")
 
 
@@ -195,11 +241,13 @@ def _read_margins(value: Mapping[str, Any]) -> dict[str, float]:
     """The doubtful margins as a manifest has them.
 
     Raises:
-        ValueError: one isn't a finite number of at least 0.
+        ValueError: one isn't a finite number from 0 to ``LARGEST_MARGIN``.
     """
     margins = {str(shown): float(margin) for shown, margin in value.items()}
     if not all(math.isfinite(margin) and margin >= 0 for margin in margins.values()):
         raise ValueError(f"doubtful_margins must be finite and at least 0, not {value}")
+    if max(margins.values(), default=0.0) > LARGEST_MARGIN:
+        raise ValueError(f"doubtful_margins must be at most {LARGEST_MARGIN:g}, not {value}")
     return margins
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import secrets
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -20,21 +22,36 @@ if sys.platform != "win32":
 
 #: Ends the name of a packed file.
 PACKED_SUFFIX = ".gz"
+#: Bytes of an unpacked graph: no encoder for a device has more.
+MOST_UNPACKED = 1 << 29
+#: Bytes of a name's beginning that a file in the making keeps.
+LONGEST_STEM = 160
+#: Windows has no such links.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 #: Seconds between two looks at a lock.
 LOCK_INTERVAL = 0.1
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Name of a file to be written, which takes the place of ``path`` when the block ends well.
 
     It lies in the same folder, has the same suffix, and is hidden; after an error it is removed.
+    It is there already, empty, under a name that nobody can guess: no link of somebody else's
+    leads a writer elsewhere.
+
+    Args:
+        mode: who may read and write it, as far as the umask lets them.
 
     Raises:
         OutputError: it can't be written. Any ``OSError`` of the block counts as that.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part: Path | None = None
     try:
+        try:
+            part = _create_part(path, mode)
+        except ValueError as error:  # such as a name with a null in it
+            raise OutputError(path, f"no file can be called that ({error})") from error
         yield part
         part.replace(path)
     except OSError as error:
@@ -42,17 +59,27 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise OutputError(path, error.strerror or str(error)) from error
     finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if part is not None:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
-def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all; text is UTF-8.
+def _create_part(path: Path, mode: int) -> Path:
+    """A new, empty file beside ``path``."""
+    # A long name leaves room for what is put around it.
+    stem = os.fsdecode(os.fsencode(path.stem)[:LONGEST_STEM])
+    part = path.with_name(f".{stem}.{secrets.token_hex(8)}.part{path.suffix}")
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, mode))
+    return part
+
+
+def write_file(path: Path, content: bytes | str, mode: int = 0o666) -> None:
+    """Write a file whole or not at all; text is UTF-8, ``mode`` as for ``replacing``.
 
     Raises:
         OutputError: it can't be written.
     """
-    with replacing(path) as part:
+    with replacing(path, mode) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -84,7 +111,7 @@ def _lock(path: Path, wait: Callable[[float], None] | None) -> int | None:
     start = time.monotonic()
     while True:
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | NO_LINK, 0o666)
         except OSError:  # somebody else's, left behind
             return None
         try:
@@ -173,15 +200,27 @@ def read_graph(file: Path) -> bytes:
     """Content of a graph's file, unpacked where its name says that it is packed.
 
     Raises:
-        OSError: it can't be read, or isn't what gzip wrote.
+        OSError: it can't be read, isn't what gzip wrote, or is larger than 512 MB.
     """
-    content = file.read_bytes()
-    if file.suffix != PACKED_SUFFIX:
+    return unpack(file.read_bytes(), file.name)
+
+
+def unpack(content: bytes, name: str) -> bytes:
+    """Content of the file ``name``, unpacked where that says that it is packed.
+
+    Raises:
+        OSError: it isn't what gzip wrote, or is larger than 512 MB.
+    """
+    if not name.endswith(PACKED_SUFFIX):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
+            unpacked = packed.read(MOST_UNPACKED + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise gzip.BadGzipFile(f"{file.name} can't be unpacked: {error}") from error
+        raise gzip.BadGzipFile(f"{name} can't be unpacked: {error}") from error
+    if len(unpacked) > MOST_UNPACKED:
+        raise gzip.BadGzipFile(f"{name} can't be unpacked: it has more than 512 MB")
+    return unpacked
 
 
 def pack_graph(file: Path) -> Path:

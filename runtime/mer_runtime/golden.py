@@ -9,7 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.arrays import read_arrays
+
 GOLDEN_FILE = "golden.npz"
+#: The kinds of type that each array may have: text, floats, or integers.
+KINDS = {
+    "cases": "U",
+    "mfcc": "f",
+    "crops": "u",
+    "sequence": "i",
+    "features": "f",
+    "reference": "f",
+    "answers": "f",
+    "tolerance": "fi",
+    "temperature": "fi",
+    "signal_mfcc": "f",
+    "signal_crop": "u",
+}
 
 
 @dataclass(frozen=True)
@@ -51,20 +67,27 @@ class Golden:
         )
 
 
-def read_golden(file: Path) -> Golden:
-    """Read ``golden.npz``.
+def read_golden(content: bytes) -> Golden:
+    """Read the content of ``golden.npz``.
 
     Raises:
-        OSError, KeyError, ValueError: it can't be read.
+        ValueError: it can't be read: damaged, too large, or an array missing or of another kind.
     """
-    with np.load(file, allow_pickle=False) as data:
-        arrays: dict[str, Any] = {name: data[name] for name in Golden.__dataclass_fields__}
+    arrays = read_arrays(content, Golden.__dataclass_fields__)
+    for name, kind in KINDS.items():
+        if arrays[name].dtype.kind not in kind:
+            raise ValueError(f"{name} is of another type")
+    for name in ("tolerance", "temperature"):
+        if arrays[name].size != 1:
+            raise ValueError(f"{name} isn't one number")
+    if arrays["cases"].ndim != 1:
+        raise ValueError("cases aren't a list of names")
     return Golden(
         **{
             **arrays,
             "cases": tuple(str(name) for name in arrays["cases"]),
-            "tolerance": float(arrays["tolerance"]),
-            "temperature": float(arrays["temperature"]),
+            "tolerance": float(arrays["tolerance"].reshape(())),
+            "temperature": float(arrays["temperature"].reshape(())),
         }
     )
 

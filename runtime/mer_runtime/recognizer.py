@@ -16,7 +16,7 @@ from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import Backend, read_no_face
 from mer_runtime.engines.cores import bound_threads, usable_cores
 from mer_runtime.engines.sharing import Turn
-from mer_runtime.errors import MerWarning, MissingModalityError, SpecError
+from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
 from mer_runtime.inputs.clip import read_clip, timed
 from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
@@ -213,12 +213,15 @@ class Recognizer:
         Raises:
             MissingModalityError: both are None.
             SpecError: a shape or type isn't the spec's, or an MFCC isn't finite.
+            BundleError: the engine fails, or answers with what is no finite number; so do
+                ``encode`` and ``classify``.
             MerError: this process was forked from the one that loaded the bundle.
         """
         _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
         _check("faces", faces, self.spec.video.shape, np.uint8)
         with self._computing:
-            return self._classify(mfcc, None if faces is None else self.backend.encode(faces))
+            features = None if faces is None else self._require_numbers(self.backend.encode(faces))
+            return self._classify(mfcc, features)
 
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describe face crops: a stream encodes each crop once, in however many windows it is.
@@ -238,7 +241,7 @@ class Recognizer:
             raise SpecError(f"faces must be 1 to {most} crops, not {count}")
         _check("faces", faces, (count, *crop), np.uint8)
         with self._computing:
-            return self.backend.encode(faces)
+            return self._require_numbers(self.backend.encode(faces))
 
     def classify(
         self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
@@ -284,9 +287,18 @@ class Recognizer:
     ) -> NDArray[np.float32]:
         if mfcc is None and features is None:
             raise MissingModalityError("neither face nor voice: give at least one of them")
-        return self.backend.classify(
+        logits = self.backend.classify(
             self._no_voice if mfcc is None else mfcc,
             self._no_face if features is None else features,
+        )
+        return self._require_numbers(logits)
+
+    def _require_numbers(self, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+        if np.isfinite(answer).all():
+            return answer
+        raise BundleError(
+            self.bundle.path,
+            f"{self.backend.name} answers with what are no finite numbers: export the bundle again",
         )
 
     def predict(self, path: str | Path, *, audio_track: int | None = None) -> Prediction:
@@ -310,7 +322,7 @@ class Recognizer:
         with timed(seconds, "inference"):
             logits = self.infer(clip.mfcc, faces.crops if faces else None)
         seconds["total"] = sum(seconds.values())
-        probabilities = softmax(logits / self.bundle.temperature)
+        probabilities = softmax(logits, self.bundle.temperature)
         prediction = Prediction(
             source=str(path),
             label=self.spec.labels[int(probabilities.argmax())],
@@ -359,9 +371,10 @@ class Recognizer:
         return detector
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Logits (classes,) to probabilities."""
-    powers = np.exp(logits.astype(np.float64) - logits.max())
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Finite logits (classes,), divided by a temperature of at least 0.01, to probabilities."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max())
     return np.asarray(powers / powers.sum())
 
 

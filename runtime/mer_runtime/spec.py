@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -30,8 +31,16 @@ RAVDESS_LABELS: tuple[str, ...] = (
 #: The face encoder where none is named: the paper's.
 ENCODER = "efficientface"
 
+#: Bounds of what a window's preprocessing takes: values in all overlapping frames of sound, and in
+#: all crops. The paper's have 2^18 and 2^21.
+MOST_FRAMED, MOST_PIXELS = 1 << 24, 1 << 26
+MOST_LABELS, LONGEST_LABEL = 1024, 256
+#: Bounds of means and scales.
+LARGEST = 1e6
+
 #: Seconds of one window: what the model sees of a clip (reference implementation, 3.6 s).
 WINDOW_SECONDS = 3.6
+SHORT_AND_LONG = (0.1, 60.0)
 
 
 @dataclass(frozen=True)
@@ -54,16 +63,16 @@ class AudioSpec:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(8_000 <= self.sample_rate <= 192_000, "audio.sample_rate", "8000 to 192000 Hz")
-        _require(0 < self.window <= 60, "audio.window", "above 0, at most 60 seconds")
-        _require(1 <= self.n_mfcc <= self.n_mels, "audio.n_mfcc", "1 to n_mels")
-        _require(self.n_fft >= 64 and self.n_fft % 2 == 0, "audio.n_fft", "even and at least 64")
-        _require(0 < self.hop_length <= self.n_fft, "audio.hop_length", "1 to n_fft")
-        _require(self.top_db > 0, "audio.top_db", "above 0")
+        _require_whole(self, "audio.", sample_rate=(8_000, 192_000), n_mels=(1, 512))
+        _require_whole(self, "audio.", n_mfcc=(1, self.n_mels), n_fft=(64, 1 << 15))
+        _require_whole(self, "audio.", hop_length=(1, self.n_fft))
+        _require_real(self, "audio.", window=SHORT_AND_LONG, top_db=(1e-3, 1e3))
+        _require(self.n_fft % 2 == 0, "audio.n_fft", "even")
+        framed = self.shape[1] * self.n_fft
+        _require(framed <= MOST_FRAMED, "audio.hop_length", "longer for this window and n_fft")
         _require(self.amplitude in get_args(Amplitude), "audio.amplitude", "'peak' or 'none'")
-        _require(len(self.mean) in (0, self.n_mfcc), "audio.mean", "empty or n_mfcc values")
-        _require(len(self.std) in (0, self.n_mfcc), "audio.std", "empty or n_mfcc values")
-        _require(all(s > 0 for s in self.std), "audio.std", "above 0")
+        for name, least in (("mean", -LARGEST), ("std", 1 / LARGEST)):
+            _require_all(getattr(self, name), f"audio.{name}", (0, self.n_mfcc), least)
 
     @property
     def samples(self) -> int:
@@ -96,15 +105,16 @@ class VideoSpec:
     margin: float = 0.0  # FER2013's photos are 1.02 times YuNet's box (median of 600)
 
     def __post_init__(self) -> None:
-        _require(1 <= self.frames <= 256, "video.frames", "1 to 256")
-        _require(0 < self.window <= 60, "video.window", "above 0, at most 60 seconds")
-        _require(self.size > 0 and self.size % 16 == 0, "video.size", "a multiple of 16")
+        _require_whole(self, "video.", frames=(1, 256), size=(16, 4096))
+        _require_real(self, "video.", window=SHORT_AND_LONG, margin=(0, 2))
+        _require_real(self, "video.", scale=(1 / LARGEST, LARGEST))
+        _require(self.size % 16 == 0, "video.size", "a multiple of 16")
+        pixels = math.prod(self.shape)
+        _require(pixels <= MOST_PIXELS, "video.size", "smaller for so many frames")
         _require(self.colour in get_args(Colour), "video.colour", "'rgb' or 'bgr'")
-        _require(self.scale > 0, "video.scale", "above 0")
-        _require(len(self.mean) == 3, "video.mean", "three values")
-        _require(len(self.std) == 3 and min(self.std) > 0, "video.std", "three values above 0")
         _require(self.detector in get_args(Detector), "video.detector", "'yunet' or 'haar'")
-        _require(0 <= self.margin <= 2, "video.margin", "0 to 2")
+        for name, least in (("mean", -LARGEST), ("std", 1 / LARGEST)):
+            _require_all(getattr(self, name), f"video.{name}", (3,), least)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -136,14 +146,19 @@ class Spec:
         _require(self.audio.window == self.video.window, "audio.window", "equal to video.window")
         for name in ("fusion", "encoder"):
             value = getattr(self, name)
-            _require(isinstance(value, str) and value != "", name, "a name")
-        _require(self.num_heads in (1, 2, 4, 8, 16, 32, 64), "num_heads", "a power of two to 64")
-        _require(len(self.labels) >= 2, "labels", "at least two names")
+            fits = isinstance(value, str) and 0 < len(value) <= LONGEST_LABEL
+            _require(fits, name, f"a name of at most {LONGEST_LABEL} characters")
+        _require_whole(self, "", num_heads=(1, 64))
+        _require(self.num_heads.bit_count() == 1, "num_heads", "a power of two")
+        labels = self.labels
         _require(
-            all(isinstance(label, str) and label for label in self.labels)
-            and len(set(self.labels)) == len(self.labels),
+            isinstance(labels, tuple) and 2 <= len(labels) <= MOST_LABELS, "labels", "2 to 1024"
+        )
+        _require(
+            all(isinstance(label, str) and 0 < len(label) <= LONGEST_LABEL for label in labels)
+            and len(set(labels)) == len(labels),
             "labels",
-            "distinct, non-empty names",
+            f"distinct names of 1 to {LONGEST_LABEL} characters",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,6 +192,37 @@ class Spec:
 def _require(holds: bool, name: str, allowed: str) -> None:
     if not holds:
         raise SpecError(f"{name} must be {allowed}")
+
+
+def _require_whole(spec: Any, prefix: str, **bounds: tuple[int, int]) -> None:
+    """Whole numbers: no float that happens to be one, and no truth value."""
+    for name, (least, most) in bounds.items():
+        value = getattr(spec, name)
+        fits = type(value) is int and least <= value <= most
+        _require(fits, f"{prefix}{name}", f"a whole number from {least} to {most}")
+
+
+def _require_real(spec: Any, prefix: str, **bounds: tuple[float, float]) -> None:
+    for name, (least, most) in bounds.items():
+        fits = _is_real(getattr(spec, name), least, most)
+        _require(fits, f"{prefix}{name}", f"a number from {least:g} to {most:g}")
+
+
+def _require_all(values: Any, name: str, counts: tuple[int, ...], least: float) -> None:
+    """So many numbers from ``least`` to ``LARGEST``."""
+    fits = (
+        isinstance(values, tuple)
+        and len(values) in counts
+        and all(_is_real(value, least, LARGEST) for value in values)
+    )
+    _require(fits, name, f"{' or '.join(map(str, counts))} numbers, {least:g} to {LARGEST:g}")
+
+
+def _is_real(value: Any, least: float, most: float) -> bool:
+    """Whether it is a number of the range; NaN is in none."""
+    # JSON's true is an int to Python.
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return real and least <= value <= most
 
 
 def _listed(value: Any) -> Any:

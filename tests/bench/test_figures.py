@@ -18,6 +18,7 @@ from mer_bench import (
     find_ratio,
     find_ratio_apart,
     find_slower,
+    intervals,
     list_caveats,
     read_result,
 )
@@ -210,6 +211,49 @@ class TestFiles:
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(BenchError, match=told):
             read_result(tmp_path / "x.json")
+
+    @pytest.mark.parametrize("value", [None, [], {}, "x", -1, float("nan"), 10**18, True])
+    def test_edited(
+        self, tmp_path: Path, make_run: Any, value: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever stands in the place of whatever: two files are compared, or one line tells."""
+        path = tmp_path / "a.json"
+        run = make_run({"a": 100.0, "b": 90.0})
+        monkeypatch.setattr(intervals, "RESAMPLES", 10)
+        outcomes, told = set(), []
+
+        def edit(holder: Any, depth: int = 0) -> None:
+            keys = list(holder) if isinstance(holder, dict) else range(min(len(holder), 2))
+            for key in keys:
+                before, holder[key] = holder[key], value
+                path.write_text(json.dumps(run))
+                try:
+                    read = read_result(path)
+                    compare_runs(run_before, read)
+                    list(list_caveats(read, run_before))
+                    outcomes.add("compared")
+                except BenchError as error:
+                    told.append(str(error))
+                holder[key] = before
+                if isinstance(before, (dict, list)) and depth < 6:
+                    edit(before, depth + 1)
+
+        path.write_text(json.dumps(run))
+        run_before = read_result(path)
+        for part in ("machine", "settings"):
+            edit(run[part], 5)
+        for one in run["contenders"]:
+            small = {"single_stream": one["single_stream"], "name": one["name"]}
+            one.clear()
+            one.update(small)
+            stream = one["single_stream"]
+            stream["times"] = {"total": stream["times"]["total"][:3]}
+            stream["summary"] = {"total": {"p50": stream["summary"]["total"]["p50"]}}
+            edit(one)
+        edit(run, 7)
+        assert outcomes == {"compared"}
+        assert told
+        assert "\n" not in "".join(told)
 
     def test_cannot_be_written(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError):

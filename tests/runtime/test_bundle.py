@@ -144,6 +144,58 @@ def test_margins_that_are_none(bundle: Path, margins: Any) -> None:
         load_bundle(bundle)
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-3, 1e3, 1e308, 10**19])
+def test_temperature_beyond_any_that_is_fitted(bundle: Path, temperature: float) -> None:
+    edit(bundle, lambda m: m.update(temperature=temperature))
+    with pytest.raises(BundleError, match=r"temperature must be from 0\.01 to 100, not"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": 1, "a": "\\ud800"}',
+        '{"format": 1, "a": ' + "[" * 5000 + "]" * 5000 + "}",
+        '{"format": 1, "temperature": ' + "9" * 5000 + "}",
+        '{"format": ' + "9" * 400 + "}",
+    ],
+    ids=["surrogate", "deep", "huge", "huge format"],
+)
+def test_json_that_no_exporter_writes(bundle: Path, text: str) -> None:
+    (bundle / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match=r"its manifest\.json can't be read: .") as caught:
+        load_bundle(bundle)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "..", ".", "", "/etc/passwd", "a/b"])
+def test_file_names_that_are_none(bundle: Path, name: str) -> None:
+    edit(bundle, lambda m: m["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
+    with pytest.raises(BundleError):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "ä" * 5000])
+def test_bundle_names_that_are_none(name: str) -> None:
+    with pytest.raises(BundleError, match="there is no such bundle"):
+        load_bundle(name)
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "no_face.npy", "encoder.onnx"])
+def test_file_that_changes_after_it_was_hashed(bundle: Path, name: str) -> None:
+    loaded = load_bundle(bundle)
+    content = loaded.read(name)
+    (bundle / name).write_bytes(content + b"x")
+    with pytest.raises(BundleError, match=rf"{name} was changed or damaged"):
+        loaded.read(name)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name} can't be read"):
+        loaded.read(name)
+    with pytest.raises(BundleError, match="its manifest lists no hash of elsewhere"):
+        loaded.read("elsewhere")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "another tool"}'])
 def test_foreign_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)

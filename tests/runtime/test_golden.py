@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle
 from mer_runtime.errors import BundleError
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden, write_golden
@@ -24,7 +26,7 @@ def golden(write_tiny_bundle: Callable[..., Path]) -> Golden:
 def test_what_is_written_is_read(golden: Golden, tmp_path: Path) -> None:
     golden = dataclasses.replace(golden, cases=("ä", "b, c"), tolerance=1 / 3)
     write_golden(tmp_path, golden)
-    read = read_golden(tmp_path / GOLDEN_FILE)
+    read = read_golden((tmp_path / GOLDEN_FILE).read_bytes())
     assert read.cases == ("ä", "b, c")
     assert (read.tolerance, read.temperature) == (1 / 3, 0.1 + 0.2)
     for name in FIELDS:
@@ -58,3 +60,46 @@ def test_file_that_lacks_something(
     resign(folder)
     with pytest.raises(BundleError, match=f"its golden answers can't be read: .*{name}"):
         load_bundle(folder).golden()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cases", np.zeros(2)),
+        ("cases", np.array("one")),
+        ("crops", np.zeros((2, 32, 32, 3))),
+        ("sequence", np.zeros((2, 12))),
+        ("tolerance", np.array([1.0, 2.0])),
+        ("temperature", np.array("hot")),
+    ],
+)
+def test_array_of_another_kind(name: str, value: Any, golden: Golden, tmp_path: Path) -> None:
+    arrays = {field: np.array(getattr(golden, field)) for field in FIELDS} | {name: value}
+    np.savez_compressed(tmp_path / GOLDEN_FILE, **arrays)
+    with pytest.raises(ValueError, match=name):
+        read_golden((tmp_path / GOLDEN_FILE).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sequence", lambda a: a - 5),
+        ("sequence", lambda a: a + 5),
+        ("features", lambda a: a[:1]),
+        ("reference", lambda a: a[:, :2]),
+        ("mfcc", lambda a: a * np.float32("nan")),
+        ("answers", lambda a: a[:0]),
+    ],
+)
+def test_array_of_another_shape(
+    name: str,
+    value: Callable[[Any], Any],
+    write_tiny_bundle: Callable[..., Path],
+    resign: Callable[..., None],
+) -> None:
+    folder = write_tiny_bundle()
+    golden = load_bundle(folder).golden()
+    write_golden(folder, dataclasses.replace(golden, **{name: value(getattr(golden, name))}))
+    resign(folder)
+    with pytest.raises(BundleError, match=r"its golden\.npz isn't of its spec"):
+        Recognizer.load(folder, threads=1)

@@ -135,3 +135,78 @@ def test_bad_value_is_named(data: dict[str, Any], name: str) -> None:
 def test_not_an_object(data: Any) -> None:
     with pytest.raises(SpecError, match="not an object"):
         Spec.from_dict(data)
+
+
+class TestNumbers:
+    """Whole numbers that are whole, and all within what a device can hold."""
+
+    @pytest.mark.parametrize(
+        ("place", "value"),
+        [
+            ("audio.n_fft", 1 << 20),
+            ("audio.n_fft", 1 << 26),
+            ("audio.n_fft", 2048.0),
+            ("audio.n_fft", 2049),
+            ("audio.n_fft", "2048"),
+            ("audio.n_mels", 10**6),
+            ("audio.n_mels", None),
+            ("audio.n_mfcc", 10.0),
+            ("audio.n_mfcc", True),
+            ("audio.n_mfcc", [10]),
+            ("audio.sample_rate", 16000.5),
+            ("audio.sample_rate", 10**400),
+            ("audio.hop_length", 1),
+            ("audio.hop_length", 0),
+            ("audio.top_db", float("nan")),
+            ("audio.top_db", float("inf")),
+            ("audio.top_db", "80"),
+            ("audio.mean", [float("nan")] * 10),
+            ("audio.mean", "1234567890"),
+            ("audio.mean", {"a": 1}),
+            ("audio.std", [1e-300] * 10),
+            ("video.frames", 15.0),
+            ("video.frames", 10**9),
+            ("video.size", 224.0),
+            ("video.size", 1 << 20),
+            ("video.size", 4096),
+            ("video.size", -32),
+            ("video.scale", float("nan")),
+            ("video.scale", 0),
+            ("video.std", [1, 1, float("inf")]),
+            ("video.mean", [0, 0, "0"]),
+            ("video.margin", float("nan")),
+            ("num_heads", 1.0),
+            ("num_heads", 3),
+            ("num_heads", [1]),
+            ("labels", "angry"),
+            ("labels", ["a", 1]),
+            ("labels", ["a", ["b"]]),
+            ("labels", [str(i) for i in range(2000)]),
+            ("labels", ["a", "b" * 1000]),
+            ("fusion", "a" * 1000),
+            ("encoder", 1),
+        ],
+    )
+    def test_refused(self, place: str, value: Any) -> None:
+        data = Spec().to_dict()
+        *path, name = place.split(".")
+        (data[path[0]] if path else data)[name] = value
+        with pytest.raises(SpecError, match=place) as caught:
+            Spec.from_dict(data)
+        assert len(str(caught.value)) < 200
+
+    @pytest.mark.parametrize("window", [0, 1e-300, 61, float("nan"), "3.6", True, None])
+    def test_window(self, window: Any) -> None:
+        data = Spec().to_dict()
+        data["audio"]["window"] = data["video"]["window"] = window
+        with pytest.raises(SpecError, match="window"):
+            Spec.from_dict(data)
+
+    def test_taken(self) -> None:
+        """Long windows, fine steps, other sizes: what people have used."""
+        AudioSpec(window=60.0, sample_rate=16_000, n_fft=512, hop_length=160, n_mels=40)
+        AudioSpec(sample_rate=192_000, n_fft=8192, hop_length=2048)
+        AudioSpec(n_mfcc=40, n_mels=512, n_fft=4096, hop_length=64)
+        VideoSpec(frames=256, size=224)
+        VideoSpec(frames=1, size=4096)
+        VideoSpec(scale=1, mean=(127, 127, 127), std=(128, 128, 128))

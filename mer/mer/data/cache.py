@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mer.data.splits import split_actors
 from mer.errors import CacheError
-from mer_runtime.errors import SpecError
+from mer_runtime.documents import read_json
 from mer_runtime.files import write_file
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.spec import AudioSpec, Colour, Spec
@@ -28,6 +28,9 @@ from mer_runtime.spec import AudioSpec, Colour, Spec
 INDEX_FILE = "cache.json"
 CLIPS_FOLDER = "clips"
 FORMAT_VERSION = 1
+
+#: Characters of a clip's name: a file's, with its suffix.
+LONGEST_ID = 200
 
 #: What a waveform's full scale is stored as.
 INT16_SCALE = 32_768
@@ -51,6 +54,26 @@ class CacheRow:
     has_face: bool
     has_voice: bool
     faces_found: int
+
+
+def _read_row(row: Any, spec: Spec) -> CacheRow:
+    """A clip of the index.
+
+    Raises:
+        TypeError, ValueError: its fields aren't those of a clip, or its id is no file's name.
+    """
+    read = CacheRow(**row)
+    for field in dataclasses.fields(CacheRow):
+        value = getattr(read, field.name)
+        if type(value).__name__ != field.type:
+            raise TypeError(f"{field.name} of a clip is {value!r}"[:200])
+    if Path(read.id).name != read.id or len(read.id) > LONGEST_ID or not read.id.isprintable():
+        raise ValueError(f"a clip is called {read.id!r}"[:200])
+    if not 0 <= read.emotion < len(spec.labels):
+        raise ValueError(f"{read.id} has no emotion of the labels")
+    if not 0 <= read.faces_found <= spec.video.frames:
+        raise ValueError(f"{read.id} has more faces than frames")
+    return read
 
 
 def clip_dtype(spec: Spec) -> np.dtype[np.void]:
@@ -87,8 +110,8 @@ def read_clip(path: Path, spec: Spec) -> NDArray[np.void]:
         CacheError: the file is missing, damaged, or holds another record.
     """
     try:
-        record = np.load(path, mmap_mode="c")
-    except (OSError, ValueError, EOFError) as error:
+        record = np.lib.format.open_memmap(path, mode="c")
+    except Exception as error:  # the header is Python's source, and so is what goes wrong with it
         raise CacheError(
             f"{path} is missing or damaged: run mer-prepare again, which makes only that clip"
         ) from error
@@ -145,9 +168,12 @@ class Cache:
             )
         try:
             spec = Spec.from_dict(index["spec"])
-            rows = tuple(CacheRow(**row) for row in index["rows"])
+            rows = tuple(_read_row(row, spec) for row in index["rows"])
             cache = cls(path, spec, rows, index)
-        except (KeyError, TypeError, SpecError) as error:
+            for told in (cache.detector, *cache.failures):
+                if not all(isinstance(text, str) for text in dict(told).values()):
+                    raise TypeError("a detector or failure that isn't text")
+        except (KeyError, TypeError, ValueError) as error:
             raise CacheError(f"{path / INDEX_FILE} is damaged ({error})") from error
         if compute_digest(row.id for row in rows) != cache.digest:
             raise CacheError(f"{path / INDEX_FILE} was edited: its ids don't match its digest")
@@ -245,7 +271,13 @@ class Cache:
         record = self._read(row)
         waveform = record["waveform"][0]
         waveform.flags.writeable = False
-        return waveform, record["level"][0]
+        level = record["level"][0]
+        if not 0 <= level < np.inf:
+            raise CacheError(
+                f"{clip_path(self.path, self.rows[row].id)} is damaged: delete it, run mer-prepare "
+                "again"
+            )
+        return waveform, level
 
     def _read(self, row: int) -> NDArray[np.void]:
         return read_clip(clip_path(self.path, self.rows[row].id), self.spec)
@@ -270,10 +302,10 @@ def read_index(path: Path) -> dict[str, Any] | None:
         CacheError: it can't be read, or another version of mer-edge wrote it.
     """
     file = path / INDEX_FILE
-    if not file.is_file():
-        return None
     try:
-        index = json.loads(file.read_text("utf-8"))
+        index = read_json(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError) as error:
         raise CacheError(f"{file} can't be read ({error})") from error
     if not isinstance(index, dict) or not {"format", "complete", "spec", "detector"} <= set(index):

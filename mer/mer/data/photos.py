@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mer.data.pictures import decode_picture
 from mer.errors import CorpusError
+from mer_runtime.archives import read_members
 from mer_runtime.errors import MerWarning
 from mer_runtime.inputs.listing import HIDDEN, describe_left_out, is_hidden, walk_files
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+#: Bytes of a photo's file.
+MOST_BYTES = 1 << 25
 #: Share of the training photos that are held out to choose by.
 VALIDATION_SHARE = 0.1
 
@@ -68,14 +71,22 @@ def load_photos(source: Path, half: str, size: int) -> Photos:
     """
     left_out: Counter[str] = Counter()
     rows = []
-    for name, data in sorted(_entries(source, half, left_out), key=lambda row: row[0]):
-        photo = _decode(data, size)
-        if photo is not None:
-            rows.append((name, photo))
-        elif PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:
-            raise CorpusError(f"{source}: {name} is not a picture")
-        else:
-            left_out["not a picture"] += 1
+    try:
+        for name, data in _entries(source, half, left_out):
+            photo = _decode(name, data, size)
+            if photo is not None:
+                rows.append((name, photo))
+            elif PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:
+                raise CorpusError(f"{source}: {name} is not a picture (JPEG or PNG)")
+            else:
+                left_out["not a picture"] += 1
+    except (OSError, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(
+            f"{source} is neither a folder nor a zip file of photos that can be read: {error}"
+        ) from error
+    rows.sort(key=lambda row: row[0])
     if not rows:
         raise CorpusError(f"{source} holds no photos {half}/LABEL/*.jpg")
     if left_out:
@@ -133,28 +144,31 @@ def _entries(source: Path, half: str, left_out: Counter[str]) -> Iterator[tuple[
         for path in walk_files(source / half, left_out):
             name = path.relative_to(source)
             if len(name.parts) == 3:
+                if path.stat().st_size > MOST_BYTES:
+                    raise ValueError(f"{name} has more than {MOST_BYTES} bytes")
                 yield name.as_posix(), path.read_bytes()
         return
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for entry in archive.infolist():
-                member = PurePosixPath(entry.filename)
-                if entry.is_dir() or member.parts[-3:-2] != (half,):
-                    continue
-                if any(map(is_hidden, member.parts)):
-                    left_out[HIDDEN] += 1
-                else:
-                    yield entry.filename, archive.read(entry)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise CorpusError(f"{source} is neither a folder nor a zip file of photos") from error
+
+    def is_photo(name: str) -> bool:
+        member = PurePosixPath(name)
+        if name.endswith("/") or member.parts[-3:-2] != (half,):
+            return False
+        if any(map(is_hidden, member.parts)):
+            left_out[HIDDEN] += 1
+            return False
+        return True
+
+    yield from read_members(source, is_photo, MOST_BYTES)
 
 
-def _decode(data: bytes, size: int) -> NDArray[np.uint8] | None:
+def _decode(name: str, data: bytes, size: int) -> NDArray[np.uint8] | None:
     """A picture (H, W, 3) uint8 RGB, no side above ``size``, or None."""
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if decoded is None:
+    try:
+        photo = decode_picture(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if photo is None:
         return None
-    photo = np.asarray(decoded[..., ::-1], np.uint8)
     return _resize(photo, size) if max(photo.shape[:2]) > size else photo
 
 

@@ -234,7 +234,7 @@ def _answer_clip(
     if crops is None and mfcc is None:
         raise MissingModalityError(f"{clip.path}: {describe_lack(window)} to use")
     logits = classifier.classify(mfcc, None if crops is None else classifier.encode(crops))
-    probabilities = softmax(logits / np.float32(model.temperature))
+    probabilities = softmax(logits, model.temperature)
     best = int(logits.argmax())
     answer = ClipAnswer(
         file=clip.file,

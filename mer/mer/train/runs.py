@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mer.errors import TrainingError
+from mer_runtime.documents import read_json
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
 
@@ -107,7 +108,7 @@ class RunFolder:
     def _compare(self, settings: Mapping[str, Any]) -> None:
         path = self.path / SETTINGS_FILE
         try:
-            kept = dict(_leaves(json.loads(path.read_text("utf-8"))["settings"]))
+            kept = dict(_leaves(read_json(path)["settings"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path} can't be read: start the run again elsewhere") from error
         # By way of JSON, so that tuples compare equal to lists.

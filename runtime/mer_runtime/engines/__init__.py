@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, NO_FACE_FILE, Bundle
 from mer_runtime.engines.cores import usable_cores as usable_cores
-from mer_runtime.errors import BundleError
+from mer_runtime.engines.graph_check import check_graph
+from mer_runtime.errors import BundleError, MerError
 from mer_runtime.registry import ENGINES, list_engines, list_targets
 
 #: A tensor's shape as an engine tells it; None where it is free.
@@ -61,7 +63,74 @@ def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
         known = ", ".join(list_targets())
         raise BundleError(bundle.path, f"there is no engine for {bundle.target}, only for {known}")
     backend: Backend = ENGINES[engines[0]].load()(bundle, threads or usable_cores())
-    return backend
+    return _Told(bundle, backend)
+
+
+class _Told:
+    """A backend whose errors at work are told in one line, as those of loading are."""
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self._bundle, self._backend = bundle, backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    @property
+    def name(self) -> str:
+        return self._backend.name
+
+    @property
+    def gpu(self) -> str | None:
+        return self._backend.gpu
+
+    @property
+    def feature_width(self) -> int:
+        return self._backend.feature_width
+
+    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._run(lambda: self._backend.encode(faces), (len(faces), self.feature_width))
+
+    def classify(
+        self, mfcc: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        classes = len(self._bundle.spec.labels)
+        return self._run(lambda: self._backend.classify(mfcc, features), (classes,))
+
+    def _run(
+        self, work: Callable[[], NDArray[np.float32]], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        try:
+            answer = work()
+        except MerError:
+            raise
+        except Exception as error:  # engines' exceptions share no base class
+            reason = " ".join(str(error).split())
+            raise BundleError(
+                self._bundle.path, f"{self.name} can't run its graphs: {reason}"
+            ) from error
+        if answer.shape != shape:
+            raise BundleError(
+                self._bundle.path,
+                f"{self.name} answers with {answer.shape} numbers, not {shape}: "
+                "export the bundle again",
+            )
+        return answer
+
+
+def read_onnx(bundle: Bundle, file: Path) -> bytes:
+    """Content of an ONNX graph of a bundle, after its hash and what it would do were checked.
+
+    Raises:
+        BundleError: it was changed.
+        OSError: it can't be unpacked.
+        ValueError: it isn't one that ``mer-export`` can have written. ``graph_error`` tells both.
+    """
+    content = bundle.read_graph(file)
+    try:
+        check_graph(content, bundle.spec.video.frames)
+    except ValueError as error:
+        raise ValueError(f"{file.name} isn't run: {error}") from error
+    return content
 
 
 def check_shapes(bundle: Bundle, encoder: Mapping[str, Shape], head: Mapping[str, Shape]) -> int:

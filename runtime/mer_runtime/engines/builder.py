@@ -91,6 +91,7 @@ def build_engine(
     profile: Profile | None = None,
     capability: tuple[int, int] | None = None,
     progress: Progress | None = None,
+    content: bytes | None = None,
 ) -> bytes:
     """Parse a strongly typed ONNX graph and build its engine, in a thread of its own.
 
@@ -103,6 +104,7 @@ def build_engine(
         profile: shapes of the dynamic inputs; not needed where all are static.
         capability: of the GPU that TensorRT-RTX builds for, by default any from 8.0.
         progress: see ``Progress``; an interrupt (Ctrl-C) stops the build as well.
+        content: the graph, where it was read already.
 
     Returns:
         The serialised engine.
@@ -111,7 +113,7 @@ def build_engine(
         EngineError: the graph can't be read, TensorRT refuses a node, or the build fails.
     """
     try:
-        graph = read_graph(onnx_path)
+        graph = read_graph(onnx_path) if content is None else content
     except OSError as error:
         raise EngineError(f"{onnx_path}: {error.strerror or error}") from error
     work = _Work(trt, onnx_path, graph, profile or {}, capability)

@@ -21,22 +21,18 @@ from functools import partial
 from pathlib import Path
 
 from mer_runtime.bundle import Bundle, graph_stem
+from mer_runtime.documents import parse_json
 from mer_runtime.engines.builder import Progress
 from mer_runtime.engines.processor import name_cpu, read_fact, read_instructions
 from mer_runtime.errors import MerWarning, OutputError
-from mer_runtime.files import locked, write_file
+from mer_runtime.files import locked
+from mer_runtime.store import CACHE_VARIABLE, find_folder, make_folder, read_kept, write_kept
 
 logger = logging.getLogger(__name__)
 
-#: Names the folder for engines of bundles that can't be written to.
-CACHE_VARIABLE = "MER_CACHE"
-DEFAULT_CACHE = Path("~/.cache/mer-edge/engines")
-#: No folder: nothing is found in it, and nothing can be kept there.
-NOWHERE = Path(os.devnull)
-#: Inside a bundle.
-ENGINES_FOLDER = "engines"
-#: First line of an engine's file; the second is JSON, the rest is TensorRT's.
-MAGIC = b"mer-edge engine 1\n"
+#: First line of an engine's file; the second is JSON, the rest is the engine's. Before version 2
+#: graphs were kept that nobody had looked into.
+MAGIC = b"mer-edge engine 2"
 #: Inside the folder for engines.
 GRAPHS_FOLDER = "graphs"
 #: Files kept in a folder, those written last: exports and trials would fill the disk otherwise.
@@ -75,29 +71,18 @@ class EngineKey:
         return f"{stem}-{builder}-{digest[:16]}.engine"
 
 
-def cache_folders(bundle: Path) -> tuple[Path, Path]:
-    """Where a bundle's engines are looked for, and written to if that is possible."""
-    own = Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)
-    try:
-        own = own.expanduser()
-    except RuntimeError:  # a user without a home
-        own = NOWHERE
-    return bundle / ENGINES_FOLDER, own
-
-
 def load_or_build(
     stem: str,
     key: EngineKey,
-    folders: Sequence[Path],
+    folder: Path,
     build: Callable[[Progress], bytes],
     *,
     rebuild: bool = False,
 ) -> bytes:
-    """The engine under ``key``, built if none of ``folders`` has it.
+    """The engine under ``key``, built if ``folder`` hasn't got it.
 
-    Processes that want the same engine wait for the first, which leaves it in the first folder
-    that can be written to. What takes more than two seconds is said on standard error, where
-    that is a terminal.
+    Processes that want the same engine wait for the first, which leaves it there. What takes more
+    than two seconds is said on standard error, where that is a terminal.
 
     Args:
         stem: begins the file's name: the graph's.
@@ -107,49 +92,45 @@ def load_or_build(
     Raises:
         EngineError: ``build`` failed.
     """
-    name = key.file_name(stem)
-    if not rebuild:
-        for folder in folders:
-            engine = read_engine(folder / name, key)
-            if engine is not None:
-                logger.info("engine of %s from %s", stem, folder / name)
-                return engine
+    file = folder / key.file_name(stem)
+    engine = None if rebuild else read_engine(file, key)
+    if engine is not None:
+        logger.info("engine of %s from %s", stem, file)
+        return engine
     with _notice() as show:
 
         def build_aloud() -> bytes:
             what = f"building the {key.builder} engine of {stem} for this device, once"
             return build(lambda seconds, phase: show(f"{what}: {phase}", seconds))
 
-        home = next((folder for folder in folders if _is_writable(folder)), None)
-        if home is None:
-            _warn_uncached(folders[-1])
+        if not _is_writable(folder):
+            _warn_uncached(folder)
             return build_aloud()
         waiting = partial(show, "waiting for the process that is building the engine")
-        with locked(home / f"{name}.lock", waiting):
+        with locked(file.with_name(f"{file.name}.lock"), waiting):
             # Another process may have built it while this one waited.
-            engine = None if rebuild else read_engine(home / name, key)
+            engine = None if rebuild else read_engine(file, key)
             if engine is None:
                 engine = build_aloud()
-                logger.info("engine of %s built: %s", stem, home / name)
+                logger.info("engine of %s built: %s", stem, file)
                 try:
-                    write_engine(home / name, key, engine)
+                    write_engine(file, key, engine)
                 except OutputError as error:
-                    _warn_uncached(home, error)
+                    _warn_uncached(folder, error)
             return engine
 
 
 def read_engine(path: Path, key: EngineKey) -> bytes | None:
-    """An engine; None where there is none, or it is damaged, or its key is another."""
+    """An engine; None where there is none that this user wrote, under this key and undamaged."""
+    magic, _, rest = (read_kept(path) or b"").partition(b"\n")
+    text, _, engine = rest.partition(b"\n")
     try:
-        with path.open("rb") as file:
-            if file.readline() != MAGIC:
-                return None
-            header = json.loads(file.readline())
-            engine = file.read()
-    except (OSError, ValueError):
+        header = parse_json(text)
+    except ValueError:
         return None
-    found = (header.get("key"), header.get("sha256")) if isinstance(header, dict) else None
-    return engine if found == (key.text, hashlib.sha256(engine).hexdigest()) else None
+    told = (header.get("key"), header.get("sha256")) if isinstance(header, dict) else None
+    right = told == (key.text, hashlib.sha256(engine).hexdigest())
+    return engine if right and magic == MAGIC else None
 
 
 def write_engine(path: Path, key: EngineKey, engine: bytes) -> None:
@@ -159,12 +140,12 @@ def write_engine(path: Path, key: EngineKey, engine: bytes) -> None:
         OutputError: it can't be written.
     """
     header = {"key": key.text, "sha256": hashlib.sha256(engine).hexdigest()}
-    write_file(path, MAGIC + json.dumps(header).encode() + b"\n" + engine)
+    write_kept(path, MAGIC + b"\n" + json.dumps(header).encode() + b"\n" + engine)
 
 
 def _is_writable(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
@@ -215,7 +196,8 @@ class KeptFile:
     def keep(self, content: bytes) -> None:
         """Keep it where that is possible; the oldest beyond ``KEPT`` go."""
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path.parent.parent, self.path.parent):
+                make_folder(folder)
             write_engine(self.path, self.key, content)
             dated = [(f.stat().st_mtime, f) for f in self.path.parent.glob("*.engine")]
             for _, old in sorted(dated)[:-KEPT]:
@@ -247,8 +229,7 @@ def find_prepared(
     ]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     key = EngineKey(digest, engine, describe_cpu(), shapes or {})
-    _, own = cache_folders(bundle.path)
-    return KeptFile(key, own / GRAPHS_FOLDER / key.file_name(stem))
+    return KeptFile(key, find_folder() / GRAPHS_FOLDER / key.file_name(stem))
 
 
 def describe_cpu() -> str:

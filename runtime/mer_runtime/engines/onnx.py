@@ -12,9 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
-from mer_runtime.engines import Shape, check_shapes, graph_error
+from mer_runtime.engines import Shape, check_shapes, graph_error, read_onnx
 from mer_runtime.engines.cache import find_prepared
-from mer_runtime.files import PACKED_SUFFIX, read_graph
+from mer_runtime.errors import MerError
+from mer_runtime.files import read_graph
 
 #: ONNX Runtime's own warnings are for its developers; errors reach us as exceptions.
 LOG_ERRORS_ONLY = 3
@@ -48,6 +49,8 @@ class OnnxBackend:
         try:
             self._encoder = self._open(bundle, bundle.encoder, threads)
             self._head = self._open(bundle, bundle.head, HEAD_THREADS)
+        except MerError:
+            raise
         except Exception as error:  # its exceptions share no base class of its own
             raise graph_error(bundle, "ONNX Runtime", error) from error
         self.feature_width = check_shapes(
@@ -78,15 +81,16 @@ class OnnxBackend:
                 return open_session(prepared, options)
             except Exception:  # noqa: BLE001 # whatever it is, the graph itself tells more
                 place.drop()
+        content = read_onnx(bundle, graph)
         # A device without a place for files, or with too small a one, still answers.
         with suppress(Exception), tempfile.TemporaryDirectory(prefix="mer-edge-") as folder:
             optimised = Path(folder) / "optimised.onnx"
             options = _options(threads)
             options.optimized_model_filepath = str(optimised)
-            session = open_session(graph, options)
+            session = open_session(content, options)
             place.keep(optimised.read_bytes())
             return session
-        return open_session(graph, _options(threads))
+        return open_session(content, _options(threads))
 
 
 def _options(threads: int) -> Any:
@@ -100,19 +104,20 @@ def _options(threads: int) -> Any:
 
 
 def open_session(graph: Path | bytes, options: Any) -> Any:
-    """An ONNX Runtime session on the CPU; the graph is a file, packed or not, or its content.
+    """An ONNX Runtime session on the CPU.
+
+    Args:
+        graph: a file, packed or not, or its content; a bundle's is checked first (``read_onnx``).
 
     Raises:
         Exception: ONNX Runtime can't load it; its exceptions share no base class of their own.
     """
     options.log_severity_level = LOG_ERRORS_ONLY
-    source: str | bytes
-    if isinstance(graph, bytes):
-        source = graph
-    else:  # of a plain file ONNX Runtime keeps no second copy in memory
-        source = read_graph(graph) if graph.suffix == PACKED_SUFFIX else str(graph)
+    # By its content ONNX Runtime would know a format of its own.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return onnxruntime.InferenceSession(
-        source,
+        # From a path it would open what the graph names.
+        graph if isinstance(graph, bytes) else read_graph(graph),
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=UNWANTED_OPTIMIZERS,

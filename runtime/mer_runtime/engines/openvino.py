@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.bundle import FACES, FEATURES, LOGITS, MFCC, Bundle
-from mer_runtime.engines import Shape, check_shapes, graph_error
+from mer_runtime.engines import Shape, check_shapes, graph_error, read_onnx
 from mer_runtime.engines.cache import KeptFile, find_prepared
-from mer_runtime.errors import BundleError, MissingExtraError
-from mer_runtime.files import PACKED_SUFFIX, read_graph
+from mer_runtime.engines.ir_check import check_ir, check_sizes
+from mer_runtime.errors import BundleError, MerError, MissingExtraError
 
 DEVICE = "CPU"
 THREADS_SETTING = "INFERENCE_NUM_THREADS"
 #: The head takes half a millisecond; a second thread makes it slower.
 HEAD_THREADS = 1
 
-#: Of IR as ``mer-export`` writes it; the weights are in a file of their own beside it.
-PACKED_IR = f".xml{PACKED_SUFFIX}"
+#: In the names of IR's files, and of the weights beside it.
+IR, WEIGHTS = ".xml", ".bin"
 
 #: The engine setting of the manifest: the type that OpenVINO computes in.
 PRECISION_SETTING = "inference_precision"
@@ -92,7 +92,9 @@ class OpenvinoBackend:
             else:
                 free = {name: (None, *shape[1:]) for name, shape in _shapes(encoder).items()}
                 self.feature_width = check_shapes(bundle, free, _shapes(head))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, OSError) as error:
+            if isinstance(error, MerError):
+                raise
             raise graph_error(bundle, "OpenVINO", error) from error
         self._encoders[frames] = _Request(encoder)
         self._head = _Request(head)
@@ -126,22 +128,19 @@ class OpenvinoBackend:
             return None
 
     def _read(self, graph: Path) -> Any:
-        """A model from packed IR or ONNX, or from any other file that OpenVINO reads."""
-        if graph.suffix != PACKED_SUFFIX:
-            return self._core.read_model(graph)
-        files = [graph]
-        if graph.name.endswith(PACKED_IR):
-            files.append(graph.with_name(graph.name.replace(".xml", ".bin")))
-        try:
-            content = [read_graph(file) for file in files]
-        except OSError as error:
-            raise RuntimeError(str(error)) from error
-        return self._core.read_model(*content)
+        """A model from IR or ONNX, packed or plain, after a look at what it would do."""
+        if IR not in graph.suffixes:
+            return self._core.read_model(read_onnx(self._bundle, graph))
+        text = self._bundle.read_graph(graph)
+        check_ir(text)
+        weights = graph.with_name(graph.name.replace(IR, WEIGHTS))
+        return self._core.read_model(text, self._bundle.read_graph(weights))
 
     def _compile(self, graph: Path, crops: int | None = None) -> Any:
         model = self._read(graph)
         if crops is not None:
             model.reshape({FACES: [crops, *self._bundle.spec.video.shape[1:]]})
+        check_sizes(model, self._bundle.spec.video.frames)
         compiled = self._core.compile_model(model, DEVICE, self._settings(crops))
         # Into a stream of ours: what it gives otherwise differs between releases.
         prepared = BytesIO()

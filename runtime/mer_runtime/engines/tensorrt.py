@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mer_runtime.bundle import ENCODER, FACES, FEATURES, HEAD, LOGITS, MFCC, Bundle
-from mer_runtime.engines import Shape, check_shapes, graph_error
+from mer_runtime.engines import Shape, check_shapes, graph_error, read_onnx
 from mer_runtime.engines.builder import (
     MODULES,
     EngineError,
@@ -24,10 +24,10 @@ from mer_runtime.engines.builder import (
     import_tensorrt,
     message_log,
 )
-from mer_runtime.engines.cache import EngineKey, cache_folders, load_or_build
+from mer_runtime.engines.cache import EngineKey, load_or_build
 from mer_runtime.engines.cuda import Gpu
-from mer_runtime.errors import BundleError
-from mer_runtime.files import read_graph
+from mer_runtime.errors import BundleError, MerError
+from mer_runtime.store import find_folder
 
 #: The type of every input and output; numpy's and, by the same name, TensorRT's.
 TYPES: Mapping[str, tuple[DTypeLike, str]] = {
@@ -41,8 +41,8 @@ TYPES: Mapping[str, tuple[DTypeLike, str]] = {
 class TensorrtBackend:
     """Encoder and head as engines that share one stream.
 
-    An engine comes from the bundle if it was built ahead of time by this version of
-    TensorRT-RTX, else from the cache, and is built at first use.
+    An engine comes from the bundle if its manifest lists one that this version of TensorRT-RTX
+    built ahead of time, else from the user's own cache, and is built at first use.
 
     Args:
         threads: not used, the work is the GPU's.
@@ -95,10 +95,13 @@ class TensorrtBackend:
             return engine
         graph = self._bundle.path / str(self._bundle.manifest["graphs"][name])
         try:
-            # Packed or plain, the same graph has the same engine.
-            digest = hashlib.sha256(read_graph(graph)).hexdigest()
-        except OSError as error:
+            content = read_onnx(self._bundle, graph)
+        except (ValueError, OSError) as error:
+            if isinstance(error, MerError):
+                raise
             raise graph_error(self._bundle, self.name, error) from error
+        # Packed or plain, the same graph has the same engine.
+        digest = hashlib.sha256(content).hexdigest()
         key = EngineKey(digest, self.name, self.gpu, profile)
 
         def build(progress: Progress) -> bytes:
@@ -108,13 +111,14 @@ class TensorrtBackend:
                 profile=profile,
                 capability=self._gpu.capability,
                 progress=progress,
+                content=content,
             )
 
-        folders = cache_folders(self._bundle.path)
-        engine = self._deserialise(load_or_build(name, key, folders, build))
+        folder = find_folder()
+        engine = self._deserialise(load_or_build(name, key, folder, build))
         if engine is None:
             # Kept under the right key and refused all the same, after a driver's change say.
-            engine = self._deserialise(load_or_build(name, key, folders, build, rebuild=True))
+            engine = self._deserialise(load_or_build(name, key, folder, build, rebuild=True))
         if engine is None:
             reason = message_log(self._trt).last() or "it gave no reason"
             raise EngineError(
@@ -130,16 +134,11 @@ class TensorrtBackend:
             return None
         try:
             file = str(settings["files"][name])
-            # What the manifest lists was checked when the bundle was loaded.
-            listed = file in self._bundle.manifest["files"]
-            engine = (self._bundle.path / file).read_bytes() if listed else None
-        except (KeyError, TypeError, OSError) as error:
+        except (KeyError, TypeError) as error:
             raise BundleError(
                 self._bundle.path, f"its {name} engine can't be read: {error}"
             ) from error
-        if engine is None:
-            raise BundleError(self._bundle.path, f"its manifest lists no hash of {file}")
-        return self._deserialise(engine)
+        return self._deserialise(self._bundle.read(file))
 
     def _deserialise(self, engine: bytes) -> Any:
         message_log(self._trt).errors.clear()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError
 from mer_runtime.files import is_there
+from mer_runtime.inputs.detector_check import KNOWN_SHA256, read_detector
 from mer_runtime.spec import Detector
 
 #: Names the detector where the command line doesn't: a YuNet file, or ``haar``.
@@ -28,8 +29,6 @@ DETECTION_SIZES = (64, 4096)
 YUNET_SCORE = 0.6
 #: YuNet of OpenCV's model zoo; the licence (MIT) lies beside it.
 SHIPPED_YUNET = Path(__file__).with_name("yunet") / "face_detection_yunet_2023mar.onnx"
-#: sha256 of that file: OpenCV may crash on a damaged one, so it reads none.
-SHIPPED_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 #: The frontal-face cascade in OpenCV's 4.x wheels.
 HAAR_CASCADE = "haarcascade_frontalface_default.xml"
 #: Where a system's own OpenCV keeps it.
@@ -89,14 +88,17 @@ class YuNetDetector:
     def __init__(self, file: str | Path = SHIPPED_YUNET, size: int = DETECTION_SIZE) -> None:
         self.file = path = Path(file)
         self.size = check_size(size)
-        model = _read_model(path)
         if not hasattr(cv2, "FaceDetectorYN"):
             raise FaceDetectorError(
                 f"OpenCV {cv2.__version__} here has no YuNet (cv2.FaceDetectorYN): "
                 f"name --face-detector {HAAR}, or install opencv-python-headless"
             )
+        content = read_detector(path)
+        if path == SHIPPED_YUNET and hashlib.sha256(content).hexdigest() != KNOWN_SHA256:
+            raise FaceDetectorError(f"{path}: it was changed since it came: install mer-edge again")
+        # From memory: OpenCV can't open some paths that Python can.
+        model = np.frombuffer(content, np.uint8)
         try:
-            # From memory: OpenCV can't open some paths that Python can.
             self._net = cv2.FaceDetectorYN.create(
                 "onnx", model, np.zeros(0, np.uint8), (size, size), YUNET_SCORE
             )
@@ -231,19 +233,6 @@ def check_size(size: int) -> int:
     if not least <= size <= most:
         raise SpecError(f"detect_size must be {least} to {most} pixels, not {size}")
     return size
-
-
-def _read_model(path: Path) -> NDArray[np.uint8]:
-    """A YuNet file's bytes; those of the shipped one are compared with its hash."""
-    if not path.is_file():
-        raise FaceDetectorError(f"{path}: there is no such face detector file")
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise FaceDetectorError(f"{path}: can't be read ({error.strerror})") from error
-    if path == SHIPPED_YUNET and hashlib.sha256(model).hexdigest() != SHIPPED_SHA256:
-        raise FaceDetectorError(f"{path}: it was changed since it came: install mer-edge again")
-    return np.frombuffer(model, np.uint8)
 
 
 def _shrink(frame: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], float]:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from mer_runtime.bundle import DIGEST_FIELD, Bundle
 from mer_runtime.engines import Backend, read_no_face
-from mer_runtime.engines.cache import EngineKey, KeptFile, cache_folders, describe_cpu
+from mer_runtime.engines.cache import EngineKey, KeptFile, describe_cpu
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.errors import BundleError
 from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
+from mer_runtime.store import find_folder
 
 logger = logging.getLogger(__name__)
 
@@ -186,8 +187,7 @@ def find_pass(bundle: Bundle, backend: Backend) -> KeptFile:
     """Where it is kept that a bundle passed on an engine here."""
     device = f"{describe_cpu()}, {backend.gpu}" if backend.gpu else describe_cpu()
     key = EngineKey(str(bundle.manifest[DIGEST_FIELD]), backend.name, device, {})
-    _, own = cache_folders(bundle.path)
-    return KeptFile(key, own / PASSES_FOLDER / key.file_name("self-test"))
+    return KeptFile(key, find_folder() / PASSES_FOLDER / key.file_name("self-test"))
 
 
 def _require_fit(bundle: Bundle, golden: Golden) -> None:
@@ -200,7 +200,12 @@ def _require_fit(bundle: Bundle, golden: Golden) -> None:
         and golden.signal_mfcc.shape == spec.audio.shape
         and golden.sequence.shape == (cases, frames)
         and golden.answers.shape == (cases, len(spec.labels))
+        and golden.features.ndim == 2
+        and len(golden.features) == len(golden.crops)
+        and golden.reference.shape == golden.answers.shape
+        and golden.sequence.min() >= -1
         and golden.sequence.max() < len(golden.crops)
+        and np.isfinite(golden.mfcc).all()
     )
     if not fits:
         raise BundleError(

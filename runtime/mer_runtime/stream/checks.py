@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -38,10 +39,11 @@ def check_time(time: float) -> None:
     Raises:
         SpecError: it isn't.
     """
-    if not (math.isfinite(time) and abs(time) <= LATEST):
+    # Numbers of numpy's are real ones, too.
+    if not isinstance(time, Real) or not abs(time) <= LATEST:
         raise SpecError(
             f"a time on the stream's clock must be a finite number within {LATEST:g} seconds of "
-            f"zero, not {time}"
+            f"zero, not {time!r}"
         )
 
 
@@ -52,8 +54,8 @@ def check_sound(samples: object, sample_rate: int) -> None:
         SpecError: not an array (n,) or (channels, n) of floats or integers, or no such rate.
     """
     lowest, highest = SAMPLE_RATES
-    if not lowest <= sample_rate <= highest:
-        raise SpecError(f"sample_rate must be {lowest} to {highest} Hz, not {sample_rate}")
+    if not isinstance(sample_rate, Integral) or not lowest <= sample_rate <= highest:
+        raise SpecError(f"sample_rate must be {lowest} to {highest} Hz, not {sample_rate!r}")
     if not isinstance(samples, np.ndarray) or samples.ndim not in (1, 2):
         raise SpecError("samples must be an array (n,) or (channels, n)")
     if samples.ndim == 2 and not 1 <= len(samples) <= MAX_CHANNELS:

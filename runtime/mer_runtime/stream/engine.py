@@ -279,7 +279,7 @@ class StreamEngine:
         if mfcc is not None or features is not None:
             with self._statistics.timed("head"):
                 logits = self._recognizer.classify(mfcc, features)
-            shares = softmax(logits / self._recognizer.bundle.temperature)
+            shares = softmax(logits, self._recognizer.bundle.temperature)
             shares = self._smoother.smooth(shares, track, window.time)
             labels = self._spec.labels
             label = labels[int(shares.argmax())]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mer.data.cache import INT16_SCALE, Cache, clip_path, compute_digest
+from mer.data.cache import INT16_SCALE, Cache, clip_path, compute_digest, read_clip
 from mer.data.preparation import prepare_cache
 from mer.errors import CacheError, CorpusError
 from mer_runtime.inputs.face import HaarDetector, YuNetDetector
@@ -272,6 +272,72 @@ def test_reading_another_array_is_an_error(copied: Path) -> None:
 
     with pytest.raises(CacheError, match="is not a clip of this cache"):
         cache.waveform(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "../../elsewhere"),
+        ("id", "a" * 1000),
+        ("id", "a\0b"),
+        ("id", 7),
+        ("emotion", 8),
+        ("emotion", -1),
+        ("emotion", 1.0),
+        ("emotion", True),
+        ("actor", "1"),
+        ("has_face", 1),
+        ("faces_found", 10**9),
+    ],
+)
+def test_index_that_was_edited(copied: Path, name: str, value: Any) -> None:
+    rows = json.loads((copied / "cache.json").read_text())["rows"]
+    rows[0][name] = value
+    edit_index(copied, rows=rows, digest=compute_digest(str(row["id"]) for row in rows))
+    with pytest.raises(CacheError, match=r"cache\.json is damaged") as caught:
+        Cache.open(copied)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', "[" * 5000 + "]" * 5000, "9" * 5000])
+def test_index_that_no_program_writes(copied: Path, text: str) -> None:
+    (copied / "cache.json").write_text(f'{{"format": 1, "complete": {text}}}')
+    with pytest.raises(CacheError, match="can't be read"):
+        Cache.open(copied)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_cache_name_that_is_none(name: str) -> None:
+    with pytest.raises(CacheError, match=r"so it is no cache|can't be read"):
+        Cache.open(name)
+
+
+def test_any_damage_to_a_clip_is_one_kind_of_error(copied: Path) -> None:
+    cache = Cache.open(copied)
+    path = clip_path(copied, cache.rows[0].id)
+    whole = path.read_bytes()
+    told = 0
+    for i in range(150):  # the header's bytes
+        flipped = whole[:i] + bytes([whole[i] ^ 0x29]) + whole[i + 1 :]
+        for content in (whole[:i], flipped, b"PK\x03\x04" + whole[4:]):
+            path.write_bytes(content)
+            try:
+                read_clip(path, cache.spec)
+            except CacheError:
+                told += 1
+    assert told > 300
+
+
+@pytest.mark.parametrize("level", [np.nan, np.inf, -1])
+def test_level_that_is_none(copied: Path, level: float) -> None:
+    cache = Cache.open(copied)
+    row = next(i for i, one in enumerate(cache.rows) if one.has_voice)
+    path = clip_path(copied, cache.rows[row].id)
+    record = np.load(path)
+    record["level"] = level
+    np.save(path, record)
+    with pytest.raises(CacheError, match="is damaged"):
+        cache.mfcc(row, cache.spec.audio)
 
 
 @pytest.mark.corpus

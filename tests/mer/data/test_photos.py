@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mer.data.photos import load_halves, load_photos, split_photos
+from mer.data.pictures import read_size
 from mer.errors import CorpusError
 from mer_runtime import MerWarning
 
@@ -138,3 +139,81 @@ def test_shared_photos(shared: Path) -> None:
     assert np.bincount(photos.classes).min() > 50
     assert photos.pixels.shape[1:] == (48, 48, 1)
     assert photos.pixels.std() > 30
+
+
+def zipped(tmp_path: Path, *names: str, content: bytes = b"") -> Path:
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in names:
+            file.writestr(name, content)
+    return archive
+
+
+class TestHostile:
+    """One error, little memory, and nothing written."""
+
+    def picture(self, suffix: str = ".png") -> bytes:
+        done, data = cv2.imencode(suffix, np.full((48, 48), 90, np.uint8))
+        assert done
+        return data.tobytes()
+
+    def test_names_that_lead_out(self, tmp_path: Path) -> None:
+        """They are passed over, or name an emotion all the same; no file appears."""
+        names = ["../train/sad/a.png", "/train/sad/b.png", "train/../c.png", "train/sad/d.png"]
+        archive = zipped(tmp_path, *names, content=self.picture())
+        assert load_photos(archive, "train", SIDE).labels == ("sad",)
+        assert list(tmp_path.iterdir()) == [archive]
+
+    def test_any_cut_and_flipped_bytes(self, tmp_path: Path) -> None:
+        archive = zipped(tmp_path, "train/sad/a.png", content=self.picture() + bytes(300))
+        whole = archive.read_bytes()
+        told = []
+        for i in range(0, len(whole), 3):
+            flipped = whole[:i] + bytes([whole[i] ^ 0x15]) + whole[i + 1 :]
+            for content in (whole[:i], flipped):
+                archive.write_bytes(content)
+                try:
+                    load_photos(archive, "train", SIDE)
+                except CorpusError as error:
+                    told.append(str(error))
+        assert all(len(line.splitlines()) == 1 for line in told)
+        assert len(told) > 100
+
+    def test_bomb(self, tmp_path: Path) -> None:
+        archive = zipped(tmp_path, "train/sad/a.png", content=bytes(1 << 26))
+        with pytest.raises(CorpusError, match=r"a\.png has more than"):
+            load_photos(archive, "train", SIDE)
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+    def test_enormous_picture(self, suffix: str, tmp_path: Path) -> None:
+        """A few kilobytes that would be gigabytes: told by the header."""
+        data = bytearray(self.picture(suffix))
+        if suffix == ".png":
+            data[16:24] = (60_000).to_bytes(4, "big") * 2
+        else:
+            frame = data.index(b"\xff\xc0") + 5
+            data[frame : frame + 4] = b"\xff\xff\xff\xff"
+        archive = zipped(tmp_path, f"train/sad/a{suffix}", content=bytes(data))
+        with pytest.raises(CorpusError, match=r"\d+ x \d+ pixels are more than"):
+            load_photos(archive, "train", SIDE)
+
+    @pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".webp"])
+    def test_another_format_under_that_name(self, suffix: str, tmp_path: Path) -> None:
+        archive = zipped(tmp_path, "train/sad/a.png", content=self.picture(suffix))
+        with pytest.raises(CorpusError, match=r"a\.png is not a picture"):
+            load_photos(archive, "train", SIDE)
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+    @pytest.mark.parametrize("size", [(1, 1), (17, 300), (4096, 3)])
+    def test_size_in_the_header(self, suffix: str, size: tuple[int, int]) -> None:
+        for colour in ((), (3,)):
+            _, data = cv2.imencode(suffix, np.zeros((size[1], size[0], *colour), np.uint8))
+            assert read_size(data.tobytes()) == size
+        options = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+        _, data = cv2.imencode(".jpg", np.zeros((size[1], size[0]), np.uint8), options)
+        assert read_size(data.tobytes()) == size
+
+    @pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+    def test_name_that_is_none(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(CorpusError, match="neither a folder nor a zip file"):
+            load_photos(tmp_path / name, "train", SIDE)

@@ -16,15 +16,14 @@ import pytest
 
 from mer_runtime.engines.builder import Progress
 from mer_runtime.engines.cache import (
-    CACHE_VARIABLE,
     MAGIC,
     EngineKey,
-    cache_folders,
     load_or_build,
     read_engine,
     write_engine,
 )
 from mer_runtime.errors import MerWarning
+from mer_runtime.store import CACHE_VARIABLE, NOWHERE, find_folder
 
 KEY = EngineKey(
     graph="0" * 64,
@@ -61,7 +60,7 @@ def build(progress):
 
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-print(hashlib.sha256(load_or_build("encoder", key, [folder], build)).hexdigest())
+print(hashlib.sha256(load_or_build("encoder", key, folder, build)).hexdigest())
 """
 
 
@@ -95,20 +94,20 @@ def names(folder: Path) -> list[str]:
 
 def test_builds_once(tmp_path: Path) -> None:
     folder = tmp_path / "engines"
-    assert load_or_build("encoder", KEY, [folder], returning(b"engine")) == b"engine"
+    assert load_or_build("encoder", KEY, folder, returning(b"engine")) == b"engine"
     assert names(folder) == [KEY.file_name("encoder")]
     assert names(folder)[0].startswith("encoder-tensorrt-10.3.0-")
-    assert load_or_build("encoder", KEY, [folder], never) == b"engine"
+    assert load_or_build("encoder", KEY, folder, never) == b"engine"
 
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_never_loads_an_engine_of_another_key(tmp_path: Path, field: str) -> None:
     other = dataclasses.replace(KEY, **{field: OTHERS[field]})
-    load_or_build("encoder", KEY, [tmp_path], returning(b"old"))
+    load_or_build("encoder", KEY, tmp_path, returning(b"old"))
     # Not even under the name that the new one will have.
     (tmp_path / KEY.file_name("encoder")).rename(tmp_path / other.file_name("encoder"))
-    assert load_or_build("encoder", other, [tmp_path], returning(b"new")) == b"new"
-    assert load_or_build("encoder", other, [tmp_path], never) == b"new"
+    assert load_or_build("encoder", other, tmp_path, returning(b"new")) == b"new"
+    assert load_or_build("encoder", other, tmp_path, never) == b"new"
 
 
 @pytest.mark.parametrize(
@@ -119,44 +118,32 @@ def test_never_loads_an_engine_of_another_key(tmp_path: Path, field: str) -> Non
         lambda data: data + b"more",
         lambda data: b"",
         lambda data: b"an engine without a header",
-        lambda data: MAGIC + b"{not json\n" + data,
-        lambda data: MAGIC + b"[]\n" + data,
-        lambda data: MAGIC + b"\xff\n" + data,
+        lambda data: MAGIC + b"\n{not json\n" + data,
+        lambda data: MAGIC + b"\n[]\n" + data,
+        lambda data: MAGIC + b"\n\xff\n" + data,
     ],
 )
 def test_builds_a_damaged_engine_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    load_or_build("encoder", KEY, [tmp_path], returning(b"engine"))
+    load_or_build("encoder", KEY, tmp_path, returning(b"engine"))
     path = tmp_path / KEY.file_name("encoder")
     path.write_bytes(damage(path.read_bytes()))
     assert read_engine(path, KEY) is None
-    assert load_or_build("encoder", KEY, [tmp_path], returning(b"again")) == b"again"
-    assert load_or_build("encoder", KEY, [tmp_path], never) == b"again"
+    assert load_or_build("encoder", KEY, tmp_path, returning(b"again")) == b"again"
+    assert load_or_build("encoder", KEY, tmp_path, never) == b"again"
 
 
 def test_replaces_an_engine_on_demand(tmp_path: Path) -> None:
-    load_or_build("encoder", KEY, [tmp_path], returning(b"refused"))
+    load_or_build("encoder", KEY, tmp_path, returning(b"refused"))
     build = returning(b"new")
-    assert load_or_build("encoder", KEY, [tmp_path], build, rebuild=True) == b"new"
-    assert load_or_build("encoder", KEY, [tmp_path], never) == b"new"
-
-
-def test_writes_where_it_can_and_reads_everywhere(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    # A folder cannot be made inside a file, whoever asks: root too.
-    unwritable, own = file / "engines", tmp_path / "own"
-    assert load_or_build("encoder", KEY, [unwritable, own], returning(b"a")) == b"a"
-    assert names(own) == [KEY.file_name("encoder")]
-    first = tmp_path / "first"
-    assert load_or_build("encoder", KEY, [first, own], never) == b"a"
-    assert not first.exists()
+    assert load_or_build("encoder", KEY, tmp_path, build, rebuild=True) == b"new"
+    assert load_or_build("encoder", KEY, tmp_path, never) == b"new"
 
 
 def test_works_without_a_cache_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     with pytest.warns(MerWarning, match=rf"each start builds it again.*\${CACHE_VARIABLE}"):
-        assert load_or_build("encoder", KEY, [file / "engines"], returning(b"a")) == b"a"
+        assert load_or_build("encoder", KEY, file / "engines", returning(b"a")) == b"a"
 
 
 def test_a_full_disk_costs_only_the_cache(tmp_path: Path) -> None:
@@ -174,7 +161,7 @@ def test_failed_builds_leave_nothing(tmp_path: Path) -> None:
         raise ValueError("refused")
 
     with pytest.raises(ValueError, match="refused"):
-        load_or_build("encoder", KEY, [tmp_path], fail)
+        load_or_build("encoder", KEY, tmp_path, fail)
     assert names(tmp_path) == []
 
 
@@ -232,25 +219,84 @@ def test_is_silent_elsewhere(tmp_path: Path) -> None:
     assert errors == ""
 
 
-def test_names_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    bundle = tmp_path / "bundle"
-    own = tmp_path / ".cache" / "mer-edge" / "engines"
-    assert cache_folders(bundle) == (bundle / "engines", own)
+    assert find_folder() == tmp_path / ".cache" / "mer-edge" / "engines"
     monkeypatch.setenv(CACHE_VARIABLE, "~/elsewhere")
-    assert cache_folders(bundle) == (bundle / "engines", tmp_path / "elsewhere")
+    assert find_folder() == tmp_path / "elsewhere"
 
 
-def test_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """No folder of their own, and nothing lies about where they are."""
     monkeypatch.setenv(CACHE_VARIABLE, "~nobody-by-this-name/engines")
-    _, own = cache_folders(tmp_path)
+    own = find_folder()
     assert read_engine(own / "a.engine", KEY) is None
     with pytest.raises(OSError, match="Not a directory"):
         write_engine(own / "a.engine", KEY, b"engine")
     with pytest.warns(MerWarning, match="each start builds it again"):
-        assert load_or_build("a", KEY, [own], lambda progress: b"engine") == b"engine"
+        assert load_or_build("a", KEY, own, lambda progress: b"engine") == b"engine"
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_what_is_made_is_the_users_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    before = os.umask(0o002)
+    try:
+        load_or_build("encoder", KEY, folder, returning(b"engine"))
+    finally:
+        os.umask(before)
+    assert mode(folder) == 0o700
+    assert mode(folder / KEY.file_name("encoder")) == 0o600
+
+
+@pytest.mark.parametrize("bits", [0o770, 0o702, 0o777])
+def test_folder_that_others_write_to(
+    bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(bits)
+    with pytest.warns(MerWarning, match=r"shared isn't used .*\$MER_CACHE"):
+        assert find_folder() == NOWHERE
+    (tmp_path / "shared").chmod(0o755)
+    assert find_folder() == tmp_path / "shared"
+
+
+@pytest.mark.parametrize("bits", [0o620, 0o602, 0o660])
+def test_file_that_others_write_to(bits: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    write_engine(path, KEY, b"engine")
+    path.chmod(bits)
+    assert read_engine(path, KEY) is None
+    path.chmod(0o644)
+    assert read_engine(path, KEY) == b"engine"
+
+
+def test_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.engine"
+    write_engine(path, KEY, b"engine")
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+    else:  # who isn't root can't give a file away: be another instead
+        monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert read_engine(path, KEY) is None
+    os.chown(path, os.getuid(), -1)
+    os.chown(tmp_path, 12345 if os.geteuid() == 0 else -1, -1)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    with pytest.warns(MerWarning, match="others can write to it"):
+        assert find_folder() == NOWHERE
+
+
+def test_what_is_no_file_of_its_own(tmp_path: Path) -> None:
+    write_engine(tmp_path / "there.engine", KEY, b"engine")
+    (tmp_path / "link.engine").symlink_to(tmp_path / "there.engine")
+    assert read_engine(tmp_path / "link.engine", KEY) is None
+    os.mkfifo(tmp_path / "pipe.engine")
+    assert read_engine(tmp_path / "pipe.engine", KEY) is None
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

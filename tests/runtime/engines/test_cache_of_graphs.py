@@ -18,7 +18,6 @@ from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import cache as graph_cache
 from mer_runtime.engines import open_backend
 from mer_runtime.engines.cache import (
-    CACHE_VARIABLE,
     GRAPHS_FOLDER,
     KEPT,
     describe_cpu,
@@ -26,6 +25,7 @@ from mer_runtime.engines.cache import (
     write_engine,
 )
 from mer_runtime.errors import BundleError
+from mer_runtime.store import CACHE_VARIABLE
 
 WriteBundle = Callable[..., Path]
 ENGINE = "engine 1.0"

@@ -586,21 +586,50 @@ def test_answers_in_another_thread(
     np.testing.assert_array_equal(answers[0], backend.encode(faces))
 
 
-def test_caches_in_the_bundle(machine: list[bytes], write_bundle: Callable[..., Bundle]) -> None:
+def kept() -> list[str]:
+    """Files of the user's own cache."""
+    from mer_runtime.store import find_folder
+
+    folder = find_folder()
+    return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+def test_caches_for_the_user_alone(
+    machine: list[bytes], write_bundle: Callable[..., Bundle]
+) -> None:
     bundle = write_bundle()
     open_backend(bundle)
-    engines = sorted(file.name for file in (bundle.path / "engines").iterdir())
+    engines = kept()
     assert [name.split("-")[0] for name in engines] == ["encoder", "head"]
+    assert not (bundle.path / "engines").exists()
     built = list(machine)
     machine.clear()
-    # The manifest lists neither folder nor engines, and load_bundle doesn't mind them.
-    open_backend(load_bundle(bundle.path))
+    open_backend(bundle)
     assert machine == built
-    assert sorted(file.name for file in (bundle.path / "engines").iterdir()) == engines
+    assert kept() == engines
+
+
+def test_loads_nothing_that_lies_in_the_bundle(
+    machine: list[bytes], write_bundle: Callable[..., Bundle]
+) -> None:
+    """An engine under the right name, key and hash, planted where they once were kept."""
+    from mer_runtime.engines.cache import EngineKey, write_engine
+    from mer_runtime.store import find_folder
+
+    bundle = write_bundle()
+    trt = import_tensorrt("tensorrt-rtx")
+    digest = hashlib.sha256(read_graph(bundle.head)).hexdigest()
+    key = EngineKey(digest, f"tensorrt-rtx {trt.__version__}", "Host GPU sm87", {})
+    for folder in (bundle.path / "engines", bundle.path):
+        folder.mkdir(exist_ok=True)
+        write_engine(folder / key.file_name("head"), key, b"planted")
+    open_backend(load_bundle(bundle.path))
+    assert (find_folder() / key.file_name("head")).is_file(), "its key is another"
+    assert b"planted" not in machine
 
 
 def test_packed_and_plain_share_an_engine(
-    machine: list[bytes], write_bundle: Callable[..., Bundle]
+    machine: list[bytes], write_bundle: Callable[..., Bundle], resign: Callable[..., None]
 ) -> None:
     """What was built for a bundle stays right when its files are packed, by whatever gzip."""
     bundle = write_bundle(packed=False)
@@ -611,16 +640,19 @@ def test_packed_and_plain_share_an_engine(
     bundle = write_bundle()
     for file in (bundle.encoder, bundle.head):
         file.write_bytes(gzip.compress(read_graph(file), 1, mtime=12345))
+    resign(bundle.path)
     machine.clear()
-    open_backend(bundle)
+    open_backend(load_bundle(bundle.path))
     assert machine == built
 
 
 def test_a_graph_that_can_not_be_unpacked(
-    machine: list[bytes], write_bundle: Callable[..., Bundle]
+    machine: list[bytes], write_bundle: Callable[..., Bundle], resign: Callable[..., None]
 ) -> None:
     bundle = write_bundle()
     bundle.head.write_bytes(bundle.head.read_bytes()[:-9])
+    resign(bundle.path)
+    bundle = load_bundle(bundle.path)
     with pytest.raises(BundleError, match=r"can't load its graphs: head\.onnx\.gz can't be unpac"):
         open_backend(bundle)
 
@@ -628,15 +660,16 @@ def test_a_graph_that_can_not_be_unpacked(
 def test_builds_again_what_the_runtime_refuses(
     machine: list[bytes], write_bundle: Callable[..., Bundle]
 ) -> None:
-    from mer_runtime.engines.cache import EngineKey, cache_folders, write_engine
+    from mer_runtime.engines.cache import EngineKey, write_engine
+    from mer_runtime.store import find_folder
 
     bundle = write_bundle()
     trt = import_tensorrt("tensorrt-rtx")
     name = f"tensorrt-rtx {trt.__version__}"
     digest = hashlib.sha256(read_graph(bundle.head)).hexdigest()
     key = EngineKey(digest, name, "Host GPU sm87", {})
-    folder = cache_folders(bundle.path)[0]
-    folder.mkdir()
+    folder = find_folder()
+    folder.mkdir(parents=True, exist_ok=True)
     write_engine(folder / key.file_name("head"), key, b"refused")
     open_backend(bundle)
     assert machine[1] == b"refused"
@@ -663,7 +696,7 @@ def test_takes_engines_built_ahead(
     bundle = write_bundle(engine={"version": rtx.__version__, "files": FILES})
     open_backend(bundle)
     assert machine == [(folder / name).read_bytes() for name in FILES.values()]
-    assert not (folder / "engines").exists()
+    assert kept() == []
 
 
 def test_builds_where_those_are_another_versions(
@@ -674,7 +707,7 @@ def test_builds_where_those_are_another_versions(
     (folder / "head.engine").write_bytes(b"never loaded")
     open_backend(write_bundle(engine={"version": "1.0.0.1", "files": FILES}))
     assert b"never loaded" not in machine
-    assert len(list((folder / "engines").iterdir())) == 2
+    assert len(kept()) == 2
 
 
 def test_builds_where_those_are_for_other_gpus(
@@ -684,7 +717,7 @@ def test_builds_where_those_are_for_other_gpus(
     prebuild(rtx, folder)
     (folder / "head.engine").write_bytes(b"refused")
     open_backend(write_bundle(engine={"version": rtx.__version__, "files": FILES}))
-    assert [file.name.split("-")[0] for file in (folder / "engines").iterdir()] == ["head"]
+    assert [name.split("-")[0] for name in kept()] == ["head"]
 
 
 @pytest.mark.parametrize("files", [{"encoder": "../encoder.engine"}, {}, None])

@@ -368,6 +368,8 @@ def test_bad_samples_leave_answers_finite(tiny: Recognizer) -> None:
         (np.zeros((0, 4, 3), np.uint8), 0.0),
         ("frame", 0.0),
         (np.zeros((4, 4, 3), np.uint8), float("nan")),
+        (np.zeros((4, 4, 3), np.uint8), "1"),
+        (np.zeros((4, 4, 3), np.uint8), None),
     ],
 )
 def test_what_is_no_frame_is_refused(tiny: Recognizer, image: Any, at: float) -> None:
@@ -387,6 +389,8 @@ def test_what_is_no_frame_is_refused(tiny: Recognizer, image: Any, at: float) ->
         ([0.0], 16_000),
         (np.zeros(4, np.float32), 0),
         (np.zeros(4, np.float32), -16_000),
+        (np.zeros(4, np.float32), 16_000.5),
+        (np.zeros(4, np.float32), None),
     ],
 )
 def test_what_is_no_sound_is_refused(tiny: Recognizer, samples: Any, rate: int) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import re
 import secrets
 import select
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from ipaddress import ip_address
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -21,8 +24,12 @@ from mer_runtime.live.page.board import Board
 PICTURE_RATE = 12
 #: Seconds after which a viewer who takes nothing is let go, and between two signs of life.
 VIEWER_TIMEOUT, HEARTBEAT = 10.0, 5.0
-#: Connections at once: two for a viewer.
+#: Connections at once: two for a viewer. One more takes the place of the longest without a request.
 MAX_CONNECTIONS = 32
+#: Seconds and bytes that a whole request may take, however it comes.
+REQUEST_TIMEOUT, MAX_REQUEST = 5.0, 1 << 16
+#: A Host header: a name or address, and a port.
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(:[0-9]{1,5})?")
 BOUNDARY = "picture"
 
 #: Paths, and the methods of ``_Handler`` that answer them.
@@ -87,13 +94,17 @@ class _Server(ThreadingHTTPServer):
             resources.files("mer_runtime.live.page").joinpath("page.html").read_text("utf-8")
         )
         self.room = BoundedSemaphore(MAX_CONNECTIONS)
+        self._silent: dict[socket.socket, None] = {}  # no request yet, in order of their coming
+        self._lock = Lock()
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = family
         self.private = ip_address(str(address[0]).partition("%")[0]).is_loopback
         super().__init__((str(address[0]), port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self.room.acquire(blocking=False):
+        if self.room.acquire(blocking=False) or self._make_room():
+            with self._lock:
+                self._silent[request] = None
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -102,7 +113,24 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.heard(request)
             self.room.release()
+
+    def heard(self, request: Any) -> None:
+        """A connection's request is there whole, or the connection has ended."""
+        with self._lock:
+            self._silent.pop(request, None)
+
+    def _make_room(self) -> bool:
+        """End the connection that has been silent longest, where there is one."""
+        with self._lock:
+            oldest = next(iter(self._silent), None)
+            if oldest is None:
+                return False
+            del self._silent[oldest]
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        return self.room.acquire(timeout=1.0)  # its thread lets go of it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A viewer that went away is nothing to report."""
@@ -112,14 +140,23 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = VIEWER_TIMEOUT
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Request(self.connection))
+
     def do_GET(self) -> None:
+        self.server.heard(self.connection)
+        self.connection.settimeout(VIEWER_TIMEOUT)
         path = self.path.partition("?")[0]
-        if self.server.private and not _is_loopback(self.headers.get("Host", "")):
+        hosts = self.headers.get_all("Host", [])
+        if self.server.private and not (len(hosts) == 1 and _is_loopback(hosts[0])):
             self.send_error(HTTPStatus.FORBIDDEN)
         elif path in ROUTES:
             getattr(self, f"send_{ROUTES[path]}")()
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
+
+    do_HEAD = do_GET  # noqa: N815  http.server's name
 
     def send_page(self) -> None:
         # Only what stands in the page itself may run, and it may load from here alone.
@@ -133,11 +170,14 @@ class _Handler(BaseHTTPRequestHandler):
             "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'",
         )
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def send_messages(self) -> None:
         board = self.server.board
         self._head("text/event-stream")
+        if self.command == "HEAD":
+            return
         self.wfile.write(board.greeting.encode())
         number = 0
         while True:
@@ -152,6 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
     def send_pictures(self) -> None:
         board = self.server.board
         self._head(f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+        if self.command == "HEAD":
+            return
         self.wfile.write(f"--{BOUNDARY}\r\n".encode())
         number = 0
         while not board.closed:
@@ -182,15 +224,43 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
+        # Another origin's page could show the camera in an <img> of its own.
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
 
 
+class _Request(io.RawIOBase):
+    """A connection's bytes until ``REQUEST_TIMEOUT`` is over: few now and then don't prolong it.
+
+    ``readinto`` raises a ``TimeoutError`` then, or where there are more than ``MAX_REQUEST``.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._deadline = monotonic() + REQUEST_TIMEOUT
+        self._left = MAX_REQUEST
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        patience = self._deadline - monotonic()
+        if patience <= 0 or self._left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(patience)
+        count = self._connection.recv_into(buffer)
+        self._left -= count
+        return count
+
+
 def _is_loopback(host: str) -> bool:
     """Whether a Host header names this machine: localhost or a loopback address."""
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    name = name.strip("[]").lower()
+    match = HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match[1].strip("[]").lower()
     if name == "localhost":
         return True
     try:

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 from time import monotonic, sleep
 from typing import Any
@@ -38,6 +39,16 @@ def get(page: PageServer, path: str, host: str | None = None) -> HTTPResponse:
     connection = HTTPConnection("127.0.0.1", port(page), timeout=10)
     connection.request("GET", path, headers={"Host": host} if host else {})
     return connection.getresponse()
+
+
+def ask(page: PageServer, request: str) -> bytes:
+    """What the server answers to bytes as they are."""
+    with socket.create_connection(("127.0.0.1", port(page)), timeout=10) as connection:
+        connection.sendall(request.encode("latin-1"))
+        answer = b""
+        while part := connection.recv(1 << 16):
+            answer += part
+    return answer
 
 
 def picture(level: int, size: tuple[int, int] = (64, 48)) -> Picture:
@@ -92,12 +103,85 @@ def test_unknown_path_and_method(page: PageServer) -> None:
         ("evil.example", 403),
         ("127.0.0.1.evil.example:80", 403),
         ("192.168.1.5", 403),
+        ("localhost:80@evil.example", 403),
+        ("localhost@evil.example:80", 403),
+        ("evil.example#localhost", 403),
+        ("localhost:http", 403),
+        ("[::1]evil.example:80", 403),
+        ("[::1", 403),
+        ("localhost/", 403),
     ],
 )
 def test_host_must_be_this_machine(page: PageServer, host: str, status: int) -> None:
     assert get(page, "/", host).status == status
     if status == 403:
         assert get(page, "/pictures", host).status == 403
+
+
+@pytest.mark.parametrize(
+    "lines", [[], ["localhost", "evil.example"], ["evil.example", "localhost"]]
+)
+def test_one_host_and_no_more(page: PageServer, lines: list[str]) -> None:
+    told = "".join(f"Host: {host}\r\n" for host in lines)
+    assert ask(page, f"GET / HTTP/1.1\r\n{told}\r\n").startswith(b"HTTP/1.0 403 ")
+
+
+@pytest.mark.parametrize("path", ["/", "/messages", "/pictures", "/nothing"])
+def test_head_is_answered_with_a_head_alone(page: PageServer, path: str) -> None:
+    answer = ask(page, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 404" if path == "/nothing" else b"HTTP/1.0 200")
+    assert body == b""
+
+
+@pytest.mark.parametrize("path", ["/", "/messages", "/pictures"])
+def test_other_origins_can_show_nothing(page: PageServer, path: str) -> None:
+    """The camera's picture in an <img> of somebody else's page, say."""
+    assert get(page, path).headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+class TestSlowRequests:
+    """As many connections as there may be, each of which sends a byte now and then."""
+
+    @pytest.fixture
+    def drip(self, page: PageServer) -> Iterator[list[socket.socket]]:
+        address = ("127.0.0.1", port(page))
+        dripping = [socket.create_connection(address) for _ in range(MAX_CONNECTIONS)]
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.wait(0.05):
+                for connection in dripping:
+                    with suppress(OSError):
+                        connection.send(b"G")
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        sleep(0.2)  # until all are there
+        yield dripping
+        stop.set()
+        thread.join()
+        for connection in dripping:
+            connection.close()
+
+    def test_leave_room(self, page: PageServer, drip: list[socket.socket]) -> None:
+        """Long before their time is over, for each that asks at once."""
+        for _ in range(5):
+            assert get(page, "/").status == 200
+
+    def test_end(self, page: PageServer, drip: list[socket.socket]) -> None:
+        for connection in drip:
+            connection.settimeout(20)
+            with suppress(ConnectionResetError):
+                assert connection.recv(100) == b""
+
+
+def test_request_without_an_end(page: PageServer) -> None:
+    header = "X: " + "a" * 30_000 + "\r\n"
+    with suppress(ConnectionResetError, BrokenPipeError):
+        answer = ask(page, f"GET / HTTP/1.1\r\nHost: localhost\r\n{header * 100}\r\n")
+        assert b" 200 " not in answer
+    assert get(page, "/").status == 200
 
 
 def test_messages_begin_with_what_was_said(page: PageServer) -> None:
