@@ -125,8 +125,13 @@ class YuNetDetector:
             return []
         rows = np.asarray(faces)
         # A row is the box, five landmarks and the score.
-        boxes = [Box(*(row[:4] / scale).tolist(), float(row[-1])) for row in rows]
+        boxes = [_read_row(row, scale) for row in rows]
         return _plausible(boxes, frame)
+
+
+def _read_row(row: NDArray[np.float32], scale: float) -> Box:
+    left, top, width, height = (row[:4] / scale).tolist()
+    return Box(left, top, width, height, float(row[-1]))
 
 
 class HaarDetector:
