@@ -72,7 +72,7 @@ class Command(click.Command):
                 message = escape(" ".join(str(error).split()))
                 raise click.ClickException(message) from error
             except click.ClickException as error:
-                error.message = escape(error.message)
+                error.message = escape(error.message)  # type: ignore[misc] # it is still ours
                 raise
             except KeyboardInterrupt:
                 raise click.ClickException(MESSAGE) from None
@@ -88,7 +88,7 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            error.message = escape(error.message)
+            error.message = escape(error.message)  # type: ignore[misc] # it is still ours
             raise
 
 

@@ -77,9 +77,10 @@ class MediaStreams:
         """What couldn't be read so far, and why. Ask while the container is open."""
         notes = list(self._left_out)
         for stream in self.all:
-            kind = "video" if stream is self.video else "sound"
+            seen = stream.type == "video"
+            kind = "video" if seen else "sound"
             count, reason = self._faults.get(stream.index, (0, "nothing comes of it"))
-            if stream is self.video and not stream.codec_context.width:
+            if seen and not stream.codec_context.width:
                 reason = f"damaged, or more than {MAX_PIXELS} pixels"
             if stream.index in self._given - self._decoded:
                 notes.append(f"its {kind} can't be decoded ({reason})")
@@ -125,7 +126,7 @@ class MediaStreams:
                 if all(is_full(s) for s in self.all):
                     return
                 continue
-            if needed is not None and stream is self.video:
+            if needed is not None and stream.type == "video":
                 stream.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
             if packet.size:
                 self._given.add(stream.index)

@@ -260,5 +260,7 @@ def test_classes_that_the_model_lacks_are_named(
     names = ("bored", *found.spec.labels[1:])
     other = tmp_path / "bored.safetensors"
     save_checkpoint(other, found.model, dataclasses.replace(found.spec, labels=names))
-    with pytest.raises(CacheError, match=r"clips of neutral, which the model doesn't know: .*bored"):
+    with pytest.raises(
+        CacheError, match=r"clips of neutral, which the model doesn't know: .*bored"
+    ):
         evaluate_model(other, cache)

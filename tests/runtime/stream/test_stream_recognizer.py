@@ -27,6 +27,7 @@ from mer_runtime.inputs.face import (
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.waveform import mix_down
 from mer_runtime.stream import StreamEvent, StreamRecognizer
+from mer_runtime.stream.audio_ring import Conversion
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
 
@@ -712,3 +713,52 @@ def test_a_cut_to_somebody_else(tiny: Recognizer, head: Picture) -> None:
     alone = run(tiny, show(place(head, 100), 0, 12), audio=False)
     at = events.index(change) - 1
     assert events[at].probabilities == pytest.approx(alone[at].probabilities, abs=0.02)
+
+
+@pytest.mark.parametrize("time_", [1e25, -1e25, 2e10, float("inf"), float("nan")])
+def test_times_that_no_clock_shows(recognizer: Recognizer, time_: float) -> None:
+    """Beyond some time a slot is lost in rounding, and counting slots would never end."""
+    with StreamRecognizer(recognizer, live=False) as stream:
+        with pytest.raises(SpecError, match="a time on the stream's clock"):
+            stream.push_audio(np.zeros(1600, np.float32), 16_000, time_)
+        with pytest.raises(SpecError, match="a time on the stream's clock"):
+            stream.push_frame(np.zeros((4, 4, 3), np.uint8), time_)
+
+
+@pytest.mark.parametrize("time_", [1e10, -1e10])
+def test_latest_times(recognizer: Recognizer, time_: float) -> None:
+    tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
+    with StreamRecognizer(recognizer, live=False, video=False) as stream:
+        for i in range(10):
+            stream.push_audio(tone, 16_000, time_ + (0.5 * i if time_ < 0 else 0.5 * i - 5))
+        stream.finish()
+        assert len(list(stream.events())) >= 9
+
+
+def test_rate_changes_outside_the_lock(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is resampled while other threads push: here one does so from within."""
+    pushed: list[bool] = []
+    run_conversion = Conversion.run
+
+    def run(conversion: Conversion) -> NDArray[np.float32]:
+        picture = np.zeros((8, 8, 3), np.uint8)
+        other = threading.Thread(target=stream.push_frame, args=(picture, 0.6), daemon=True)
+        other.start()
+        other.join(10.0)
+        pushed.append(not other.is_alive())  # else it waits for the lock
+        return run_conversion(conversion)
+
+    monkeypatch.setattr(Conversion, "run", run)
+    with StreamRecognizer(recognizer, live=False) as stream:
+        stream.push_audio(np.zeros(8000, np.float32), 16_000, 0.0)
+        stream.push_audio(np.zeros(384_000, np.float32), 768_000, 0.5)
+        assert stream.statistics.rates == 1
+    assert pushed == [True]
+
+
+def test_too_many_channels(recognizer: Recognizer) -> None:
+    stream = StreamRecognizer(recognizer, live=False)
+    with stream, pytest.raises(SpecError, match="channels"):
+        stream.push_audio(np.zeros((65, 100), np.float32), 16_000, 0.0)
