@@ -28,7 +28,7 @@ from mer_runtime.live.sources.address import parse_source
 from mer_runtime.live.sources.clock import RecordedClock
 from mer_runtime.live.sources.container import OpenSource
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.spec import Spec
+from mer_runtime.spec import Detector, Spec
 from mer_runtime.stream.recognizer import StreamRecognizer
 
 Prepared = tuple[SearchStrategy[Any], Callable[[Any], object]]
@@ -51,7 +51,9 @@ CLIPS = {
 
 def write_clip(path: Path, video: str | None, audio: str | None) -> bytes:
     """Half a second, 64 x 48, a tone."""
-    options = {"format": "image2", "options": {"update": "1"}} if path.suffix == ".png" else {}
+    options: dict[str, Any] = (
+        {"format": "image2", "options": {"update": "1"}} if path.suffix == ".png" else {}
+    )
     with av.open(str(path), "w", **options) as container:
         streams: list[tuple[Any, list[Any]]] = []
         if video:
@@ -154,7 +156,7 @@ def streams(folder: Path) -> Prepared:
 class Anywhere:
     """A detector that finds a face in every picture."""
 
-    name = "haar"
+    name: Detector = "haar"
 
     def detect_all(self, frame: Any) -> list[Box]:
         return [Box(0, 0, frame.shape[1], frame.shape[0])]

@@ -27,9 +27,10 @@ def read_array(content: bytes) -> NDArray[Any]:
         ValueError: it isn't one, holds objects, or another number of bytes than it says.
     """
     stream = BytesIO(content)
+    numpys: Any = np.lib.format  # its types are missing
     try:
-        version = np.lib.format.read_magic(stream)
-        shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+        version = numpys.read_magic(stream)
+        shape, by_column, dtype = numpys.read_array_header_1_0(stream)
     except Exception as error:  # the header is Python's source, and so is what goes wrong with it
         raise ValueError("its header isn't numpy's") from error
     begin = stream.tell()

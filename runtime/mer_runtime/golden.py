@@ -73,7 +73,7 @@ def read_golden(content: bytes) -> Golden:
     Raises:
         ValueError: it can't be read: damaged, too large, or an array missing or of another kind.
     """
-    arrays = read_arrays(content, Golden.__dataclass_fields__)
+    arrays: dict[str, Any] = dict(read_arrays(content, Golden.__dataclass_fields__))
     for name, kind in KINDS.items():
         if arrays[name].dtype.kind not in kind:
             raise ValueError(f"{name} is of another type")

@@ -90,7 +90,7 @@ class TestReplacing:
 
     def test_link_at_a_guessed_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Even where somebody knows the name, what is there isn't written to."""
-        monkeypatch.setattr(files.secrets, "token_hex", lambda count: "known")
+        monkeypatch.setattr("secrets.token_hex", lambda count: "known")
         target = tmp_path / "target"
         target.write_text("precious")
         (tmp_path / ".a.known.part.txt").symlink_to(target)

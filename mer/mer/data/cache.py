@@ -110,7 +110,7 @@ def read_clip(path: Path, spec: Spec) -> NDArray[np.void]:
         CacheError: the file is missing, damaged, or holds another record.
     """
     try:
-        record = np.lib.format.open_memmap(path, mode="c")
+        record = np.lib.format.open_memmap(path, mode="c")  # type: ignore[no-untyped-call]
     except Exception as error:  # the header is Python's source, and so is what goes wrong with it
         raise CacheError(
             f"{path} is missing or damaged: run mer-prepare again, which makes only that clip"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +65,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class Node:
-    """One operation; ``attributes`` by name."""
+    """One operation; ``attributes`` by name: a number, numbers, a text, or a ``Constant``."""
 
     operator: str
     domain: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, int | tuple[int, ...] | str | Constant]
+    attributes: Mapping[str, Any]
 
 
 @dataclass
@@ -141,7 +142,8 @@ class _Reader:
     def _read_attribute(
         self, content: memoryview
     ) -> tuple[str, int | tuple[int, ...] | str | Constant]:
-        name, single, many = "", None, list[int]()
+        name, many = "", list[int]()
+        single: int | str | Constant | None = None
         for number, value in self._fields(content, ATTRIBUTE):
             if number == 1:
                 name = _text(value)
@@ -158,7 +160,7 @@ class _Reader:
     def _read_constant(self, content: memoryview) -> tuple[str, Constant]:
         name, kind, size = "", 0, 0
         shape: list[int] = []
-        raw = b""
+        raw = memoryview(b"")
         given: list[int] = []
         for number, value in self._fields(content, TENSOR):
             if number == 1:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mer_runtime.errors import FaceDetectorError
 from mer_runtime.processes import start_python
@@ -79,7 +80,11 @@ def try_detector() -> None:
 
 def _try(content: bytes) -> bool:
     """Whether another process lives through it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
     try:
         process = start_python(f"{__name__}:{try_detector.__name__}", **pipes)
     except OSError:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mer_runtime import processes
 from mer_runtime.errors import FaceDetectorError
 from mer_runtime.inputs import detector_check
 from mer_runtime.inputs.detector_check import KNOWN_SHA256, read_detector
@@ -83,7 +84,7 @@ def test_what_takes_a_process_along(
 ) -> None:
     """A trial that ends like OpenCV's worst: this process tells it in one line."""
     trial = f"{Path(__file__).stem}:{ending.__name__}"
-    start = detector_check.start_python
+    start = processes.start_python
 
     def start_ending(function: str, **options: Any) -> Any:
         assert function == "mer_runtime.inputs.detector_check:try_detector"

@@ -14,8 +14,8 @@ from mer_runtime import BundleError, Recognizer
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.cli import main
 from mer_runtime.engines import Backend, open_backend
-from mer_runtime.engines.cache import CACHE_VARIABLE
 from mer_runtime.proof.choice import ENGINE_CHOICES, choose_backend
+from mer_runtime.store import CACHE_VARIABLE
 
 WriteBundle = Callable[..., Path]
 

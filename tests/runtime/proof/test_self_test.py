@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mer_runtime import BundleError, Recognizer
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import Backend, open_backend
-from mer_runtime.engines.cache import CACHE_VARIABLE, GRAPHS_FOLDER, KEPT
+from mer_runtime.engines.cache import GRAPHS_FOLDER, KEPT
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.proof import self_test
 from mer_runtime.proof.self_test import (
@@ -32,6 +32,7 @@ from mer_runtime.proof.self_test import (
     replay,
     run_self_test,
 )
+from mer_runtime.store import CACHE_VARIABLE
 
 WriteBundle = Callable[..., Path]
 EditGolden = Callable[..., None]
