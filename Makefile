@@ -4,7 +4,7 @@ BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo check lint test test-fast docs accuracy bench bench-rivals test-wheel test-versions \
-    test-aarch64 test-cpus clean
+    test-aarch64 test-cpus test-faults clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test-aarch64: .venv/installed ## The base install on aarch64, in QEMU's emulatio
 # CPUS=--fast: ia on Haswell alone, which takes minutes.
 test-cpus: .venv/installed ## Int8 on other processors, in QEMU's emulation.
 	$(BIN)/python scripts/prove_cpus.py $(CPUS)
+
+# cache/faults keeps the inputs. FAULTS="--kills 5 --only train": less of it; all takes hours.
+test-faults: .venv/installed ## Kill every command again and again, and run it where things are lacking.
+	$(BIN)/python scripts/prove_faults.py cache/faults $(FAULTS)
 
 accuracy: .venv/installed ## Measure the shipped checkpoints in every engine on a prepared corpus (CACHE=).
 	$(BIN)/python scripts/measure_accuracy.py $(CACHE)
