@@ -4,7 +4,7 @@ BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo check lint test test-fast docs accuracy bench bench-rivals fuzz test-wheel \
-    test-versions test-aarch64 test-cpus clean
+    test-versions test-aarch64 test-cpus test-faults clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ test-cpus: .venv/installed ## Int8 on other processors, in QEMU's emulation.
 # FUZZ='--only graphs --inputs 500': some of it, which keeps no counts.
 fuzz: .venv/installed ## 20 000 hostile inputs for everything that takes any: about an hour of a core.
 	$(BIN)/python scripts/fuzz.py $(FUZZ)
+
+# cache/faults keeps the inputs. FAULTS="--kills 5 --only train": less of it; all takes hours.
+test-faults: .venv/installed ## Kill every command again and again, and run it where things are lacking.
+	$(BIN)/python scripts/prove_faults.py cache/faults $(FAULTS)
 
 accuracy: .venv/installed ## Measure the shipped checkpoints in every engine on a prepared corpus (CACHE=).
 	$(BIN)/python scripts/measure_accuracy.py $(CACHE)

@@ -15,7 +15,8 @@ from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle
 from mer_runtime.engines import open_backend
 from mer_runtime.inputs.clip import read_clip
-from mer_runtime.inputs.face import Box, crop_face
+from mer_runtime.inputs.crops import crop_face
+from mer_runtime.inputs.face import Box
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
 from mer_runtime.recognizer import softmax

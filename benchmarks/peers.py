@@ -41,7 +41,7 @@ from mer_bench import Contender, choose_cores, describe_machine
 from mer_export import export_bundle
 from mer_export.proof.golden import sample_clip
 from mer_runtime.console import Command
-from mer_runtime.inputs.face import find_detector_file
+from mer_runtime.inputs.face import HAAR, SHIPPED_YUNET
 from mer_runtime.turns import take_turns
 from peer_accuracy import score_answers
 from peer_table import RATIOS, write_docs
@@ -74,8 +74,8 @@ class Entry:
         return Contender(self.name, command, threads=len(cores), cores=cores, variables=QUIET)
 
 
-def list_entries(cache: Path, detector: Path | None) -> list[Entry]:
-    """Who competes, in the order in which they take turns; YuNet only where its file is given."""
+def list_entries(cache: Path, yunet: Path) -> list[Entry]:
+    """Who competes, in the order in which they take turns."""
     mtcnn, fer = (cache / name / "bin" / "python" for name in ("mtcnn", "fer"))
     voice = ("--voice", str(cache / "voice.wav"))
     entries = [
@@ -83,11 +83,10 @@ def list_entries(cache: Path, detector: Path | None) -> list[Entry]:
         Entry("fer", fer, (), ("clip", "crop", "detect"), "clip"),
     ]
     ours = Path(sys.executable)
-    for found in ("haar", "yunet") if detector else ("haar",):
-        given = ("--detector", str(detector)) if found == "yunet" else ()
+    for found, detector in (("haar", HAAR), ("yunet", str(yunet))):
         for bundle in (ONNX, OPENVINO):
             tasks = ("inputs", "detect", "clip", "crop") if bundle == ONNX else ("clip", "crop")
-            options = ("--bundle", str(cache / bundle), *given)
+            options = ("--bundle", str(cache / bundle), "--detector", detector)
             entries.append(Entry(f"{found}-{bundle}", ours, options, tasks, "clip"))
     return entries
 
@@ -212,7 +211,10 @@ def measure_accuracy(
     "--unseen", type=int, multiple=True, help="An actor whose face the peer can't have learnt from."
 )
 @click.option(
-    "--face-detector", type=click.Path(path_type=Path), help="By default $MER_FACE_DETECTOR."
+    "--face-detector",
+    default=SHIPPED_YUNET,
+    type=click.Path(path_type=Path),
+    help="YuNet's file.  [default: the one that ships]",
 )
 @click.option("--cache", default=ROOT / "cache" / "peers", type=click.Path(path_type=Path))
 @click.option(
@@ -226,7 +228,7 @@ def main(
     clip: Path | None,
     corpus: Path | None,
     unseen: tuple[int, ...],
-    face_detector: Path | None,
+    face_detector: Path,
     cache: Path,
     fresh: bool,
     docs: bool,
@@ -237,7 +239,7 @@ def main(
     clip, cache = clip or sample_clip(), cache.resolve()
     if fresh:
         prepare(checkpoint or shipped_checkpoint(), clip, cache)
-    entries = list_entries(cache, find_detector_file(face_detector))
+    entries = list_entries(cache, face_detector)
     result: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine,

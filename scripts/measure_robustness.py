@@ -1,6 +1,6 @@
 """Measure a shipped checkpoint and its int8 bundle on what a device sees, and write the tables.
 
-    python scripts/measure_robustness.py ravdess cache/ravdess --face-detector YUNET.onnx
+    python scripts/measure_robustness.py ravdess cache/ravdess
 
 spoils the test actors' recordings before all preprocessing (``robustness.py``), answers them with
 both models, and writes docs/robustness.json and the table made of it. Stopped, the same
@@ -27,7 +27,7 @@ from make_tables import write_all_tables
 from mer.data.cache import INT16_SCALE, Cache
 from mer.data.clip import prepare_inputs, read_recording
 from mer.data.corpus import Recording, find_recordings
-from mer.errors import CorpusError, TrainingError
+from mer.errors import CorpusError
 from mer.evaluate.classifier import OpenModel, find_model, open_model
 from mer.evaluate.comparison import compare_logits
 from mer.evaluate.metrics import ClassificationMetrics
@@ -35,12 +35,7 @@ from mer.weights import SHIPPED
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.console import Command, progress
 from mer_runtime.files import hash_file, write_file
-from mer_runtime.inputs.face import (
-    DETECTOR_VARIABLE,
-    FaceDetector,
-    YuNetDetector,
-    find_detector_file,
-)
+from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.media import ClipWindow
 from mer_runtime.spec import Fusion, Spec
 from robustness import Corruption, list_corruptions
@@ -183,7 +178,7 @@ class Bench:
     "--face-detector",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"YuNet model.  [default: ${DETECTOR_VARIABLE}]",
+    help="YuNet model.  [default: $MER_FACE_DETECTOR, else the one that ships]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 def main(
@@ -224,11 +219,7 @@ def measure_fusion(
 
     Raises:
         CorpusError: a test clip of the cache isn't in the corpus.
-        TrainingError: no YuNet file is named.
     """
-    file = find_detector_file(face_detector)
-    if file is None:
-        raise TrainingError(f"name YuNet's file with --face-detector or ${DETECTOR_VARIABLE}")
     opened = Cache.open(cache)
     names = {"float": fusion, "int8": bundle or f"{fusion}-int8"}
     models = {key: open_model(name) for key, name in names.items()}
@@ -239,7 +230,7 @@ def measure_fusion(
     missing = [one for one in ids if one not in found]
     if missing:
         raise CorpusError(f"{corpus} lacks {len(missing)} clips of {cache}, such as {missing[0]}")
-    bench = Bench(models, [found[one] for one in ids], YuNetDetector(file), seed)
+    bench = Bench(models, [found[one] for one in ids], load_detector(face_detector), seed)
     corruptions = [CLEAN, *list_corruptions(read_talkers(opened, seed))]
     key = {
         "corpus": opened.digest,

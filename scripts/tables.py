@@ -14,6 +14,7 @@ from engine_tables import (
     format_pixels,
     format_versions,
 )
+from fault_tables import format_conditions, format_kills
 from gate_tables import format_seeds, format_simulated
 from mer.data.splits import load_splits
 from mer.weights import SHIPPED
@@ -240,4 +241,6 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "versions": ("versions.json", format_versions),
     "gate": ("gate.json", format_simulated),
     "seeds": ("gate.json", format_seeds),
+    "kills": ("reliability.json", format_kills),
+    "conditions": ("reliability.json", format_conditions),
 }

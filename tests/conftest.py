@@ -100,9 +100,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def yunet(shared: Path) -> Path:
+def yunet() -> Path:
     """YuNet's ONNX file."""
-    return shared / "models" / "face_detection_yunet_2023mar.onnx"
+    from mer_runtime.inputs.face import SHIPPED_YUNET
+
+    return SHIPPED_YUNET
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +170,7 @@ def write_clip(
     sample_rate: int = 48_000,
     layout: str = "mono",
     waveform: NDArray[np.floating[Any]] | None = None,
+    steady: bool = False,
     click_at: float | None = None,
     video_start: float = 0.0,
     audio_start: float = 0.0,
@@ -187,7 +190,8 @@ def write_clip(
         rotation: 0, 90, 180 or 270 degrees clockwise that a player has to turn the stored
             picture by, written into the MP4's or MOV's track header.
         waveform: (samples,) or (channels, samples) in [-1, 1] at ``sample_rate``; otherwise a
-            440 Hz tone of amplitude 0.5 in all channels.
+            440 Hz tone of amplitude 0.5 in all channels, which rises and falls as a voice does.
+        steady: that tone doesn't rise and fall, so it is no voice.
         click_at: silence but for a burst of 10 ms from this second on.
         video_start, audio_start: seconds by which a stream begins late.
     """
@@ -208,6 +212,8 @@ def write_clip(
             if waveform is None:
                 ticks = np.arange(round(seconds * sample_rate)) / sample_rate
                 waveform = 0.5 * np.sin(2 * np.pi * 440 * ticks)
+                if not steady:
+                    waveform *= make_syllables(ticks)
                 if click_at is not None:
                     burst = (ticks >= click_at) & (ticks < click_at + 0.01)
                     waveform = np.where(burst, np.sin(2 * np.pi * 2000 * ticks), 0.0)
@@ -224,6 +230,17 @@ def write_clip(
     if rotation:
         _rotate_track(path, rotation)
     return path
+
+
+def make_syllables(ticks: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Four syllables a second, from 0 to 1, for times in seconds: what makes a voice of a tone."""
+    return np.asarray(0.5 + 0.5 * np.cos(2 * np.pi * 4 * ticks))
+
+
+@pytest.fixture(scope="session")
+def syllables() -> Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]:
+    """``make_syllables``."""
+    return make_syllables
 
 
 def _stored_frames(

@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from mer_runtime.inputs.face import HaarDetector, YuNetDetector, crop_faces
+from mer_runtime.inputs.face import HaarDetector, YuNetDetector
 from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.inputs.window_faces import crop_faces
 from mer_runtime.spec import Spec
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_sample_clip.py"
@@ -65,7 +66,6 @@ def test_haar_finds_the_face(window: ClipWindow) -> None:
     assert faces.found.sum() >= 12
 
 
-@pytest.mark.corpus
 def test_yunet_finds_the_face_in_every_frame(window: ClipWindow, yunet: Path) -> None:
     faces = crop_faces(window.frames, Spec().video, YuNetDetector(yunet))
     assert faces is not None

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import click
 
+from mer_runtime.interrupts import hold_interrupts
+
+hold_interrupts()  # before what takes long to load
+
+# ruff: noqa: E402
 from mer_bench.comparison import compare_runs, find_slower, list_caveats
 from mer_bench.extras import require
 from mer_bench.report import render_report
@@ -16,7 +21,7 @@ from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, say, warn
-from mer_runtime.files import check_output, write_file
+from mer_runtime.files import check_output, is_there, write_file
 from mer_runtime.options import Results
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -152,7 +157,9 @@ def main(
 
 def is_checkpoint(model: Path) -> bool:
     """Whether a model is a checkpoint: a file, or the name of one that ships."""
-    return model.is_file() or (not model.exists() and str(model) in SHIPPED_CHECKPOINTS)
+    if is_there(model):
+        return model.is_file()
+    return str(model) in SHIPPED_CHECKPOINTS
 
 
 def _compare(files: tuple[Path, Path], percent: float | None, results: Results) -> None:

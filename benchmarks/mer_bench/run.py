@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,8 +15,7 @@ from mer_bench.measurement import Tell, measure
 from mer_bench.result import assemble
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import usable_cores
-from mer_runtime.errors import MerWarning
-from mer_runtime.inputs.face import find_detector_file
+from mer_runtime.inputs.face import find_named_detector
 
 
 def run_bench(
@@ -61,13 +59,7 @@ def run_bench(
         [(Path(given), one.path) for given, one in zip(bundles, loaded, strict=True)], reference
     )
     threads = threads or usable_cores()
-    detector = face_detector or find_detector_file() or _own_detector(loaded)
-    if detector is None:
-        warnings.warn(
-            "faces are found by the Haar cascade: no bundle carries YuNet, and none was given",
-            MerWarning,
-            stacklevel=2,
-        )
+    detector = find_named_detector(face_detector) or _own_detector(loaded)
     machine = {**describe_machine(), "before": describe_state()}
     setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector)
     times = measure(entries, setting, seconds, tell)

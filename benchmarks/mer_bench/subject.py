@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_bench.profile import find_family, profile_bundle
-from mer_runtime.inputs.clip import read_clip
-from mer_runtime.inputs.face import FaceDetector, HaarDetector, YuNetDetector, crop_detected
+from mer_runtime.inputs.clip import describe_voice, read_clip
+from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
-from mer_runtime.inputs.mfcc import compute_mfcc
+from mer_runtime.inputs.window_faces import EVERY, crop_person, find_faces
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
 
@@ -175,12 +175,12 @@ def open_subject(kind: str, model: str, threads: int, detector: Path | None) -> 
 
 
 def open_detector(file: Path | None) -> FaceDetector:
-    """YuNet from ``file``, else the Haar cascade: all contenders get the same one.
+    """The one of ``load_detector``: all contenders get the same.
 
     Raises:
         FaceDetectorError: the file isn't YuNet's.
     """
-    return YuNetDetector(file) if file else HaarDetector()
+    return load_detector(file)
 
 
 def time_query(subject: Subject, detector: FaceDetector, clip: Path) -> dict[str, float]:
@@ -206,13 +206,13 @@ def time_stages(subject: Subject, detector: FaceDetector, clip: Path) -> dict[st
         window = read_window(clip, spec)
     if window.frames is not None:
         with _timed(times, "detect"):
-            boxes = [detector.detect(frame) for frame in window.frames]
+            seen = find_faces(window.frames, detector, EVERY)
         with _timed(times, "crop"):
-            faces = crop_detected(window.frames, boxes, spec.video)
+            faces = crop_person(window.frames, seen, spec.video)
         crops = faces.crops if faces else None
-    if window.waveform is not None and window.waveform.any():
+    if window.waveform is not None:
         with _timed(times, "mfcc"):
-            mfcc = compute_mfcc(window.waveform, spec.audio)
+            mfcc = describe_voice(window.waveform, spec.audio)
     if crops is not None:
         with _timed(times, "encoder"):
             features = subject.encode(crops)

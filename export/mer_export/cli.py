@@ -7,6 +7,11 @@ from typing import get_args
 
 import click
 
+from mer_runtime.interrupts import hold_interrupts
+
+hold_interrupts()  # before what takes long to load
+
+# ruff: noqa: E402
 from mer_runtime import options
 from mer_runtime.bundle import Precision, Target
 from mer_runtime.console import Command, exit_without

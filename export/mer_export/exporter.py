@@ -38,7 +38,7 @@ from mer_runtime import Recognizer
 from mer_runtime.bundle import Precision, Target, graph_stem, write_manifest, write_no_face
 from mer_runtime.engines import usable_cores
 from mer_runtime.golden import Golden, write_golden
-from mer_runtime.inputs.face import YuNetDetector, find_detector_file
+from mer_runtime.inputs.face import HAAR, YuNetDetector, find_named_detector
 from mer_runtime.spec import Spec
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,9 @@ def export_bundle(
     dialect = find_dialect(target, cpu or host_cpu())
     path = find_checkpoint(checkpoint)
     loaded = load_checkpoint(path, num_heads=num_heads, labels=labels, spec=spec)
-    detector = find_detector_file(face_detector)
+    detector = find_named_detector(face_detector)
+    if detector == Path(HAAR):
+        detector = None  # it comes with OpenCV, not in a bundle
     if detector:
         YuNetDetector(detector)  # refuses anything else, before the work begins
     folder = Path(out) if out is not None else Path(f"{path.stem}-{target}-{precision}")

@@ -59,7 +59,7 @@ def read_reference(
         )
     except SpecError as error:
         raise CheckpointError(path, f"its spec doesn't hold: {error}") from error
-    notes = {"origin": "reference implementation", "file": path.name}
+    notes: dict[str, Any] = {"origin": "reference implementation", "file": path.name}
     epoch = _find_setting({"epoch": data.get("epoch")}, "epoch", int)
     if epoch is not None:
         notes["epoch"] = int(epoch)

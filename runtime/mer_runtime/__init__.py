@@ -5,31 +5,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.engines.telemetry import switch_off_telemetry
-from mer_runtime.errors import (
-    BundleError,
-    FaceDetectorError,
-    MediaError,
-    MerError,
-    MerWarning,
-    MissingExtraError,
-    MissingModalityError,
-    OutputError,
-    SpecError,
-)
-from mer_runtime.inputs.listing import MEDIA_SUFFIXES, MediaListing, list_media
-from mer_runtime.inputs.waveform import mix_down
-from mer_runtime.proof.self_test import SelfTest
-from mer_runtime.recognizer import Analysis, Prediction, Recognizer
-from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+from mer_runtime.telemetry import switch_off_telemetry
 
 if TYPE_CHECKING:
+    from mer_runtime.bundle import Bundle, load_bundle
     from mer_runtime.engines.builder import EngineError
+    from mer_runtime.errors import (
+        BundleError,
+        FaceDetectorError,
+        MediaError,
+        MerError,
+        MerWarning,
+        MissingExtraError,
+        MissingModalityError,
+        OutputError,
+        SpecError,
+    )
+    from mer_runtime.inputs.listing import MEDIA_SUFFIXES, MediaListing, list_media
+    from mer_runtime.inputs.waveform import mix_down
     from mer_runtime.live.overlay import write_overlay
     from mer_runtime.live.page import PageServer
     from mer_runtime.live.session import Input, LiveSession
     from mer_runtime.live.sources import Notice, SourceError, camera, microphone, parse_source
+    from mer_runtime.proof.self_test import SelfTest
+    from mer_runtime.recognizer import Analysis, Prediction, Recognizer
+    from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
 
 __version__ = "0.1.0"
 
@@ -70,16 +70,38 @@ __all__ = [
     "write_overlay",
 ]
 
-#: What a clip's answer has no use for is imported when it is asked for.
 _HOMES = {
+    "Analysis": "recognizer",
+    "AudioSpec": "spec",
+    "Bundle": "bundle",
+    "BundleError": "errors",
     "EngineError": "engines.builder",
+    "FaceDetectorError": "errors",
     "Input": "live.session",
     "LiveSession": "live.session",
+    "MEDIA_SUFFIXES": "inputs.listing",
+    "MediaError": "errors",
+    "MediaListing": "inputs.listing",
+    "MerError": "errors",
+    "MerWarning": "errors",
+    "MissingExtraError": "errors",
+    "MissingModalityError": "errors",
     "Notice": "live.sources",
+    "OutputError": "errors",
     "PageServer": "live.page",
+    "Prediction": "recognizer",
+    "RAVDESS_LABELS": "spec",
+    "Recognizer": "recognizer",
+    "SelfTest": "proof.self_test",
     "SourceError": "live.sources",
+    "Spec": "spec",
+    "SpecError": "errors",
+    "VideoSpec": "spec",
     "camera": "live.sources",
+    "list_media": "inputs.listing",
+    "load_bundle": "bundle",
     "microphone": "live.sources",
+    "mix_down": "inputs.waveform",
     "parse_source": "live.sources",
     "write_overlay": "live.overlay",
 }
@@ -89,6 +111,7 @@ switch_off_telemetry()
 
 
 def __getattr__(name: str) -> Any:
+    # Late, so that a command can say in one line that it was interrupted while it loads.
     if name in _HOMES:
         return getattr(import_module(f"mer_runtime.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'mer_runtime' has no attribute {name!r}")

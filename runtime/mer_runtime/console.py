@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import signal
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from mer_runtime.errors import MerError, MerWarning, MissingExtraError
+from mer_runtime.interrupts import MESSAGE, release_interrupts
 
 T = TypeVar("T")
 
@@ -35,8 +37,13 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 class Command(click.Command):
     """A click command that prints a ``MerError`` in one line and exits with 1.
 
-    Usage errors exit with 2. A ``MerWarning`` is one line on standard error.
+    So it does with errors of the system, a folder that may not be read say. Usage errors exit
+    with 2. A ``MerWarning`` is one line on standard error.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        release_interrupts()  # its modules are loaded
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -53,22 +60,35 @@ class Command(click.Command):
 
             warnings.showwarning = show
             try:
-                with _ended_by_signals():
-                    return super().invoke(ctx)
+                with _ended_by_signals() as interrupted:
+                    try:
+                        return super().invoke(ctx)
+                    except Exception as error:
+                        # A library that was interrupted may say something else, or be said to.
+                        if interrupted and not isinstance(error, click.ClickException):
+                            raise KeyboardInterrupt from error
+                        raise
             except MerError as error:
                 message = escape(" ".join(str(error).split()))
                 raise click.ClickException(message) from error
             except click.ClickException as error:
-                error.message = escape(error.message)
+                error.message = escape(error.message)  # type: ignore[misc] # it is still ours
                 raise
             except KeyboardInterrupt:
-                raise click.ClickException("interrupted") from None
+                raise click.ClickException(MESSAGE) from None
+            except MemoryError as error:
+                raise click.ClickException("there isn't enough memory") from error
+            except OSError as error:
+                if error.errno in (None, errno.EPIPE):  # the latter is click's
+                    raise
+                what = f"{error.filename}: " if error.filename else ""
+                raise click.ClickException(f"{what}{error.strerror}") from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            error.message = escape(error.message)
+            error.message = escape(error.message)  # type: ignore[misc] # it is still ours
             raise
 
 
@@ -112,15 +132,16 @@ def _has(encoding: str, character: str) -> bool:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP end a command as Ctrl-C does, tidily; a second one ends it at once.
 
-    What ignores them, as under nohup, goes on ignoring them.
+    What ignores them, as under nohup, goes on ignoring them. Gives a list that Ctrl-C fills.
     """
+    interrupts: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interrupts
         return
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGINT)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -130,11 +151,17 @@ def _ended_by_signals() -> Iterator[None]:
         restore()
         raise SystemExit(128 + number)  # as a shell tells it
 
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    for number in ENDING:
+        if before[number] is not signal.SIG_IGN:
             signal.signal(number, end)
+    if before[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield interrupts
     finally:
         restore()
 

@@ -146,22 +146,31 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
     Raises:
         OutputError: it can't be written, or is a source.
     """
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise OutputError(path, "there is no such folder")
-    if path.is_dir():
-        raise OutputError(path, "it is a folder")
-    for source in filter(None, sources):
-        if is_same_file(path, source):
-            raise OutputError(path, f"{source} is the same file: name another")
     try:
+        if not path.absolute().parent.is_dir():
+            raise OutputError(path, "there is no such folder")
+        if path.is_dir():
+            raise OutputError(path, "it is a folder")
+        for source in sources:
+            if source and is_same_file(path, source):
+                raise OutputError(path, f"{source} is the same file: name another")
         if path.exists():
             path.open("r+b").close() if path.is_file() else None
         else:
-            with TemporaryFile(dir=folder, prefix=".", suffix=".part"):
+            with TemporaryFile(dir=path.absolute().parent, prefix=".", suffix=".part"):
                 pass
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is there, as far as this user may look.
+
+    ``Path.exists`` raises an error in a folder that they may not enter.
+    """
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def is_same_file(path: Path, source: str | Path) -> bool:

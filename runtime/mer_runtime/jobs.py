@@ -98,6 +98,8 @@ def tell_unexpected(clip: Path, error: Exception) -> MediaError:
     logger.debug("%s", clip, exc_info=error)
     if isinstance(error, MemoryError):
         return MediaError(clip, "there isn't enough memory for it")
+    if isinstance(error, OSError) and error.strerror:
+        return MediaError(clip, error.strerror)
     return MediaError(clip, f"{type(error).__name__}: {error}")
 
 
@@ -138,8 +140,8 @@ def _share_out(
                     if deaths[place] < TRIES:
                         waiting.append(place)
                     else:
-                        error = _death_error(items[place], job.process.returncode)
-                        yield place, Outcome(items[place], None, error)
+                        death = _death_error(items[place], job.process.returncode)
+                        yield place, Outcome(items[place], None, death)
                     continue
                 for text in told:
                     warnings.warn(text, MerWarning, stacklevel=2)

@@ -15,6 +15,7 @@ from mer_runtime import __version__
 from mer_runtime.console import say, show_logs
 from mer_runtime.errors import OutputError
 from mer_runtime.files import check_output
+from mer_runtime.inputs.face import DETECTION_SIZE, DETECTION_SIZES
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -37,8 +38,8 @@ resume = click.option("--resume", is_flag=True, help="Go on with the run in RUN,
 
 
 def face_detector(
-    what: str = "YuNet's ONNX file",
-    default: str = "$MER_FACE_DETECTOR, the bundle's, else the Haar cascade",
+    what: str = "YuNet's ONNX file, or haar for OpenCV's cascade",
+    default: str = "$MER_FACE_DETECTOR, the bundle's, else the YuNet that ships",
 ) -> Callable[[Any], Any]:
     """``--face-detector FILE``; ``what`` and ``default`` are its help."""
     return click.option(
@@ -47,6 +48,17 @@ def face_detector(
         metavar="FILE",
         help=f"{what} [default: {default}].",
     )
+
+
+detect_size = click.option(
+    "--detect-size",
+    type=click.IntRange(*DETECTION_SIZES),
+    default=DETECTION_SIZE,
+    show_default=True,
+    metavar="PIXELS",
+    help="A frame's longer side as faces are looked for in it; where none is found, they are "
+    "looked for again at twice that. More finds smaller faces, and takes longer.",
+)
 
 
 def _split_labels(

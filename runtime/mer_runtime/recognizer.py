@@ -18,17 +18,10 @@ from mer_runtime.engines.cores import bound_threads, usable_cores
 from mer_runtime.engines.sharing import Turn
 from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
 from mer_runtime.inputs.clip import read_clip, timed
-from mer_runtime.inputs.face import (
-    DETECTOR_VARIABLE,
-    FaceCrops,
-    FaceDetector,
-    HaarDetector,
-    YuNetDetector,
-    find_detector_file,
-    load_detector,
-)
+from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import ClipWindow
+from mer_runtime.inputs.window_faces import EVERY, FaceCrops
 from mer_runtime.proof.choice import EngineChoice, choose_backend
 from mer_runtime.proof.self_test import SelfTest, run_self_test
 from mer_runtime.spec import Spec
@@ -44,10 +37,14 @@ class Prediction:
         source: the clip's path.
         label: the most probable emotion.
         probabilities: by label, in the spec's order; they sum to 1.
-        face, voice: whether that modality was there; a missing one is fed as zeros.
+        face, voice: whether that modality was there; a missing one is fed as zeros. A face is one
+            that moves on with time (``crop_faces``), a voice something like speech
+            (``hears_voice``).
         settled: whether rounding can't have decided: False where the two best classes are so close
             that the float model may answer otherwise (``Recognizer.is_settled``).
-        faces_found: in how many of the window's frames a face was detected.
+        faces_found: in how many of the window's frames the face was found.
+        people: how many persons' faces the window shows; the answer is about one of them, the one
+            seen longest, of several the one with the largest face.
         seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
             while the clip is decoded; ``face`` is what it takes from then on.
         audio_track: the audio track listened to, counted from 1; None without one.
@@ -61,6 +58,7 @@ class Prediction:
     voice: bool
     settled: bool
     faces_found: int
+    people: int
     seconds: Mapping[str, float]
     audio_track: int | None = None
     notes: tuple[str, ...] = ()
@@ -75,6 +73,7 @@ class Prediction:
             "voice": self.voice,
             "settled": self.settled,
             "faces_found": self.faces_found,
+            "people": self.people,
             "audio_track": self.audio_track,
             "notes": list(self.notes),
             "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
@@ -115,13 +114,18 @@ class Recognizer:
         backend: Backend,
         detector: FaceDetector | None = None,
         threads: int | None = None,
+        *,
+        detect_size: int = DETECTION_SIZE,
+        detect_every: int = EVERY,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.considered: Mapping[str, str] = {}
         self.audio_track: int | None = None
         self._detector = detector
-        self._search = FaceSearch(self.find_detector, threads or usable_cores())
+        self._detect_size = detect_size
+        cores = threads or usable_cores()
+        self._search = FaceSearch(self.find_detector, cores, every=detect_every)
         self._reading, self._computing = Turn(self._search), Turn(backend)
         self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
         no_face = read_no_face(bundle, backend.feature_width)
@@ -134,6 +138,8 @@ class Recognizer:
         threads: int | None = None,
         face_detector: str | Path | None = None,
         *,
+        detect_size: int = DETECTION_SIZE,
+        detect_every: int = EVERY,
         backend: EngineChoice | None = None,
         prove: bool = True,
     ) -> Recognizer:
@@ -146,8 +152,14 @@ class Recognizer:
             bundle: its folder, or the name of one that comes with mer-edge.
             threads: for the engine and for finding faces; by default as many as this process
                 may use cores.
-            face_detector: a YuNet file; by default that of ``$MER_FACE_DETECTOR``, else the
-                bundle's, else the Haar cascade (with a ``MerWarning``).
+            face_detector: a YuNet file, or ``haar`` for OpenCV's cascade; by default that of
+                ``$MER_FACE_DETECTOR``, else the bundle's, else the YuNet that comes with
+                mer-edge (see ``load_detector`` for where that isn't to be had).
+            detect_size: pixels, 64 to 4096: the longer side of a frame as faces are looked for
+                in it. One that shows none is looked at again at twice that. More finds smaller
+                faces and takes longer, with the square of it.
+            detect_every: of a clip, look for faces in every so many used frames, and follow them
+                in between where that is safe; 1 looks in every one, as a stream does.
             backend: as ``mer-run --backend``: an engine other than the bundle's own
                 (``onnxruntime``, ``openvino``, ``tensorrt``, ``tensorrt-rtx``), or ``auto``: the
                 fastest of those whose answers are right here.
@@ -157,15 +169,26 @@ class Recognizer:
         Raises:
             BundleError: the bundle is missing, foreign, edited, can't run or answers wrong here.
             FaceDetectorError: ``face_detector`` isn't a YuNet file.
+            SpecError: ``threads``, ``detect_size`` or ``detect_every`` is out of range.
             MissingExtraError: the bundle's engine isn't installed.
         """
         if threads is not None and threads < 1:
             raise SpecError(f"threads must be at least 1, not {threads}")
         threads = bound_threads(threads)
         loaded = load_bundle(bundle)
-        detector = load_detector(face_detector) if face_detector else None
+        check_size(detect_size)
+        if detect_every < 1:
+            raise SpecError(f"detect_every must be at least 1, not {detect_every}")
+        detector = load_detector(face_detector, size=detect_size) if face_detector else None
         choice = choose_backend(loaded, backend, threads, prove=prove)
-        recognizer = cls(loaded, choice.backend, detector, threads)
+        recognizer = cls(
+            loaded,
+            choice.backend,
+            detector,
+            threads,
+            detect_size=detect_size,
+            detect_every=detect_every,
+        )
         recognizer.considered = choice.considered
         return recognizer
 
@@ -287,7 +310,7 @@ class Recognizer:
 
         Raises:
             MediaError: the clip can't be decoded, or has no such track.
-            MissingModalityError: it shows no face and has no sound.
+            MissingModalityError: it shows no face that moves on, and holds no voice.
         """
         return self.analyse(path, audio_track=audio_track).prediction
 
@@ -310,6 +333,7 @@ class Recognizer:
                 probabilities, face=faces is not None, voice=clip.mfcc is not None
             ),
             faces_found=int(faces.found.sum()) if faces else 0,
+            people=faces.people if faces else 0,
             seconds=seconds,
             audio_track=clip.window.audio_track,
             notes=clip.window.notes,
@@ -322,7 +346,7 @@ class Recognizer:
             return run_self_test(self.bundle, self.backend)
 
     def find_detector(self) -> FaceDetector:
-        """The one that it was given, else that of the environment, the bundle's, or Haar's.
+        """The one that it was given, else that of the environment, the bundle's, or ours.
 
         Raises:
             FaceDetectorError: the environment's file isn't a YuNet model.
@@ -333,15 +357,14 @@ class Recognizer:
 
     def _choose_detector(self) -> FaceDetector:
         trained = self.spec.video.detector
-        file = find_detector_file() or self.bundle.face_detector
-        detector = YuNetDetector(file) if file else HaarDetector()
-        logger.info("faces are found by %s (%s)", detector.name, file or "no YuNet file is known")
+        detector = load_detector(
+            bundled=self.bundle.face_detector, trained=trained, size=self._detect_size
+        )
+        logger.info("faces are found by %s (%s)", detector.name, detector.file)
         if detector.name != trained:
-            remedy = f"give YuNet's file with --face-detector or ${DETECTOR_VARIABLE}"
             warnings.warn(
                 f"the model was trained on faces found by {trained}, here {detector.name} finds "
-                f"them, so answers may be less accurate"
-                + (f": {remedy}" if trained == "yunet" else ""),
+                "them, so answers may be less accurate",
                 MerWarning,
                 stacklevel=3,
             )

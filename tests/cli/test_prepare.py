@@ -20,7 +20,6 @@ from mer.data.cache import Cache, clip_path
 from mer.data.preparation import prepare_cache
 from mer.errors import CacheError
 from mer_runtime.errors import OutputError
-from mer_runtime.inputs.face import HAAR_CASCADE
 from mer_runtime.inputs.media import read_window
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
@@ -30,9 +29,6 @@ IDS = [f"01-01-{emotion:02}-01-01-01-05" for emotion in range(1, 5)]
 @pytest.fixture(autouse=True)
 def _haar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MER_FACE_DETECTOR", raising=False)
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:no YuNet file given")
 
 
 @pytest.fixture
@@ -72,21 +68,20 @@ def test_help_teaches() -> None:
         assert part in " ".join(result.stdout.split())  # wrapped to the terminal's width
 
 
-def test_prepares_a_corpus(root: Path, out: Path) -> None:
+def test_prepares_a_corpus(root: Path, out: Path, yunet: Path) -> None:
     (root / "holiday.mp4").touch()
     result = run(root, "--out", out)
 
     assert result.exit_code == 0, result.stderr
-    assert "Warning: no YuNet file given" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == ""
     assert f"4 clips in {out} (0 were there), 0 failed, 9 MB" in result.stdout
-    assert "with a face: 4 (haar; detected in 100.0 % of their frames); with a voice: 4" in (
+    assert "with a face: 4 (yunet; detected in 100.0 % of their frames); with a voice: 4" in (
         result.stdout
     )
     assert "1 media files that aren't named as RAVDESS's" in result.stdout
     cache = Cache.open(out)
     assert [row.id for row in cache.rows] == IDS
-    assert cache.detector["file"] == HAAR_CASCADE
+    assert cache.detector["file"] == yunet.name
 
 
 def test_json_is_one_object(root: Path, out: Path) -> None:
@@ -98,7 +93,7 @@ def test_json_is_one_object(root: Path, out: Path) -> None:
     assert data["cache"] == str(out)
     assert (data["clips"], data["reused"], data["with_face"], data["with_voice"]) == (3, 0, 3, 3)
     assert data["faces_found"] == 1.0
-    assert data["detector"]["name"] == "haar"
+    assert data["detector"]["name"] == "yunet"
     assert data["failures"] == [
         {"id": IDS[1], "error": f"{source(root, 1)}: the file is empty"},
     ]
@@ -321,13 +316,23 @@ def test_a_full_disk_is_noticed_before_the_work(
 
 
 def test_a_silent_video_takes_the_voice_of_its_sibling(
-    tmp_path: Path, make_clip: Callable[..., Path], portrait: NDArray[np.uint8], out: Path
+    tmp_path: Path,
+    make_clip: Callable[..., Path],
+    portrait: NDArray[np.uint8],
+    out: Path,
+    syllables: Callable[..., NDArray[np.float64]],
 ) -> None:
+    ticks = np.arange(96_000) / 48_000
+
+    def speak(loudest: float) -> NDArray[np.float64]:
+        voice = 0.2 * np.sin(2 * np.pi * 440 * ticks) * syllables(ticks)
+        return np.asarray(np.where(np.abs(ticks - loudest) < 0.005, 0.9, voice))
+
     film: dict[str, Any] = {"picture": portrait, "size": (320, 320), "audio": False, "fps": 10}
     make_clip("02-01-03-01-01-01-05.mp4", **film)
-    make_clip("03-01-03-01-01-01-05.wav", click_at=0.5)
+    make_clip("03-01-03-01-01-01-05.wav", waveform=speak(0.5))
     make_clip("01-01-04-01-01-01-05.mp4", **film)  # re-encoded without its sound
-    make_clip("03-01-04-01-01-01-05.wav", click_at=1.5)
+    make_clip("03-01-04-01-01-01-05.wav", waveform=speak(1.5))
     make_clip("02-01-05-01-01-01-05.mp4", **film)  # nothing to hear anywhere
     prepare_cache(tmp_path, out, jobs=1)
     cache = Cache.open(out)
@@ -341,7 +346,7 @@ def test_a_silent_video_takes_the_voice_of_its_sibling(
     assert all(row.has_face for row in cache.rows)
     # A clip of 2 s lies in the middle of the window of 3.6 s: its sound begins at 0.8 s.
     heard = [int(np.abs(cache.waveform(i).astype(int)).argmax()) / 16_000 for i in (0, 1)]
-    assert heard == pytest.approx([2.3, 1.3], abs=0.02)  # the click lasts 0.01 s
+    assert heard == pytest.approx([2.3, 1.3], abs=0.02)  # the loudest part lasts 0.01 s
 
 
 @pytest.mark.corpus
@@ -357,7 +362,7 @@ def test_prepares_real_ravdess_files_with_yunet(
     assert data["faces_found"] == 1.0
     assert data["detector"]["sha256"].startswith("8f2383e4")
     with pytest.raises(CacheError, match=r"video\.detector is yunet, not haar"):
-        prepare_cache(shared / "data" / "ravdess-real", out, jobs=1)
+        prepare_cache(shared / "data" / "ravdess-real", out, face_detector=Path("haar"), jobs=1)
     cache = Cache.open(out)
     voice = shared / "data" / "ravdess-real" / "03-01-08-02-01-01-19.wav"
     expected = read_window(voice, Spec()).waveform
@@ -367,7 +372,6 @@ def test_prepares_real_ravdess_files_with_yunet(
     np.testing.assert_allclose(stored, expected, atol=2e-5)  # half of int16's step
 
 
-@pytest.mark.corpus
 def test_an_edited_detector_is_another_detector(root: Path, out: Path, yunet: Path) -> None:
     prepare_cache(root, out, face_detector=yunet, jobs=1)
     edited = yunet.read_bytes() + b"\x10\x07"  # field 2 of ONNX's protobuf: still loads
@@ -376,3 +380,22 @@ def test_an_edited_detector_is_another_detector(root: Path, out: Path, yunet: Pa
 
     with pytest.raises(CacheError, match=r"the face detector is face_detection_yunet.*other\.onnx"):
         prepare_cache(root, out, face_detector=other, jobs=1)
+
+
+def test_presence_is_decided_by_content(
+    tmp_path: Path, make_clip: Callable[..., Path], portrait: NDArray[np.uint8], out: Path
+) -> None:
+    """A muted microphone's last bit is no voice, and a frozen picture no face."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    noise = np.random.default_rng(1).integers(-1, 2, 96_000) / 32_768
+    film: dict[str, Any] = {"picture": portrait, "size": (320, 320), "fps": 10}
+    pcm: dict[str, Any] = {"waveform": noise, "audio_codec": "flac"}
+    shutil.move(make_clip("a.mkv", **film, **pcm), folder / "01-01-03-01-01-01-05.mp4")
+    shutil.move(make_clip("b.mp4", **film, times=[0.0, 2.0]), folder / "01-01-04-01-01-01-05.mp4")
+    shutil.move(make_clip("c.mkv", times=[0.0], **pcm), folder / "01-01-05-01-01-01-05.mp4")
+    summary = prepare_cache(folder, out, jobs=1)
+    rows = Cache.open(out).rows
+    assert [(row.has_face, row.has_voice) for row in rows] == [(True, False), (True, True)]
+    (failure,) = summary.failures
+    assert failure.error.endswith("the picture is frozen and no voice is heard")

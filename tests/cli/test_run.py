@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 import mer_runtime
 from mer_runtime.cli import main
@@ -28,7 +31,8 @@ def test_clip_as_text(bundle: Path, sample_clip: Path) -> None:
     assert "portrait.mp4: " in result.stdout
     assert "frames" in result.stdout
     assert "inference" in result.stdout
-    assert result.stderr.count("Warning:") == 1
+    assert result.stderr == ""
+    assert "people in the picture" not in result.stdout
 
 
 def test_clip_as_json(bundle: Path, sample_clip: Path) -> None:
@@ -204,3 +208,22 @@ def test_process_prints_no_traceback(tmp_path: Path) -> None:
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_two_people_are_told(make_clip: Callable[..., Path], portrait: NDArray[np.uint8]) -> None:
+    head = portrait[:240, 100:340]
+    clip = make_clip(picture=np.hstack([head, head[:, ::-1]]), size=(480, 240))
+    told = run("ia-int8", clip).stdout
+    assert "face in 15 of 15 frames, 2 people in the picture" in told
+    assert json.loads(run("ia-int8", clip, "--json").stdout)["people"] == 2
+
+
+def test_detect_size(make_clip: Callable[..., Path], portrait: NDArray[np.uint8]) -> None:
+    """A face of 14 pixels: too small for 320, and for the second look."""
+    far = np.full((720, 1280, 3), 110, np.uint8)
+    far[100:140, 500:540] = cv2.resize(portrait[:240, 100:340], (40, 40))
+    clip = make_clip(picture=far, size=(1280, 720), seconds=1.0, fps=5)
+    assert json.loads(run("ia-int8", clip, "--json").stdout)["face"] is False
+    closer = run("ia-int8", clip, "--json", "--detect-size", 1280)
+    assert json.loads(closer.stdout)["face"] is True
+    assert run("ia-int8", clip, "--detect-size", 20).exit_code == 2

@@ -124,7 +124,7 @@ def test_standard_input(make_clip: MakeClip, portrait: Any) -> None:
     assert statistics["frames"] == 90
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_cleanly(sample_clip: Path, tmp_path: Path, number: signal.Signals) -> None:
     arguments = (sample_clip, "--pace", "real", "--json", "--record", tmp_path / "out.mp4")
     process = start(*arguments, preexec_fn=default_signals)

@@ -115,7 +115,6 @@ def test_reference_checkpoint_answers_on_the_device(tmp_path: Path, shared: Path
                 np.testing.assert_allclose(recognizer.infer(*inputs), oracle[name][i], atol=1e-4)
 
 
-@pytest.mark.corpus
 def test_face_detector_travels_with_the_bundle(
     tmp_path: Path, write_checkpoint: Callable[..., Path], yunet: Path, graphs_once: None
 ) -> None:

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mer
-from mer.checkpoint import REFERENCE_SPEC, load_encoder
+from mer.checkpoint import load_encoder
 from mer.errors import CheckpointError
 from mer.models import FUSIONS, EfficientFace, MultimodalNet, build_model
+from mer.reference import REFERENCE_SPEC
 from mer.weights import SHIPPED
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.errors import MerError, OutputError

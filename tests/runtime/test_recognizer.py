@@ -357,21 +357,25 @@ def test_another_engine(choice: Any, write_tiny_bundle: Callable[..., Path]) -> 
         Recognizer.load(recognizer.bundle.path, backend="tensorrt")
 
 
-def test_detector_unlike_the_trained_one_is_told(bundle: Path, sample_clip: Path) -> None:
+def test_detector_unlike_the_trained_one_is_told(
+    bundle: Path, sample_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DETECTOR_VARIABLE, "haar")
     recognizer = Recognizer.load(bundle)
     with pytest.warns(MerWarning, match="trained on faces found by yunet, here haar"):
         recognizer.predict(sample_clip)
 
 
-@pytest.mark.corpus
 @pytest.mark.filterwarnings("error::mer_runtime.MerWarning")
-def test_yunet_by_argument_or_variable(
+def test_yunet_without_being_asked_by_argument_or_variable(
     bundle: Path, sample_clip: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Recognizer.load(bundle, face_detector=yunet).predict(sample_clip)
     monkeypatch.setenv(DETECTOR_VARIABLE, str(yunet))
     named = Recognizer.load(bundle).predict(sample_clip)
-    assert given.probabilities == named.probabilities
+    monkeypatch.delenv(DETECTOR_VARIABLE)
+    unasked = Recognizer.load(bundle).predict(sample_clip)
+    assert given.probabilities == named.probabilities == unasked.probabilities
 
 
 def test_bad_detector_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:

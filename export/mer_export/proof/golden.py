@@ -14,9 +14,10 @@ from mer import Checkpoint
 from mer.evaluate.classifier import NetworkClassifier
 from mer_export.errors import ExportError
 from mer_runtime.golden import Golden
-from mer_runtime.inputs.face import HaarDetector, crop_faces
+from mer_runtime.inputs.face import HaarDetector
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
+from mer_runtime.inputs.window_faces import crop_faces
 from mer_runtime.proof.self_test import encode_crops, replay
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec

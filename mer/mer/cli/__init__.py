@@ -3,6 +3,9 @@
 from importlib.util import find_spec
 
 from mer_runtime.console import exit_without
+from mer_runtime.interrupts import hold_interrupts
+
+hold_interrupts()
 
 # Their scripts are installed with the base package too.
 for _package in ("torch", "safetensors", "matplotlib"):

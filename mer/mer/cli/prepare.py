@@ -32,7 +32,7 @@ from mer_runtime.spec import AudioSpec, Spec, VideoSpec
     show_default=True,
     help="Processes that decode and crop.",
 )
-@options.face_detector(default="$MER_FACE_DETECTOR, else the Haar cascade, which finds fewer faces")
+@options.face_detector(default="$MER_FACE_DETECTOR, else the YuNet that ships")
 @click.option(
     "--sample-rate",
     type=int,
@@ -94,8 +94,7 @@ def main(
 
     \b
     Example:
-      mer-prepare RAVDESS --out cache/ravdess \\
-          --face-detector face_detection_yunet_2023mar.onnx
+      mer-prepare RAVDESS --out cache/ravdess
       mer-train cache/ravdess --fusion ia --out runs/ia
     """
     spec = Spec(

@@ -13,9 +13,11 @@ from mer.data.cache import INT16_SCALE, CacheRow, clip_dtype
 from mer.data.corpus import Recording
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.files import replacing
-from mer_runtime.inputs.clip import describe_nothing, describe_voice, discount
-from mer_runtime.inputs.face import FaceCrops, FaceDetector, crop_faces
+from mer_runtime.inputs.clip import describe_lack, describe_voice, discount
+from mer_runtime.inputs.face import FaceDetector
 from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.inputs.voice_activity import hears_voice
+from mer_runtime.inputs.window_faces import EVERY, FaceCrops, crop_faces
 from mer_runtime.spec import Spec
 
 
@@ -30,19 +32,26 @@ class ClipInputs:
     faces: FaceCrops | None
 
 
-def prepare_inputs(window: ClipWindow, spec: Spec, detector: FaceDetector) -> ClipInputs:
+def prepare_inputs(
+    window: ClipWindow, spec: Spec, detector: FaceDetector, *, every: int = EVERY
+) -> ClipInputs:
     """A window's crops and MFCCs, as ``mer_runtime.Recognizer`` makes them.
 
-    A window without a face in any frame lacks the face; a silent track is no voice.
+    Whether face and voice are there is decided by ``crop_faces`` and ``hears_voice``.
+
+    Args:
+        every: see ``mer_runtime.inputs.window_faces.crop_faces``.
     """
-    faces = _find_faces(window, spec, detector)
+    faces = _find_faces(window, spec, detector, every)
     return ClipInputs(describe_voice(window.waveform, spec.audio), faces)
 
 
-def _find_faces(window: ClipWindow, spec: Spec, detector: FaceDetector) -> FaceCrops | None:
+def _find_faces(
+    window: ClipWindow, spec: Spec, detector: FaceDetector, every: int
+) -> FaceCrops | None:
     if window.frames is None:
         return None
-    return discount(crop_faces(window.frames, spec.video, detector), window)
+    return discount(crop_faces(window.frames, spec.video, detector, every=every), window)
 
 
 def read_recording(recording: Recording, spec: Spec) -> ClipWindow:
@@ -72,15 +81,19 @@ def write_clip(path: Path, record: NDArray[np.void]) -> None:
 def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> NDArray[np.void]:
     """One recording as a cache's record, shape (1,) of ``clip_dtype(spec)``.
 
+    Faces are detected in every frame: it is done once, and what a device follows comes near it.
+
     Raises:
         MediaError: a file can't be decoded.
         MissingModalityError: it has neither a face nor a voice.
     """
     clip = read_recording(recording, spec)
     waveform = clip.waveform
-    faces = _find_faces(clip, spec, detector)
+    faces = _find_faces(clip, spec, detector, every=1)
+    if waveform is not None and not hears_voice(waveform, spec.audio.sample_rate):
+        waveform = None
     if faces is None and waveform is None:
-        raise MissingModalityError(describe_nothing(recording.path, clip))
+        raise MissingModalityError(f"{recording.path}: {describe_lack(clip)}")
     record = np.zeros(1, clip_dtype(spec))
     if faces is not None:
         record["crops"][0] = faces.crops

@@ -134,18 +134,20 @@ def read_crops(cache: Cache, row: int, spec: Spec) -> NDArray[np.uint8]:
 
 
 def read_targets(cache: Cache, rows: Sequence[int], spec: Spec) -> NDArray[np.int64]:
-    """Class numbers (N,) of rows.
+    """Class numbers (N,) of rows, as the model of ``spec`` counts them: by name.
 
     Raises:
-        CacheError: the cache has a class that the model doesn't.
+        CacheError: a row's label is none of the model's.
     """
-    targets = np.array([cache.rows[row].emotion for row in rows], np.int64)
-    if len(targets) and targets.max() >= len(spec.labels):
+    places = {label: place for place, label in enumerate(spec.labels)}
+    names = [cache.spec.labels[cache.rows[row].emotion] for row in rows]
+    foreign = sorted(set(names) - set(places))
+    if foreign:
         raise CacheError(
-            f"the cache has class number {targets.max()}, but the model has only "
-            f"{len(spec.labels)} classes"
+            f"{cache.path} has clips of {', '.join(foreign)}, which the model doesn't know: it "
+            f"answers {', '.join(spec.labels)}"
         )
-    return targets
+    return np.array([places[name] for name in names], np.int64)
 
 
 def measure_standardisation(cache: Cache, rows: Sequence[int], audio: AudioSpec) -> AudioSpec:

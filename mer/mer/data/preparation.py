@@ -28,14 +28,7 @@ from mer.data.corpus import Recording, list_corpus
 from mer.errors import CacheError
 from mer_runtime.errors import MediaError, MissingModalityError, OutputError
 from mer_runtime.files import hash_file
-from mer_runtime.inputs.face import (
-    FaceDetector,
-    HaarDetector,
-    YuNetDetector,
-    find_detector_file,
-    find_haar_cascade,
-    load_detector,
-)
+from mer_runtime.inputs.face import HAAR, FaceDetector, HaarDetector, YuNetDetector, load_detector
 from mer_runtime.jobs import tell_unexpected, work_in_parallel
 from mer_runtime.spec import Spec
 
@@ -96,7 +89,7 @@ def prepare_cache(
 
     Args:
         spec: preprocessing; its detector becomes that of ``face_detector``, its colours RGB.
-        face_detector: YuNet file; see ``mer_runtime.inputs.face.load_detector`` for None.
+        face_detector: YuNet file or ``haar``; see ``mer_runtime.inputs.face.load_detector``.
         jobs: processes; 1 works in this one.
         report: called with each failure as it occurs.
         progress: called with (recordings done, recordings in all).
@@ -110,8 +103,7 @@ def prepare_cache(
     """
     listing = list_corpus(root)
     detector = load_detector(face_detector)
-    detector_file = find_detector_file(face_detector)
-    identity = _identify(detector, detector_file)
+    identity = _identify(detector)
     spec = spec or Spec()
     video = dataclasses.replace(spec.video, detector=detector.name, colour="rgb")
     spec = dataclasses.replace(spec, video=video)
@@ -135,7 +127,7 @@ def prepare_cache(
         if pending:
             write_index(out, spec, identity, None, [])
         total = len(listing.recordings)
-        for outcome in _prepare_all(pending, out, spec, detector, detector_file, jobs):
+        for outcome in _prepare_all(pending, out, spec, detector, jobs):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 if report:
@@ -187,10 +179,9 @@ def _read_row(out: Path, recording: Recording, spec: Spec) -> CacheRow | None:
     return describe_clip(recording, record) if unchanged else None
 
 
-def _identify(detector: FaceDetector, file: str | Path | None) -> dict[str, str]:
-    path = Path(file) if file else find_haar_cascade()
-    digest = hash_file(path)
-    return {"name": detector.name, "file": path.name, "sha256": digest}
+def _identify(detector: YuNetDetector | HaarDetector) -> dict[str, str]:
+    path = detector.file
+    return {"name": detector.name, "file": path.name, "sha256": hash_file(path)}
 
 
 def _check_folder(out: Path, spec: Spec, detector: dict[str, str], ids: set[str]) -> None:
@@ -232,8 +223,7 @@ def _prepare_all(
     recordings: list[Recording],
     out: Path,
     spec: Spec,
-    detector: FaceDetector,
-    detector_file: str | Path | None,
+    detector: YuNetDetector | HaarDetector,
     jobs: int,
 ) -> Iterator[CacheRow | Failure]:
     """Rows and failures as they come; no order."""
@@ -241,7 +231,7 @@ def _prepare_all(
         for recording in recordings:
             yield _prepare_file(recording, out, spec, detector)
         return
-    start = partial(_start_worker, out, spec, detector_file)
+    start = partial(_start_worker, out, spec, HAAR if detector.name == HAAR else detector.file)
     for outcome in work_in_parallel(recordings, jobs, start, _prepare_in_worker):
         if isinstance(outcome.error, OutputError):
             raise outcome.error  # the disk is full: so it is for the next
@@ -271,10 +261,9 @@ class _Worker:
     detector: FaceDetector
 
 
-def _start_worker(out: Path, spec: Spec, detector_file: str | Path | None) -> _Worker:
+def _start_worker(out: Path, spec: Spec, detector: str | Path) -> _Worker:
     cv2.setNumThreads(1)  # the processes share the cores already
-    detector = YuNetDetector(detector_file) if detector_file else HaarDetector()
-    return _Worker(out, spec, detector)
+    return _Worker(out, spec, load_detector(detector))
 
 
 def _prepare_in_worker(worker: _Worker, recording: Recording) -> CacheRow | Failure:

@@ -19,6 +19,7 @@ from mer.models import Standardiser
 from mer.weights import SHIPPED, find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, shipped_bundle
 from mer_runtime.errors import MissingModalityError
+from mer_runtime.files import is_there
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
 
@@ -141,9 +142,9 @@ def find_model(model: str | Path) -> Path:
         CheckpointError: there is none.
     """
     path = find_checkpoint(model)
-    if not path.exists():
+    if not is_there(path):
         path = shipped_bundle(str(model)) or path
-    if not path.exists():
+    if not is_there(path):
         shipped = ", ".join([*SHIPPED, *list_shipped_bundles()])
         raise CheckpointError(
             model, f"there is no such file or folder, and what ships is {shipped}"

@@ -23,7 +23,8 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
 from mer.protocols import Modality
 from mer_runtime.errors import MediaError, MissingModalityError
-from mer_runtime.inputs.face import FaceDetector, find_detector_file, load_detector
+from mer_runtime.inputs.clip import describe_lack
+from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.listing import list_media
 from mer_runtime.inputs.media import read_window
 from mer_runtime.recognizer import softmax
@@ -115,8 +116,7 @@ def evaluate_folder(
     Args:
         model, modality, face, voice, num_heads, labels, device, progress: see
             ``mer.evaluate.evaluation.evaluate_model``.
-        face_detector: a YuNet file; without, that of ``$MER_FACE_DETECTOR``, else the bundle's,
-            else the Haar cascade, with a ``MerWarning``.
+        face_detector: see ``mer_runtime.Recognizer.load``.
 
     Raises:
         CorpusError: the table can't be used (see ``read_table``), or no clip could be read.
@@ -127,7 +127,9 @@ def evaluate_folder(
     feed = choose_feed(modality, face, voice)
     opened = open_model(model, num_heads=num_heads, labels=labels, device=device)
     clips = read_table(table, folder, opened.spec.labels)
-    detector = load_detector(face_detector or find_detector_file() or opened.face_detector)
+    detector = load_detector(
+        face_detector, bundled=opened.face_detector, trained=opened.spec.video.detector
+    )
     answers: list[ClipAnswer] = []
     failures: list[tuple[str, str]] = []
     logits = []
@@ -221,7 +223,8 @@ def _answer_clip(
 ) -> tuple[ClipAnswer, NDArray[np.float32]]:
     """The answer and its logits (classes,)."""
     spec, classifier = model.spec, model.classifier
-    inputs = prepare_inputs(read_window(clip.path, spec), spec, detector)
+    window = read_window(clip.path, spec)
+    inputs = prepare_inputs(window, spec, detector)
     crops = inputs.faces.crops if inputs.faces and feed.face == "present" else None
     mfcc = inputs.mfcc if feed.voice == "present" else None
     if feed.face == "noise":
@@ -229,7 +232,7 @@ def _answer_clip(
     if feed.voice == "noise":
         mfcc = make_noise_mfcc(spec.audio, clip.file)
     if crops is None and mfcc is None:
-        raise MissingModalityError(f"{clip.path}: no face was found and there is no sound to use")
+        raise MissingModalityError(f"{clip.path}: {describe_lack(window)} to use")
     logits = classifier.classify(mfcc, None if crops is None else classifier.encode(crops))
     probabilities = softmax(logits, model.temperature)
     best = int(logits.argmax())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from mer_runtime.files import is_there
 from mer_runtime.spec import Fusion
 
 _FOLDER = Path(str(resources.files(__name__)))
@@ -29,6 +30,6 @@ def find_checkpoint(checkpoint: str | Path | None = None) -> Path:
     if checkpoint is None:
         return shipped_checkpoint()
     path = Path(checkpoint)
-    if path.exists():
+    if is_there(path):
         return path
     return shipped_checkpoint(str(checkpoint)) if str(checkpoint) in SHIPPED else path

@@ -154,7 +154,8 @@ def _format(prediction: Prediction, recognizer: Recognizer | None) -> Iterator[s
     for label, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
         yield f"  {escape_name(label):<{width}} {p:6.1%} {'█' * round(30 * p)}"
     frames = recognizer.spec.video.frames
-    yield f"  face in {prediction.faces_found} of {frames} frames"
+    others = f", {prediction.people} people in the picture" if prediction.people > 1 else ""
+    yield f"  face in {prediction.faces_found} of {frames} frames{others}"
     stages = ", ".join(f"{stage} {1000 * s:.1f} ms" for stage, s in prediction.seconds.items())
     yield f"  {stages}  ({recognizer.backend.name})"
 

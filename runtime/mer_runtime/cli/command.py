@@ -60,6 +60,7 @@ class _Engine(NamedTuple):
 
     threads: int | None
     face_detector: Path | None
+    detect_size: int
     backend: EngineChoice | None
     audio_track: int | None
 
@@ -84,6 +85,7 @@ class _Engine(NamedTuple):
     help="Of a folder, answer so many clips at once, with a share of the cores each.",
 )
 @options.face_detector()
+@options.detect_size
 @click.option(
     "--backend",
     type=click.Choice(ENGINE_CHOICES),
@@ -200,6 +202,7 @@ def main(
     threads: int | None,
     jobs: int,
     face_detector: Path | None,
+    detect_size: int,
     backend: EngineChoice | None,
     self_test: bool,
     pace: Literal["real", "fast"] | None,
@@ -219,7 +222,7 @@ def main(
     Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
     a folder the rest go on); 2 wrong options.
     """
-    engine = _Engine(threads, face_detector, backend, audio_track)
+    engine = _Engine(threads, face_detector, detect_size, backend, audio_track)
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
@@ -254,12 +257,13 @@ def main(
 
 
 def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
-    threads, detector, backend, track = engine
-    recognizer = Recognizer.load(bundle, threads, detector, backend=backend, prove=prove)
+    asked = engine._asdict()
+    track = asked.pop("audio_track")
+    recognizer = Recognizer.load(bundle, prove=prove, **asked)
     recognizer.audio_track = track
     for name, result in recognizer.considered.items():
         say(f"{name}: {result}", err=True)
-    if backend is not None:
+    if engine.backend is not None:
         say(f"Backend: {recognizer.backend.name}", err=True)
     return recognizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,15 @@ class OnnxBackend:
             except Exception:  # noqa: BLE001 # whatever it is, the graph itself tells more
                 place.drop()
         content = read_onnx(bundle, graph)
-        try:
-            folder = tempfile.TemporaryDirectory(prefix="mer-edge-")
-        except OSError:  # a device without a place for files still answers
-            return open_session(content, _options(threads))
-        with folder:
-            optimised = Path(folder.name) / "optimised.onnx"
+        # A device without a place for files, or with too small a one, still answers.
+        with suppress(Exception), tempfile.TemporaryDirectory(prefix="mer-edge-") as folder:
+            optimised = Path(folder) / "optimised.onnx"
             options = _options(threads)
             options.optimized_model_filepath = str(optimised)
             session = open_session(content, options)
             place.keep(optimised.read_bytes())
-        return session
+            return session
+        return open_session(content, _options(threads))
 
 
 def _options(threads: int) -> Any:

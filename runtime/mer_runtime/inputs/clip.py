@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import MissingModalityError
-from mer_runtime.inputs.face import FaceCrops
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import ClipWindow, read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
+from mer_runtime.inputs.motion import moves_on, sketch
+from mer_runtime.inputs.voice_activity import hears_voice
+from mer_runtime.inputs.window_faces import FaceCrops
 from mer_runtime.spec import AudioSpec, Spec
 
 
@@ -44,7 +46,7 @@ def read_clip(
 
     Raises:
         MediaError: the clip can't be decoded.
-        MissingModalityError: it shows no face and has no sound.
+        MissingModalityError: it shows no face that moves on and holds no voice.
     """
     seconds: dict[str, float] = {}
     faces = None
@@ -57,7 +59,7 @@ def read_clip(
             if window.frames is not None:
                 faces = discount(search.crop(window.frames, spec.video), window)
     if faces is None and mfcc is None:
-        raise MissingModalityError(describe_nothing(path, window))
+        raise MissingModalityError(f"{path}: {describe_lack(window)}")
     return ClipReading(window, mfcc, faces, seconds)
 
 
@@ -68,17 +70,21 @@ def discount(faces: FaceCrops | None, window: ClipWindow) -> FaceCrops | None:
     return dataclasses.replace(faces, found=faces.found & window.shown)
 
 
-def describe_nothing(path: str | Path, window: ClipWindow) -> str:
-    """Why there is nothing to answer from."""
+def describe_lack(window: ClipWindow) -> str:
+    """Why a window has neither a face nor a voice, for an error."""
+    frames, waveform = window.frames, window.waveform
+    frozen = frames is not None and not moves_on([sketch(frame) for frame in frames])
+    picture = "the picture is frozen" if frozen else "no face was found"
+    silent = waveform is None or not waveform.any()
     notes = f" ({'; '.join(window.notes)})" if window.notes else ""
-    return f"{path}: no face was found and there is no sound{notes}"
+    return f"{picture} and {'there is no sound' if silent else 'no voice is heard'}{notes}"
 
 
 def describe_voice(
     waveform: NDArray[np.float32] | None, spec: AudioSpec
 ) -> NDArray[np.float32] | None:
-    """MFCCs (n_mfcc, T) of a waveform; None of silence, which says no more than a missing track."""
-    if waveform is None or not waveform.any():
+    """MFCCs (n_mfcc, T) of a waveform; None where no voice is heard, as of a missing track."""
+    if waveform is None or not hears_voice(waveform, spec.sample_rate):
         return None
     return compute_mfcc(waveform, spec)
 

@@ -1,11 +1,11 @@
-"""Frames to face crops: detection with YuNet or Haar, square crops with a margin."""
+"""Where faces are in a frame: YuNet, which comes with this package, or OpenCV's Haar cascade."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,27 +13,40 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import FaceDetectorError, MerWarning
-from mer_runtime.inputs.detector_check import read_detector
-from mer_runtime.spec import Detector, VideoSpec
+from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError
+from mer_runtime.files import is_there
+from mer_runtime.inputs.detector_check import KNOWN_SHA256, read_detector
+from mer_runtime.spec import Detector
 
-#: Names the YuNet file where neither the command line nor a bundle gives one.
+#: Names the detector where the command line doesn't: a YuNet file, or ``haar``.
 DETECTOR_VARIABLE = "MER_FACE_DETECTOR"
-#: Pixels: a frame's longer side as the detector sees it.
+#: Asks for the Haar cascade where a YuNet file could be named.
+HAAR = "haar"
+#: Pixels: a frame's longer side as the detector sees it at first.
 DETECTION_SIZE = 320
+#: What that may be set to.
+DETECTION_SIZES = (64, 4096)
 YUNET_SCORE = 0.6
+#: YuNet of OpenCV's model zoo; the licence (MIT) lies beside it.
+SHIPPED_YUNET = Path(__file__).with_name("yunet") / "face_detection_yunet_2023mar.onnx"
 #: The frontal-face cascade in OpenCV's 4.x wheels.
 HAAR_CASCADE = "haarcascade_frontalface_default.xml"
+#: Where a system's own OpenCV keeps it.
+SYSTEM_CASCADES = ("/usr/share/opencv4/haarcascades", "/usr/local/share/opencv4/haarcascades")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A face in pixels of its frame; may reach beyond the frame's edges."""
+    """A face in pixels of its frame; may reach beyond the frame's edges.
+
+    ``score`` is how sure the detector was, 0 to 1; it doesn't count when boxes are compared.
+    """
 
     x: float
     y: float
     width: float
     height: float
+    score: float = field(default=1.0, compare=False)
 
     @property
     def area(self) -> float:
@@ -58,23 +71,39 @@ class FaceDetector(Protocol):
 class YuNetDetector:
     """YuNet (Wu, Peng & Yu 2023) through ``cv2.FaceDetectorYN``.
 
+    It looks at a frame whose longer side is shrunk to ``size`` pixels and, where that shows no
+    face, again at twice that, which takes four times as long: far faces are small.
+
+    Args:
+        file: by default the one that comes with this package.
+        size: pixels, ``DETECTION_SIZES``.
+
     Raises:
-        FaceDetectorError: the file is missing or not a YuNet model.
+        FaceDetectorError: the file is missing or not a YuNet model, or this OpenCV can't run it.
+        SpecError: no such ``size``.
     """
 
     name: Detector = "yunet"
 
-    def __init__(self, file: str | Path) -> None:
-        path = Path(file)
-        self.file = path
+    def __init__(self, file: str | Path = SHIPPED_YUNET, size: int = DETECTION_SIZE) -> None:
+        self.file = path = Path(file)
+        self.size = check_size(size)
+        if not hasattr(cv2, "FaceDetectorYN"):
+            raise FaceDetectorError(
+                f"OpenCV {cv2.__version__} here has no YuNet (cv2.FaceDetectorYN): "
+                f"name --face-detector {HAAR}, or install opencv-python-headless"
+            )
+        content = read_detector(path)
+        if path == SHIPPED_YUNET and hashlib.sha256(content).hexdigest() != KNOWN_SHA256:
+            raise FaceDetectorError(f"{path}: it was changed since it came: install mer-edge again")
         # From memory: OpenCV can't open some paths that Python can.
-        model = np.frombuffer(read_detector(path), np.uint8)
+        model = np.frombuffer(content, np.uint8)
         try:
             self._net = cv2.FaceDetectorYN.create(
-                "onnx", model, np.zeros(0, np.uint8), (DETECTION_SIZE, DETECTION_SIZE), YUNET_SCORE
+                "onnx", model, np.zeros(0, np.uint8), (size, size), YUNET_SCORE
             )
-            self.detect(np.zeros((64, 64, 3), np.uint8))
-        except cv2.error as error:
+            self._look(np.zeros((64, 64, 3), np.uint8), size)
+        except (cv2.error, OSError) as error:
             raise FaceDetectorError(
                 f"{path}: not a YuNet face detector (face_detection_yunet_2023mar.onnx)"
             ) from error
@@ -83,32 +112,57 @@ class YuNetDetector:
         return next(iter(self.detect_all(frame)), None)
 
     def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
-        small, scale = _shrink(frame)
+        found = self._look(frame, self.size)
+        if not found and max(frame.shape[:2]) > self.size:
+            found = self._look(frame, 2 * self.size)
+        return found
+
+    def _look(self, frame: NDArray[np.uint8], size: int) -> list[Box]:
+        small, scale = _shrink(frame, size)
         self._net.setInputSize((small.shape[1], small.shape[0]))
         _, faces = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if faces is None:
             return []
-        return _plausible([Box(*(np.asarray(face)[:4] / scale).tolist()) for face in faces], frame)
+        rows = np.asarray(faces)
+        # A row is the box, five landmarks and the score.
+        boxes = [_read_row(row, scale) for row in rows]
+        return _plausible(boxes, frame)
+
+
+def _read_row(row: NDArray[np.float32], scale: float) -> Box:
+    left, top, width, height = (row[:4] / scale).tolist()
+    return Box(left, top, width, height, float(row[-1]))
 
 
 class HaarDetector:
-    """The Haar cascade (Viola & Jones 2001) that OpenCV's wheels carry."""
+    """The Haar cascade (Viola & Jones 2001) that OpenCV's wheels carry. It has no second look.
+
+    Raises:
+        FaceDetectorError: this OpenCV has none.
+        SpecError: no such ``size``.
+    """
 
     name: Detector = "haar"
 
-    def __init__(self) -> None:
-        path = find_haar_cascade()
-        self._cascade = cv2.CascadeClassifier(str(path))
-        if self._cascade.empty():
+    def __init__(self, size: int = DETECTION_SIZE) -> None:
+        self.file = find_haar_cascade()
+        self.size = check_size(size)
+        try:
+            self._cascade = cv2.CascadeClassifier(str(self.file))
+            missing = self._cascade.empty()
+        except (AttributeError, cv2.error):
+            missing = True
+        if missing:
             raise FaceDetectorError(
-                f"{path}: no Haar cascade in this OpenCV: give a YuNet file with --face-detector"
+                f"OpenCV {cv2.__version__} here has no Haar cascade ({self.file}): "
+                f"leave out --face-detector {HAAR}, and YuNet serves"
             )
 
     def detect(self, frame: NDArray[np.uint8]) -> Box | None:
         return next(iter(self.detect_all(frame)), None)
 
     def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
-        small, scale = _shrink(frame)
+        small, scale = _shrink(frame, self.size)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         faces = self._cascade.detectMultiScale(grey)
         return _plausible([Box(*(float(v) / scale for v in face)) for face in faces], frame)
@@ -117,124 +171,78 @@ class HaarDetector:
 def open_again(detector: FaceDetector) -> FaceDetector | None:
     """Another detector of the same kind, for another thread; None for one that isn't ours."""
     if isinstance(detector, YuNetDetector):
-        return YuNetDetector(detector.file)
-    return HaarDetector() if isinstance(detector, HaarDetector) else None
+        return YuNetDetector(detector.file, detector.size)
+    return HaarDetector(detector.size) if isinstance(detector, HaarDetector) else None
 
 
 def find_haar_cascade() -> Path:
-    """Where OpenCV's wheel keeps the cascade."""
-    data: Any = cv2.data  # type: ignore[attr-defined] # OpenCV's stubs lack it
-    return Path(data.haarcascades) / HAAR_CASCADE
+    """Where OpenCV's wheel keeps the cascade, or a system's own OpenCV, as JetPack's."""
+    folder: Any = getattr(getattr(cv2, "data", None), "haarcascades", "")
+    files = [Path(one) / HAAR_CASCADE for one in (folder, *SYSTEM_CASCADES)]
+    return next((file for file in files if is_there(file)), files[0])
 
 
-def find_detector_file(file: str | Path | None = None) -> Path | None:
-    """The YuNet file to use: ``file``, else that of ``$MER_FACE_DETECTOR``, else None."""
-    named = file or os.environ.get(DETECTOR_VARIABLE)
+def find_named_detector(name: str | Path | None = None) -> Path | None:
+    """The detector that is asked for: ``name``, else that of ``$MER_FACE_DETECTOR``, else None."""
+    named = name or os.environ.get(DETECTOR_VARIABLE)
     return Path(named) if named else None
 
 
-def load_detector(file: str | Path | None = None) -> FaceDetector:
-    """YuNet from ``file`` or from ``$MER_FACE_DETECTOR``, else Haar with a warning.
+def load_detector(
+    name: str | Path | None = None,
+    *,
+    bundled: Path | None = None,
+    trained: Detector = "yunet",
+    size: int = DETECTION_SIZE,
+) -> YuNetDetector | HaarDetector:
+    """Open the face detector to use.
+
+    That is the one asked for by ``name`` or by ``$MER_FACE_DETECTOR``, else the bundle's, else
+    the YuNet that comes with this package. The Haar cascade serves where it is asked for by the
+    name ``haar``, where the model was trained on its faces, and, with a ``MerWarning``, where
+    OpenCV was built without YuNet.
+
+    Args:
+        name: a YuNet file, or ``haar``.
+        bundled: the YuNet file of a bundle.
+        trained: what found the faces in training.
+        size: pixels, see ``YuNetDetector``.
 
     Raises:
-        FaceDetectorError: the file named is missing or not a YuNet model.
+        FaceDetectorError: the file is missing or not a YuNet model, or this OpenCV can't run it.
+        SpecError: no such ``size``.
     """
-    found = find_detector_file(file)
-    if found:
-        return YuNetDetector(found)
+    named = find_named_detector(name) or bundled
+    if named is None and trained == HAAR:
+        named = Path(HAAR)
+    if named is not None:
+        return HaarDetector(size) if named == Path(HAAR) else YuNetDetector(named, size)
+    if hasattr(cv2, "FaceDetectorYN"):
+        return YuNetDetector(size=size)
     warnings.warn(
-        "no YuNet file given (--face-detector or $MER_FACE_DETECTOR): "
+        f"OpenCV {cv2.__version__} here has no YuNet (cv2.FaceDetectorYN): "
         "the Haar cascade serves, which finds fewer faces",
         MerWarning,
         stacklevel=2,
     )
-    return HaarDetector()
+    return HaarDetector(size)
 
 
-@dataclass(frozen=True)
-class FaceCrops:
-    """The face in each frame of a window.
+def check_size(size: int) -> int:
+    """The size itself.
 
-    Attributes:
-        crops: (frames, S, S, 3) uint8 in the spec's colour order.
-        boxes: the box used in each frame.
-        found: (frames,) bool, where a face was detected; elsewhere the nearest frame's box
-            was taken.
+    Raises:
+        SpecError: it is none of ``DETECTION_SIZES``.
     """
-
-    crops: NDArray[np.uint8]
-    boxes: tuple[Box, ...]
-    found: NDArray[np.bool_]
-
-
-def crop_faces(
-    frames: NDArray[np.uint8], spec: VideoSpec, detector: FaceDetector
-) -> FaceCrops | None:
-    """Detect and crop the largest face of each frame.
-
-    Args:
-        frames: (n, H, W, 3) uint8 RGB.
-
-    Returns:
-        Crops, or None where no frame shows a face: the modality is missing.
-    """
-    detected: list[Box | None] = []
-    for i, frame in enumerate(frames):
-        repeated = i > 0 and np.array_equal(frame, frames[i - 1])  # a low frame rate repeats
-        detected.append(detected[-1] if repeated else detector.detect(frame))
-    return crop_detected(frames, detected, spec)
+    least, most = DETECTION_SIZES
+    if not least <= size <= most:
+        raise SpecError(f"detect_size must be {least} to {most} pixels, not {size}")
+    return size
 
 
-def crop_detected(
-    frames: NDArray[np.uint8], detected: Sequence[Box | None], spec: VideoSpec
-) -> FaceCrops | None:
-    """Crop frames (n, H, W, 3) uint8 RGB around the boxes detected in them, as ``crop_faces``."""
-    boxes = fill_boxes(detected)
-    if boxes is None:
-        return None
-    crops = [crop_face(f, b, spec) for f, b in zip(frames, boxes, strict=True)]
-    found = np.array([box is not None for box in detected])
-    return FaceCrops(np.stack(crops), boxes, found)
-
-
-def fill_boxes(detected: Sequence[Box | None]) -> tuple[Box, ...] | None:
-    """Give each frame without a face the box of the nearest one, the earlier of two equals."""
-    nearest = find_nearest([box is not None for box in detected])
-    if nearest is None:
-        return None
-    return tuple(box for k in nearest if (box := detected[k]) is not None)
-
-
-def find_nearest(known: Sequence[bool]) -> list[int] | None:
-    """For each place the nearest that is known, the earlier of two equals; None without any."""
-    places = [i for i, is_known in enumerate(known) if is_known]
-    if not places:
-        return None
-    return [min(places, key=lambda k: (abs(k - i), k)) for i in range(len(known))]
-
-
-def crop_face(frame: NDArray[np.uint8], box: Box, spec: VideoSpec) -> NDArray[np.uint8]:
-    """One square crop (S, S, 3) around ``box``; beyond the frame its edge is repeated."""
-    side = max(round(max(box.width, box.height) * (1 + spec.margin)), 2)
-    left = round(box.x + box.width / 2 - side / 2)
-    top = round(box.y + box.height / 2 - side / 2)
-    height, width = frame.shape[:2]
-    inside = frame[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
-    if inside.shape[:2] != (side, side):
-        rows = np.clip(np.arange(top, top + side), 0, height - 1)
-        columns = np.clip(np.arange(left, left + side), 0, width - 1)
-        inside = frame[rows[:, None], columns[None, :]]
-    # Area averaging shrinks without aliasing; it can't enlarge.
-    method = cv2.INTER_AREA if side > spec.size else cv2.INTER_LINEAR
-    crop = cv2.resize(np.ascontiguousarray(inside), (spec.size, spec.size), interpolation=method)
-    if spec.colour == "bgr":
-        crop = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
-    return np.asarray(crop, np.uint8)
-
-
-def _shrink(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The frame with a longer side of at most ``DETECTION_SIZE``, and its scale."""
-    scale = min(1.0, DETECTION_SIZE / max(frame.shape[:2]))
+def _shrink(frame: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], float]:
+    """The frame with a longer side of at most ``size``, and its scale."""
+    scale = min(1.0, size / max(frame.shape[:2]))
     if scale == 1.0:
         return frame, scale
     width = max(round(frame.shape[1] * scale), 1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import MediaError, MerError
 from mer_runtime.inputs.container import open_file, pixel_aspect
+from mer_runtime.inputs.notes import describe_jumps, describe_picture, describe_sound
 from mer_runtime.inputs.picks import STALE, FramePicks, Watcher
 from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
@@ -227,21 +228,22 @@ class _Reading:
                     raise _SeekError
                 picks.offer(frame, time)
             frames = picks.finish()
+            faults = streams.notes
         if seeks and picks.empty:
             raise _SeekError
         if basis == "header" and last < min(span[1], end) - DURATION_SLACK:
-            return streams.notes  # the file ends before its header says
+            return faults  # the file ends before its header says
         if frames is None and not any(sound.inside for sound in tracks.values()):
-            return streams.notes
+            return faults
         if chosen is not None and not picks.picked(chosen):
             raise _OtherFramesError
         track = _choose_track(tracks)
-        notes = [*streams.notes, *_describe_jumps(timeline)]
+        notes = [*faults, *describe_jumps(timeline)]
         window = f"from {start - span[0]:.1f} to {end - span[0]:.1f} s, the window"
         if video is not None:
-            notes += _describe_picture(picks, window)
+            notes += describe_picture(picks, window)
         if track is not None:
-            notes += _describe_sound(tracks, track, window)
+            notes += describe_sound(tracks, track, window)
         return ClipWindow(
             frames,
             None if track is None else tracks[track].waveform(),
@@ -287,30 +289,3 @@ def _choose_track(tracks: Mapping[int, WaveformBuffer]) -> int | None:
     """The first track that isn't silent, else the first that gave anything; None without."""
     heard = [number for number, sound in tracks.items() if sound.seen]
     return next((n for n in heard if tracks[n].peak > SILENCE), min(heard, default=None))
-
-
-def _describe_jumps(timeline: Timeline) -> Iterator[str]:
-    if timeline.jumps:
-        at, by = timeline.jumps[0]
-        more = f", and {len(timeline.jumps) - 1} times more" if len(timeline.jumps) > 1 else ""
-        yield f"its clock jumps by {by:.0f} s at {at:.1f} s{more}: taken as if it went on"
-
-
-def _describe_picture(picks: FramePicks, window: str) -> Iterator[str]:
-    count, shown = len(picks.shown), int(picks.shown.sum())
-    if not shown:
-        yield f"there is no picture {window}"
-    elif shown < count:
-        yield f"the picture stands still or is missing in {count - shown} of {count} frames"
-
-
-def _describe_sound(tracks: Mapping[int, WaveformBuffer], track: int, window: str) -> Iterator[str]:
-    sound = tracks[track]
-    if not sound.inside:
-        yield f"there is no sound {window}"
-    if len(tracks) > 1 and track != min(tracks):
-        yield f"audio track {min(tracks)} is silent: track {track} was listened to"
-    if sound.unusable:
-        yield f"samples of its sound that aren't numbers ({sound.unusable}) count as silence"
-    if sound.cancelled:
-        yield "its channels cancel each other out: one of them was taken"

@@ -10,6 +10,7 @@ import av
 
 from mer_runtime.errors import MediaError
 from mer_runtime.inputs.container import (
+    MAX_PIXELS,
     MAX_TRACKS,
     SAMPLE_RATES,
     bound_decoder,
@@ -46,7 +47,8 @@ class MediaStreams:
     ) -> None:
         self._container = container
         self._left_out: list[str] = []
-        self._decoded: set[int] = set()
+        self._given: set[int] = set()  # streams of which packets were given to a decoder
+        self._decoded: set[int] = set()  # and those of which frames came
         self._faults: dict[int, tuple[int, str]] = {}  # how many, and the first
         self._broken_off = ""
         self.video = self._admit(find_video(container) if video else None, "video")
@@ -72,12 +74,15 @@ class MediaStreams:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What couldn't be read so far, and why."""
+        """What couldn't be read so far, and why. Ask while the container is open."""
         notes = list(self._left_out)
         for stream in self.all:
-            kind = "video" if stream is self.video else "sound"
-            count, reason = self._faults.get(stream.index, (0, ""))
-            if count and stream.index not in self._decoded:
+            seen = stream.type == "video"
+            kind = "video" if seen else "sound"
+            count, reason = self._faults.get(stream.index, (0, "nothing comes of it"))
+            if seen and not stream.codec_context.width:
+                reason = f"damaged, or more than {MAX_PIXELS} pixels"
+            if stream.index in self._given - self._decoded:
                 notes.append(f"its {kind} can't be decoded ({reason})")
             elif count:
                 notes.append(f"its {kind} is damaged in {count} places ({reason})")
@@ -121,8 +126,10 @@ class MediaStreams:
                 if all(is_full(s) for s in self.all):
                     return
                 continue
-            if needed is not None and stream is self.video:
+            if needed is not None and stream.type == "video":
                 stream.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
+            if packet.size:
+                self._given.add(stream.index)
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:

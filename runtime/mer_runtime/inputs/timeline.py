@@ -30,13 +30,23 @@ def stated_span(container: Any, streams: Sequence[Any]) -> tuple[float, float] |
 
 
 def packet_span(packets: Iterable[Any]) -> tuple[float, float] | None:
-    """The same from the packets' own times, which takes reading the whole file."""
+    """The same from the packets' own times, which takes reading the whole file.
+
+    A raw stream's have none: they count one after the other.
+    """
     first, last = math.inf, -math.inf
+    counted: dict[int, float] = {}
     for packet in packets:
-        if packet.pts is not None and packet.size:
+        if not packet.size or (packet.pts is None and packet.dts is not None):
+            continue
+        length = float((packet.duration or 0) * packet.time_base)
+        if packet.pts is not None:
             start = float(packet.pts * packet.time_base)
-            first = min(first, start)
-            last = max(last, start + float((packet.duration or 0) * packet.time_base))
+        else:
+            start = counted.get(packet.stream.index, 0.0)
+            counted[packet.stream.index] = start + length
+        first = min(first, start)
+        last = max(last, start + length)
     return (first, last) if first <= last else None
 
 

@@ -140,7 +140,7 @@ class ChannelMixer:
     """
 
     def __init__(self) -> None:
-        self._powers = np.zeros(0)
+        self._powers: NDArray[np.float64] = np.zeros(0)
         self._loudest = 0
 
     def mix(self, data: NDArray[Any], rate: int) -> tuple[Mono, Mono | None]:
@@ -200,9 +200,9 @@ def frame_samples(frame: Any) -> NDArray[Any]:
 def _to_floats(data: NDArray[Any]) -> NDArray[np.float32]:
     """Floats as they are, integers of full scale to [-1, 1]; uint8 is centred on 128."""
     if data.dtype == np.uint8:
-        return (data.astype(np.float32) - 128) / 128
+        return (data.astype(np.float32) - 128) / np.float32(128)
     if data.dtype.kind == "i":
-        return data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
+        return data.astype(np.float32) / np.float32(-float(np.iinfo(data.dtype).min))
     with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and then zero
         return data.astype(np.float32, copy=False)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.face import Box, crop_face
+from mer_runtime.inputs.crops import crop_face
+from mer_runtime.inputs.face import Box
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.spec import AudioSpec, VideoSpec
 

@@ -82,7 +82,7 @@ class AudioRing:
         self._origin = origin
         self._seconds = seconds
         self._statistics = statistics
-        self._ring = np.zeros((1, 0), np.float32)
+        self._ring: NDArray[np.float32] = np.zeros((1, 0), np.float32)
         self._rate = 0
         self._end = 0  # index after the newest sample
         self._next = 0  # index after the chunk given last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -10,8 +9,21 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.face import Box, FaceDetector, crop_face, find_nearest
-from mer_runtime.inputs.mfcc import compute_mfcc
+from mer_runtime.inputs.clip import describe_voice
+from mer_runtime.inputs.crops import crop_face, find_nearest
+from mer_runtime.inputs.face import Box, FaceDetector
+from mer_runtime.inputs.motion import Sketch, moves_on, sketch
+from mer_runtime.inputs.tracking import (
+    Face,
+    Faces,
+    FaceTracker,
+    choose_person,
+    list_people,
+    scale_box,
+    see,
+    shows,
+)
+from mer_runtime.inputs.window_faces import still_shows
 from mer_runtime.recognizer import Recognizer, softmax
 from mer_runtime.stream.checks import check_image
 from mer_runtime.stream.event import StreamEvent
@@ -19,43 +31,44 @@ from mer_runtime.stream.frame_slots import PickedFrame
 from mer_runtime.stream.intake import Task, WindowTask
 from mer_runtime.stream.smoothing import Smoother
 from mer_runtime.stream.statistics import StreamStatistics
-from mer_runtime.stream.tracking import Faces, FaceTracker, scale_box
-
-#: A window whose samples all stay within this (of full scale 1; 3 steps of 16 bits) is silent.
-SILENCE = 1e-4
-#: With all faces, those get an event that were detected in so many of the window's frames:
-#: a single detection is often none.
-CONFIRMED = 2
-#: The key of the one face that is followed, whatever its track's number.
-SUBJECT = 0
 
 Picture = NDArray[np.uint8]
 
 
 @dataclass
 class UsedFrame:
-    """A frame of a window, looked at once.
+    """A frame of a window, looked at once. Slots that show the same picture share one.
 
     Attributes:
         image: None once no crop can be needed of it.
         size: its height and width.
-        found: the faces detected in it, by the number of their track, or by ``SUBJECT``.
+        sketch: for telling whether the picture moves on.
+        found: the faces seen in it, by the number of their track.
         features: (F,) float32 of the crops made of it, by their box.
         crops: (S, S, 3) uint8, made and not encoded yet, by their box.
+        gone: boxes that show something else in it than the face that they are for.
     """
 
     image: Picture | None
     size: tuple[int, int]
-    found: Mapping[int, Box]
+    sketch: Sketch
+    found: Mapping[int, Face]
     features: dict[Box, NDArray[np.float32]] = field(default_factory=dict)
     crops: dict[Box, Picture] = field(default_factory=dict)
+    gone: set[Box] = field(default_factory=set)
+
+
+#: A crop: the frame that it is made of, and the box.
+Place = tuple[UsedFrame, Box]
 
 
 class StreamEngine:
     """Answers windows from the features of their frames, each computed once.
 
-    A frame without a face takes the nearest frame's box, as in clip mode; it is encoded again
-    only when a later face is nearer, so at most twice.
+    Faces are looked for in every used frame: what comes next isn't known, so there is nothing to
+    follow them to. A frame in which the person isn't seen takes the nearest frame's box, or its
+    very crop, as in clip mode; it is encoded again only when a later face is nearer, so at
+    most twice.
 
     Args:
         detector: None where no frame will come.
@@ -95,8 +108,9 @@ class StreamEngine:
         self._first: int | None = None  # the first slot with a frame
         self._before: UsedFrame | None = None  # stands in for the slots before that
         self._last: tuple[int, UsedFrame] | None = None
-        self._subject: int | None = None  # the track's number of the one face followed
-        self._tracker = FaceTracker(self._faces, self._spec.video.frames)
+        self._picture: Picture | None = None  # the last one, for telling repeated ones
+        self._person: int | None = None  # whom the last window was about
+        self._tracker = FaceTracker(self._spec.video.frames)
         self._smoother = Smoother(self._smoothing, self._spec.video.window)
 
     def _look(self, picked: PickedFrame) -> None:
@@ -115,45 +129,72 @@ class StreamEngine:
     def _detect(self, picked: PickedFrame) -> UsedFrame:
         image = picked.image() if callable(picked.image) else picked.image
         check_image(image)
+        before = self._picture
+        if self._last is not None and before is not None and np.array_equal(image, before):
+            return self._last[1]
+        self._picture = image
         assert self._detector is not None
         size = (image.shape[0], image.shape[1])
         with self._statistics.timed("face"):
-            boxes = self._detector.detect_all(image)
-        found = self._tracker.update(boxes, size, picked.slot or 0)
-        if self._faces == "all":
-            return UsedFrame(image, size, found)
-        for self._subject, box in found.items():  # one, if any
-            # The picture is large and serves no more: only faceless ones are cropped later.
-            crop = crop_face(image, box, self._spec.video)
-            return UsedFrame(None, size, {SUBJECT: box}, crops={box: crop})
-        return UsedFrame(image, size, {})
+            found = self._tracker.update(see(image, self._detector), size, picked.slot or 0)
+        # The picture is large, and serves no more where somebody was seen.
+        crops = {face.box: crop_face(image, face.box, self._spec.video) for face in found.values()}
+        return UsedFrame(None if found else image, size, sketch(image), found, crops=crops)
 
     def _answer(self, window: WindowTask) -> list[StreamEvent]:
         mfcc = self._listen(window)
         frames, real = self._frames_of(window.slot)
-        faces = {key: self._boxes_of(frames, key) for key in self._keys_of(frames, real)}
-        self._encode(frames, faces.values())
+        seen = self._seen_in(frames, real)
+        people = list_people(seen)
+        faces = {number: self._places_of(frames, number) for number in self._choose(seen, people)}
+        self._encode(places for places, _ in faces.values())
+        count = max(len(people), min(len(faces), 1))
         events = []
-        for key, boxes in faces.items():
-            features = np.stack([f.features[b] for f, b in zip(frames, boxes, strict=True)])
-            found = sum(r and key in f.found for f, r in zip(frames, real, strict=True))
-            track = self._subject if key == SUBJECT else key
-            events.append(self._event(window, mfcc, features, boxes[-1], track, found))
+        for number, (places, box) in faces.items():
+            features = np.stack([frame.features[box] for frame, box in places])
+            found = sum(number in one for one in seen)
+            events.append(self._event(window, mfcc, features, box, number, found, count))
         if not faces:
-            events.append(self._event(window, mfcc, None, None, None, 0))
+            events.append(self._event(window, mfcc, None, None, None, 0, 0))
         self._forget(window.slot + 1 - self._spec.video.frames)
         return events
 
+    def _seen_in(
+        self, frames: Sequence[UsedFrame], real: Sequence[bool]
+    ) -> list[Mapping[int, Face]]:
+        """The faces of each of a window's slots; none in one that has no picture, or a stale one.
+
+        None at all where the picture is frozen.
+        """
+        own = [frame for frame, is_real in zip(frames, real, strict=True) if is_real]
+        enough = min(2, self._spec.video.frames)  # one picture doesn't tell
+        if len(own) < enough or not moves_on([frame.sketch for frame in own]):
+            return []
+        seen: list[Mapping[int, Face]] = []
+        last, repeated = None, 0
+        for frame, is_real in zip(frames, real, strict=True):
+            # The first one also stands in for what was before it, however long.
+            repeated = repeated + 1 if frame is last and frame is not self._before else 0
+            counts = is_real and still_shows(repeated, len(frames))
+            seen.append(frame.found if counts else {})
+            last = frame
+        return seen
+
+    def _choose(self, seen: Sequence[Mapping[int, Face]], people: Sequence[int]) -> Sequence[int]:
+        """The tracks that get an event: the person that the window is about, or all people."""
+        if self._faces == "all":
+            return people
+        self._person = choose_person(seen, self._person)
+        return [] if self._person is None else [self._person]
+
     def _listen(self, window: WindowTask) -> NDArray[np.float32] | None:
-        """The window's MFCCs; None where it is silent."""
+        """The window's MFCCs; None where no voice is heard."""
         if window.sound is None:
             return None
         audio = self._spec.audio
         with self._statistics.timed("mfcc"):
             waveform = window.sound.waveform(audio.samples, audio.sample_rate)
-            if np.abs(waveform).max() <= SILENCE:
-                return None
-            return compute_mfcc(waveform, audio)
+            return describe_voice(waveform, audio)
 
     def _frames_of(self, end: int) -> tuple[list[UsedFrame], list[bool]]:
         """A frame for each slot of a window, and whether the slot had one of its own.
@@ -172,31 +213,40 @@ class StreamEngine:
     def _is_early(self, slot: int) -> bool:
         return self._first is None or slot < self._first
 
-    def _keys_of(self, frames: Sequence[UsedFrame], real: Sequence[bool]) -> list[int]:
-        """The faces of a window that get an event."""
-        seen = Counter(
-            key for frame, own in zip(frames, real, strict=True) if own for key in frame.found
-        )
-        least = CONFIRMED if self._faces == "all" else 1
-        return sorted(key for key, count in seen.items() if count >= least)
+    def _places_of(self, frames: Sequence[UsedFrame], number: int) -> tuple[list[Place], Box]:
+        """Where a person's crop comes from in each frame of a window, as ``crop_person`` has it.
 
-    def _boxes_of(self, frames: Sequence[UsedFrame], key: int) -> list[Box]:
-        """A face's box in each frame of a window, in that frame's pixels."""
-        nearest = find_nearest([key in frame.found for frame in frames]) or []
-        boxes = []
+        And the nearest box in the pixels of the last frame.
+        """
+        nearest = find_nearest([number in frame.found for frame in frames]) or []
+        places: list[Place] = []
+        here = Face(Box(0, 0, 0, 0))
         for frame, i in zip(frames, nearest, strict=True):
-            box = frames[i].found[key]
-            same = frame.size == frames[i].size
-            boxes.append(box if same else scale_box(box, frames[i].size, frame.size))
-        return boxes
+            face = frames[i].found[number]
+            here = face
+            if frame.size != frames[i].size:
+                here = Face(scale_box(face.box, frames[i].size, frame.size), face.look)
+            stays = frame is frames[i] or self._shows(frame, here)
+            places.append((frame, here.box) if stays else (frames[i], face.box))
+        return places, here.box
 
-    def _encode(self, frames: Sequence[UsedFrame], faces: Iterable[Sequence[Box]]) -> None:
+    def _shows(self, frame: UsedFrame, face: Face) -> bool:
+        """Whether a frame in which the person isn't seen may be cropped all the same."""
+        if frame.image is None or face.box in frame.gone:
+            return False
+        if face.box not in frame.features and not shows(frame.image, face):
+            frame.gone.add(face.box)
+            return False
+        return True
+
+    def _encode(self, faces: Iterable[Sequence[Place]]) -> None:
         """Compute the features that a window's faces still lack, in as few batches as can be."""
-        lacking: dict[tuple[int, Box], UsedFrame] = {}
-        for boxes in faces:
-            for frame, box in zip(frames, boxes, strict=True):
-                if box not in frame.features:
-                    lacking[id(frame), box] = frame
+        lacking = {
+            (id(frame), box): frame
+            for places in faces
+            for frame, box in places
+            if box not in frame.features
+        }
         new = [(frame, box) for (_, box), frame in lacking.items()]
         most = self._spec.video.frames
         for first in range(0, len(new), most):
@@ -211,7 +261,7 @@ class StreamEngine:
     def _crop(self, frame: UsedFrame, box: Box) -> Picture:
         if box in frame.crops:
             return frame.crops.pop(box)
-        assert frame.image is not None  # kept wherever the box isn't the frame's own
+        assert frame.image is not None  # kept wherever nobody was seen
         return crop_face(frame.image, box, self._spec.video)
 
     def _event(
@@ -222,6 +272,7 @@ class StreamEngine:
         box: Box | None,
         track: int | None,
         found: int,
+        people: int,
     ) -> StreamEvent:
         label, probabilities, settled = None, {}, False
         face, voice = features is not None, mfcc is not None
@@ -248,6 +299,7 @@ class StreamEngine:
             track=track,
             age=max(monotonic() - window.arrival, 0.0),
             dropped=self._statistics.dropped,
+            people=people,
         )
 
     def _forget(self, first: int) -> None:

@@ -19,14 +19,15 @@ class StreamEvent:
         probabilities: by label, in the spec's order, smoothed where that was asked for; they
             sum to 1. Empty where ``label`` is None.
         face, voice: whether that modality was there; a missing one is fed as zeros. A face is
-            missing where no used frame shows one (lost, or no camera), a voice where the
-            window is silent (or there is no microphone).
+            missing where no used frame shows one (lost, or no camera) or the picture is frozen, a
+            voice where the window holds no sound like speech (or there is no microphone).
         settled: whether rounding can't have decided the label (``Recognizer.is_settled``); False
             where it is None.
         filled: the share of the window, 0 to 1, that lies after the stream's beginning. Until
             it is 1 the waveform is padded with zeros and the first frame stands in, as in a
             short clip.
-        faces_found: in how many of the window's used frames this face was detected.
+        faces_found: in how many of the window's used frames this face was detected; a
+            picture that is repeated counts for half a window.
         box: this face in the window's last used frame, in that frame's pixels; where it wasn't
             detected there, the nearest box in time. None without a face.
         track: number of the tracked face, from 1, new for each face; None without a face.
@@ -34,6 +35,7 @@ class StreamEvent:
             ``push_audio``) of the window's last sample or frame until the event was ready.
         dropped: used frames that were dropped since the stream began, because inference was
             behind.
+        people: how many persons' faces the window shows.
     """
 
     time: float
@@ -48,6 +50,7 @@ class StreamEvent:
     track: int | None
     age: float
     dropped: int
+    people: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-run --json`` prints for a stream.
@@ -64,6 +67,7 @@ class StreamEvent:
             "settled": self.settled,
             "filled": round(self.filled, 3),
             "faces_found": self.faces_found,
+            "people": self.people,
             "box": box and [round(v, 1) for v in (box.x, box.y, box.width, box.height)],
             "track": self.track,
             "age": round(self.age, 4),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
 from mer_runtime.inputs.face import FaceDetector
+from mer_runtime.inputs.tracking import Faces
 from mer_runtime.inputs.waveform import ChannelMixer
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.stream.audio_ring import clean
@@ -25,7 +26,6 @@ from mer_runtime.stream.event import StreamEvent
 from mer_runtime.stream.frame_slots import Image
 from mer_runtime.stream.intake import Intake
 from mer_runtime.stream.statistics import StreamStatistics
-from mer_runtime.stream.tracking import Faces
 
 #: Events that wait to be read in a live stream; the oldest goes first.
 UNREAD = 1024
@@ -49,8 +49,9 @@ class StreamRecognizer:
         hop: seconds from event to event, a multiple of the slot; by default two slots.
         smoothing: time constant in seconds of an exponential average of the probabilities;
             0 is none.
-        faces: ``one`` follows one face (the largest, then the nearest to the last); ``all``
-            gives an event for each face in view, each with its ``track``.
+        faces: ``one`` is about one person (the one seen longest in the window, of several the
+            one with the largest face; it stays with that one while it is seen half as long as
+            another); ``all`` gives an event for each person in view. Each has a ``track``.
         detector: by default the recogniser's own.
         live: True computes in a thread of its own, and when that is behind drops the oldest
             used frames and skips hops: pushing never waits. False computes in the pushing

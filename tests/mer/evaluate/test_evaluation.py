@@ -219,7 +219,7 @@ def test_model_that_the_cache_does_not_suit(cache: Path, tmp_path: Path) -> None
             evaluate_model(path, cache)
     few = Spec(video=VideoSpec(frames=3, size=32), labels=("sad", "happy"))
     save_checkpoint(tmp_path / "few.safetensors", build_model(few), few)
-    with pytest.raises(CacheError, match="only 2 classes"):
+    with pytest.raises(CacheError, match="clips of angry, calm"):
         evaluate_model(tmp_path / "few.safetensors", cache)
 
 
@@ -235,3 +235,32 @@ def test_other_refusals(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="no cuda device"):
             evaluate_model(checkpoint, cache, device="cuda")
+
+
+def test_classes_are_told_by_name(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """The same network with its classes in another order is as often right."""
+    found = load_checkpoint(checkpoint)
+    turned = tuple(reversed(found.spec.labels))
+    with torch.no_grad():
+        last = found.model.classifier_1[0]
+        last.weight.copy_(last.weight.flip(0))
+        last.bias.copy_(last.bias.flip(0))
+    other = tmp_path / "turned.safetensors"
+    save_checkpoint(other, found.model, dataclasses.replace(found.spec, labels=turned))
+    before, after = evaluate_model(checkpoint, cache), evaluate_model(other, cache)
+    assert after.labels == turned
+    assert after.scores.prec1 == before.scores.prec1
+    assert (after.scores.confusion == before.scores.confusion[::-1, ::-1]).all()
+
+
+def test_classes_that_the_model_lacks_are_named(
+    cache: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    found = load_checkpoint(checkpoint)
+    names = ("bored", *found.spec.labels[1:])
+    other = tmp_path / "bored.safetensors"
+    save_checkpoint(other, found.model, dataclasses.replace(found.spec, labels=names))
+    with pytest.raises(
+        CacheError, match=r"clips of neutral, .*it answers bored"
+    ):
+        evaluate_model(other, cache)

@@ -88,7 +88,6 @@ def test_folder_and_table_must_be_there(folder: Path, tmp_path: Path) -> None:
         read_table(latin, folder, RAVDESS_LABELS)
 
 
-@pytest.mark.filterwarnings("ignore::mer_runtime.errors.MerWarning")  # the Haar cascade serves
 def test_scores_are_the_device_s_answers(
     folder: Path, bundle: Path, write_checkpoint: Write
 ) -> None:

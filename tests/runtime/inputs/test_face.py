@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mer_runtime.errors import FaceDetectorError
+from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError
+from mer_runtime.inputs import face
 from mer_runtime.inputs.face import (
     DETECTOR_VARIABLE,
     Box,
     FaceDetector,
     HaarDetector,
     YuNetDetector,
-    crop_face,
-    crop_faces,
-    fill_boxes,
     load_detector,
 )
 from mer_runtime.inputs.media import read_window
-from mer_runtime.spec import Spec, VideoSpec
+from mer_runtime.inputs.window_faces import crop_faces
+from mer_runtime.spec import Spec
 
 Picture = NDArray[np.uint8]
 
@@ -31,11 +30,9 @@ Picture = NDArray[np.uint8]
 FACE = (123, 118)
 
 
-@pytest.fixture(params=["haar", pytest.param("yunet", marks=pytest.mark.corpus)])
+@pytest.fixture(params=["haar", "yunet"])
 def detector(request: pytest.FixtureRequest) -> FaceDetector:
-    if request.param == "haar":
-        return HaarDetector()
-    return YuNetDetector(request.getfixturevalue("yunet"))
+    return HaarDetector() if request.param == "haar" else YuNetDetector()
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +118,6 @@ def test_frame_is_left_alone(detector: FaceDetector, portrait: Picture) -> None:
     np.testing.assert_array_equal(portrait, before)
 
 
-@pytest.mark.corpus
 def test_yunet_sees_rgb(yunet: Path, portrait: Picture) -> None:
     """It must be fed BGR: its box for the frame is OpenCV's own for the BGR picture."""
     small = cv2.resize(portrait, (320, 320), interpolation=cv2.INTER_AREA)
@@ -157,26 +153,82 @@ def test_stand_in_corpus(corpus: Path, yunet: Path) -> None:
 # --- choosing a detector ------------------------------------------------------------------
 
 
-def test_haar_serves_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="Haar") as caught:
-        detector = load_detector()
-    assert detector.name == "haar"
-    assert len(caught) == 1
-    assert "\n" not in str(caught[0].message)
-
-
-@pytest.mark.corpus
-def test_file_and_variable(yunet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert load_detector(yunet).name == "yunet"
-        assert load_detector(str(yunet)).name == "yunet"
-        monkeypatch.setenv(DETECTOR_VARIABLE, str(yunet))
-        assert load_detector().name == "yunet"
-        monkeypatch.setenv(DETECTOR_VARIABLE, str(tmp_path / "missing.onnx"))
-        assert load_detector(yunet).name == "yunet"  # the argument goes first
+@pytest.mark.filterwarnings("error")
+def test_which_detector_goes_first(
+    yunet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, set_, bundled = (tmp_path / f"{name}.onnx" for name in ("named", "set", "bundled"))
+    for file in (named, set_, bundled):
+        shutil.copy(yunet, file)
+    assert load_detector().file == yunet  # the one that ships
+    assert load_detector(trained="haar").name == "haar"
+    assert load_detector(bundled=bundled, trained="haar").file == bundled
+    monkeypatch.setenv(DETECTOR_VARIABLE, str(set_))
+    assert load_detector(bundled=bundled).file == set_
+    assert load_detector(str(named), bundled=bundled).file == named
+    assert load_detector("haar", bundled=bundled).name == "haar"
+    monkeypatch.setenv(DETECTOR_VARIABLE, "haar")
+    assert load_detector(bundled=bundled).name == "haar"
+    monkeypatch.setenv(DETECTOR_VARIABLE, str(tmp_path / "missing.onnx"))
     with pytest.raises(FaceDetectorError, match=r"missing\.onnx"):
         load_detector()
+
+
+def test_opencv_without_yunet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "FaceDetectorYN")
+    with pytest.warns(MerWarning, match=r"has no YuNet .*: the Haar cascade serves") as caught:
+        assert load_detector().name == "haar"
+    assert len(caught) == 1
+    with pytest.raises(FaceDetectorError, match="--face-detector haar"):
+        YuNetDetector()
+
+
+@pytest.mark.parametrize("gone", ["data", "CascadeClassifier"])
+def test_opencv_without_the_cascade(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, gone)
+    assert load_detector().name == "yunet"
+    with pytest.raises(FaceDetectorError, match=r"no Haar cascade .*: leave out") as caught:
+        load_detector("haar")
+    assert "\n" not in str(caught.value)
+
+
+def test_shipped_file_that_was_changed(
+    yunet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (yunet.parent / "LICENSE").read_text().startswith("MIT License")
+    changed = tmp_path / "yunet.onnx"
+    changed.write_bytes(yunet.read_bytes() + b"\x10\x07")  # OpenCV would still load it
+    YuNetDetector(changed)
+    monkeypatch.setattr(face, "SHIPPED_YUNET", changed)
+    with pytest.raises(FaceDetectorError, match="was changed since it came"):
+        load_detector(changed)
+
+
+def test_far_face_is_found_at_the_second_look(head: Picture) -> None:
+    """87 pixels in 1080p, of which 320 leave 15; at 640 they are 29."""
+    frame = blank(1080, 1920)
+    side = round(87 / 100 * 240)
+    frame[400 : 400 + side, 900 : 900 + side] = cv2.resize(
+        head, (side, side), interpolation=cv2.INTER_AREA
+    )
+    detector = YuNetDetector()
+    box = detector.detect(frame)
+    assert box is not None
+    assert centre(box) == pytest.approx((900 + side / 2, 400 + side / 2), abs=15)
+    assert detector.detect_all(blank(1080, 1920)) == []
+    # 40 pixels take a larger size.
+    far = cv2.resize(frame, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA)
+    tiny = blank(1080, 1920)
+    tiny[: far.shape[0], : far.shape[1]] = far
+    assert detector.detect(tiny) is None
+    assert YuNetDetector(size=1280).detect(tiny) is not None
+
+
+@pytest.mark.parametrize("size", [0, 63, 4097])
+@pytest.mark.parametrize("name", [None, "haar"])
+def test_size_out_of_range(name: str | None, size: int) -> None:
+    with pytest.raises(SpecError, match="detect_size must be 64 to 4096 pixels"):
+        load_detector(name, size=size)
 
 
 @pytest.fixture(params=["missing", "folder", "empty", "text", "another network", "truncated"])
@@ -203,107 +255,3 @@ def test_bad_file(bad_file: Path) -> None:
         load_detector(bad_file)
     assert str(error.value).startswith(str(bad_file))
     assert "\n" not in str(error.value)
-
-
-# --- boxes over time ----------------------------------------------------------------------
-
-
-def test_faceless_frame_takes_the_nearest_box(detector: FaceDetector, head: Picture) -> None:
-    left, right, none = place(head, 0), place(head, 300), blank()
-    frames = np.stack([none, left, none, none, right, none, none, none])
-    faces = crop_faces(frames, VideoSpec(frames=8), detector)
-    assert faces is not None
-    assert faces.found.tolist() == [False, True, False, False, True, False, False, False]
-    assert faces.found.dtype == np.bool_
-    lefts = [centre(box)[0] < 300 for box in faces.boxes]
-    assert lefts == [True, True, True, False, False, False, False, False]
-    assert len(set(faces.boxes)) == 2  # the very box, not one detected anew
-    # What is cropped there is the faceless frame, not the neighbour.
-    np.testing.assert_array_equal(
-        faces.crops[2], crop_face(none, faces.boxes[1], VideoSpec(frames=8))
-    )
-
-
-def test_equally_near_frames_give_the_earlier_box() -> None:
-    first, second = Box(0, 0, 10, 10), Box(50, 0, 10, 10)
-    filled = fill_boxes([first, None, second])
-    assert filled == (first, first, second)
-    assert fill_boxes([None, None]) is None
-
-
-def test_no_face_in_any_frame_is_a_missing_modality(detector: FaceDetector) -> None:
-    assert crop_faces(np.stack([blank()] * 3), VideoSpec(frames=3), detector) is None
-
-
-# --- crops --------------------------------------------------------------------------------
-
-
-def test_crops_shape_and_content(detector: FaceDetector, head: Picture) -> None:
-    spec = VideoSpec(frames=2)
-    faces = crop_faces(np.stack([head, head]), spec, detector)
-    assert faces is not None
-    assert faces.crops.shape == (2, 224, 224, 3)
-    assert faces.crops.dtype == np.uint8
-    # The crop is the face: found again, filling most of it.
-    again = detector.detect(cv2.copyMakeBorder(faces.crops[0], *[112] * 4, cv2.BORDER_REPLICATE))
-    assert again is not None
-    assert max(again.width, again.height) > 0.5 * 224
-    assert centre(again) == pytest.approx((224, 224), abs=40)
-
-
-def test_bgr_is_rgb_backwards(portrait: Picture) -> None:
-    box = Box(170, 60, 110, 130)
-    rgb = crop_face(portrait, box, VideoSpec(colour="rgb"))
-    bgr = crop_face(portrait, box, VideoSpec(colour="bgr"))
-    np.testing.assert_array_equal(rgb, bgr[..., ::-1])
-    red, _, blue = rgb.reshape(-1, 3).mean(axis=0)
-    assert red > blue + 10  # skin
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("size", [96, 224])
-def test_square_side_and_margin(portrait: Picture, margin: float, size: int) -> None:
-    box = Box(180, 60, 100, 140)
-    crop = crop_face(portrait, box, VideoSpec(margin=margin, size=size))
-    side = round(140 * (1 + margin))
-    left, top = round(230 - side / 2), round(130 - side / 2)
-    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    wanted = cv2.resize(
-        portrait[max(top, 0) : top + side, left : left + side], (size, size), interpolation=method
-    )
-    assert top >= 0  # this test stays inside the picture
-    np.testing.assert_array_equal(crop, wanted)
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        Box(-40, 50, 100, 100),
-        Box(470, 50, 100, 100),
-        Box(100, -60, 100, 100),
-        Box(100, 480, 100, 100),
-        Box(-50, -50, 700, 700),
-        Box(460.5, 470.25, 90.5, 33.0),
-    ],
-)
-def test_beyond_the_edge_it_is_repeated(portrait: Picture, box: Box) -> None:
-    border = 400
-    padded = cv2.copyMakeBorder(portrait, *[border] * 4, cv2.BORDER_REPLICATE)
-    moved = Box(box.x + border, box.y + border, box.width, box.height)
-    np.testing.assert_array_equal(
-        crop_face(portrait, box, VideoSpec()), crop_face(padded, moved, VideoSpec())
-    )
-
-
-@pytest.mark.parametrize("box", [Box(0, 0, 0, 0), Box(-900, -900, 50, 50), Box(3, 3, 0.2, 0.1)])
-def test_degenerate_box_still_gives_a_crop(portrait: Picture, box: Box) -> None:
-    assert crop_face(portrait, box, VideoSpec()).shape == (224, 224, 3)
-
-
-def test_face_at_the_frame_border(detector: FaceDetector, head: Picture) -> None:
-    """Half of the hair is cut off by the frame's edge: still a crop of full size."""
-    frame = np.ascontiguousarray(head[60:, 60:])
-    faces = crop_faces(frame[None], VideoSpec(frames=1, margin=0.5), detector)
-    assert faces is not None
-    assert faces.crops.shape == (1, 224, 224, 3)
-    assert centre(faces.boxes[0]) == pytest.approx((FACE[0] - 60, FACE[1] - 60), abs=25)

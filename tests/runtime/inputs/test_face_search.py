@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_runtime.errors import FaceDetectorError
-from mer_runtime.inputs.face import Box, FaceDetector, HaarDetector, YuNetDetector, crop_faces
+from mer_runtime.inputs.face import Box, FaceDetector, HaarDetector, YuNetDetector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
+from mer_runtime.inputs.window_faces import EVERY, crop_faces
 from mer_runtime.spec import Detector, Spec, VideoSpec
 
 SPEC = Spec()
@@ -39,7 +40,7 @@ def search_all(search: FaceSearch, frames: Pictures) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_equals_crop_faces(threads: int, frames: Pictures) -> None:
-    expected = crop_faces(frames, SPEC.video, HaarDetector())
+    expected = crop_faces(frames, SPEC.video, HaarDetector(), every=EVERY)
     assert expected is not None
     search = FaceSearch(HaarDetector, threads)
     for _ in range(2):  # detectors are used again
@@ -52,10 +53,9 @@ def test_equals_crop_faces(threads: int, frames: Pictures) -> None:
         assert faces.boxes == expected.boxes
 
 
-@pytest.mark.corpus
 @pytest.mark.parametrize("threads", [2, 3])
 def test_equals_crop_faces_with_yunet(threads: int, frames: Pictures, yunet: Path) -> None:
-    expected = crop_faces(frames, SPEC.video, YuNetDetector(yunet))
+    expected = crop_faces(frames, SPEC.video, YuNetDetector(yunet), every=EVERY)
     assert expected is not None
     with FaceSearch(lambda: YuNetDetector(yunet), threads) as search:
         search_all(search, frames)
@@ -74,7 +74,7 @@ def test_no_face_anywhere() -> None:
 
 def test_place_0_begins_anew(frames: Pictures) -> None:
     """A file that is decoded again: what was found before doesn't count."""
-    expected = crop_faces(frames, SPEC.video, HaarDetector())
+    expected = crop_faces(frames, SPEC.video, HaarDetector(), every=EVERY)
     assert expected is not None
     with FaceSearch(HaarDetector, 2) as search:
         search_all(search, frames[3:])
@@ -93,10 +93,10 @@ class OwnDetector:
         self.threads: set[int] = set()
 
     def detect(self, frame: NDArray[np.uint8]) -> Box | None:
-        self.threads.add(threading.get_ident())
         return Box(10, 10, 50, 50)
 
     def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
+        self.threads.add(threading.get_ident())
         return [Box(10, 10, 50, 50)]
 
 
@@ -121,10 +121,10 @@ def test_detector_is_opened_with_the_first_picture(frames: Pictures) -> None:
 class FailingDetector(HaarDetector):
     """Finds what Haar finds, but stumbles over a black picture."""
 
-    def detect(self, frame: NDArray[np.uint8]) -> Box | None:
+    def detect_all(self, frame: NDArray[np.uint8]) -> list[Box]:
         if not frame.any():
             raise cv2.error("black")
-        return super().detect(frame)
+        return super().detect_all(frame)
 
 
 def test_failure_in_a_thread_reaches_the_caller(frames: Pictures) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 
@@ -131,10 +131,10 @@ class OpenSource:
 
         packets = Timeline(LONGEST_HOLE).follow(arriving()) if clock.recorded else arriving()
         # Threads by frame would hold each frame back by as many frames.
-        threads = "SLICE" if self._address.live else "AUTO"
+        threads: Literal["AUTO", "SLICE"] = "SLICE" if self._address.live else "AUTO"
         try:
             for stream, frame, stamp in streams.decode(packets, threads=threads):
-                if stream is streams.video:
+                if stream.type == "video":
                     time = clock.place(stream.index, stamp, 0.0, arrival)
                     yield Picture(frame, time, drawer)
                 elif choice.takes(stream, frame):

@@ -1,0 +1,121 @@
+"""Whether a window holds a voice: sound that rises and falls as speech does, and has a pitch.
+
+Judged before any normalisation, which would make a voice of a muted microphone's last bits. Noise,
+hum and fans stay as loud as they are; taps and gusts have no pitch. Music has both and passes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+#: Seconds of a frame, and from one to the next.
+FRAME, HOP = 0.032, 0.016
+#: Hz: speech's band, and the edges of the bands in it.
+BAND_EDGES = (150, 250, 350, 500, 700, 1000, 1400, 2000, 2800, 4000)
+#: dB by which a band stands out from its quietest moment both before and after,
+PROMINENCE = 8.0
+#: within so many seconds,
+NEIGHBOURHOOD = 0.5
+#: in at least so many bands at once.
+BANDS = 2
+#: dB under full scale: a frame that is softer, in the whole band, counts for nothing. The last bit
+#: of 16 makes -95.
+FLOOR = -95.0
+#: Hz: the pitch of voices, children's and shouts with them.
+PITCH = (75.0, 500.0)
+#: Autocorrelation at the pitch's lag, 0 to 1.
+VOICED = 0.6
+#: Seconds of such frames that make a voice.
+LEAST = 0.1
+
+_SILENCE = 1e-11
+
+
+def hears_voice(waveform: NDArray[np.float32], rate: int) -> bool:
+    """Whether a waveform (samples,) in [-1, 1] at ``rate`` Hz holds something like speech."""
+    return measure_voice(waveform, rate) >= LEAST
+
+
+def measure_voice(waveform: NDArray[np.float32], rate: int) -> float:
+    """Seconds of frames that stand out from their surroundings and have a pitch."""
+    tables = _tables(rate)
+    size = len(tables.window)
+    # Three frames are averaged to one.
+    if len(waveform) < size + 2 * tables.hop or not waveform.any():
+        return 0.0
+    frames = sliding_window_view(waveform, size)[:: tables.hop] * tables.window
+    bands = _square_spectra(frames) @ tables.bands
+    bands = (bands[:-2] + bands[1:-1] + bands[2:]) / 3
+    levels = 10 * np.log10(np.maximum(bands, _SILENCE))
+    stands_out = np.count_nonzero(_find_prominence(levels) > PROMINENCE, axis=1) >= BANDS
+    heard = stands_out & (10 * np.log10(bands.sum(axis=1) + _SILENCE) > FLOOR)
+    if not heard.any():
+        return 0.0
+    voiced = _measure_pitch(frames[1:-1][heard], tables) > VOICED
+    return float(np.count_nonzero(voiced)) * tables.hop / rate
+
+
+class _Tables:
+    """Everything that depends on the rate alone."""
+
+    def __init__(self, rate: int) -> None:
+        # Even, as _square_spectra wants it.
+        size, self.hop = 2 * round(FRAME * rate / 2), round(HOP * rate)
+        window = np.hanning(size)
+        # So that a band's sum is its mean square.
+        self.window = (window / np.sqrt((window**2).sum() * size / 2)).astype(np.float32)
+        hertz = _spectrum_hertz(size, rate)
+        edges = pairwise(BAND_EDGES)
+        inside = [(hertz >= low) & (hertz < high) for low, high in edges]
+        self.bands = np.stack(inside, axis=1).astype(np.float32)
+        # The autocorrelation of speech's band as a product; lag 0 first, then those of a pitch.
+        hertz = _spectrum_hertz(2 * size, rate)
+        lags = np.array([0, *range(int(rate / PITCH[1]), int(rate / PITCH[0]) + 1)])
+        self.inside = (hertz >= BAND_EDGES[0]) & (hertz < BAND_EDGES[-1])
+        waves = np.cos(2 * np.pi * hertz[self.inside, None] * lags / rate)
+        taper = np.correlate(window, window, "full")[size - 1 :][lags]
+        self.lags = (waves * taper[0] / taper).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _tables(rate: int) -> _Tables:
+    return _Tables(rate)
+
+
+def _spectrum_hertz(size: int, rate: int) -> NDArray[np.float64]:
+    """The frequency of each column of ``_square_spectra`` for rows of ``size``."""
+    return np.repeat(np.fft.rfftfreq(size, 1 / rate), 2)[1:-1]
+
+
+def _square_spectra(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows (n, even size) to squares of what cv2.dft packs: [Re 0, Re 1, Im 1, …]."""
+    packed = cv2.dft(np.ascontiguousarray(frames), flags=cv2.DFT_ROWS)
+    return np.asarray(packed * packed, np.float32)
+
+
+def _find_prominence(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """dB (frames, bands) over the quietest moment before and the one after, the louder of them."""
+    reach = round(NEIGHBOURHOOD / HOP)
+    before = _running_minimum(levels, reach)
+    after = _running_minimum(levels[::-1], reach)[::-1]
+    return np.asarray(levels - np.maximum(before, after))
+
+
+def _running_minimum(levels: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """The least of each value and the ``reach`` before it, by column."""
+    padded = np.pad(levels, ((reach, 0), (0, 0)), constant_values=np.inf)
+    return np.asarray(sliding_window_view(padded, reach + 1, axis=0).min(axis=-1))
+
+
+def _measure_pitch(frames: NDArray[np.float32], tables: _Tables) -> NDArray[np.float32]:
+    """The highest normalised autocorrelation at a pitch's lag, of windowed frames (n, size)."""
+    # Twice as many points: the autocorrelation mustn't wrap round.
+    spectra = _square_spectra(np.pad(frames, ((0, 0), (0, frames.shape[1]))))[:, tables.inside]
+    lagged = spectra @ tables.lags
+    return np.asarray(lagged[:, 1:].max(axis=1) / np.maximum(lagged[:, 0], 1e-30))

@@ -1,0 +1,97 @@
+"""Nothing phones home: no command opens a connection, and engines leave no number for a device."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+#: What engines' makers recognise a device by.
+IDENTIFIERS = re.compile(
+    r"telemetry|device.?id|machine.?id|client.?id|consent|intel", re.IGNORECASE
+)
+#: Addresses of the network, in a trace of system calls.
+CONNECTION = re.compile(r"(connect|sendto|sendmsg|bind)\(.*AF_INET")
+COMMANDS = {
+    "onnxruntime": ("mer_runtime.cli", "ia-int8", "{clips}/01-01-03-01-01-01-05.mp4"),
+    "openvino": (
+        "mer_runtime.cli",
+        "ia-int8",
+        "{clips}/01-01-03-01-01-01-05.mp4",
+        "--backend",
+        "openvino",
+    ),
+    "jobs": ("mer_runtime.cli", "ia-int8", "{clips}", "--jobs", "2"),
+    "self-test": ("mer_runtime.cli", "ia-int8", "--self-test"),
+    "prepare": ("mer.cli.prepare", "{clips}", "--out", "{out}/cache"),
+    "bench": (
+        "mer_bench.command",
+        "ia-int8",
+        "--seconds",
+        "0.01",
+        "--clip",
+        "{clips}/01-01-03-01-01-01-05.mp4",
+    ),
+}
+
+
+@pytest.fixture
+def clips(small_clip: Path, tmp_path: Path) -> Path:
+    (tmp_path / "clips").mkdir()
+    for actor in ("05", "06"):
+        shutil.copy(small_clip, tmp_path / "clips" / f"01-01-03-01-01-01-{actor}.mp4")
+    return tmp_path / "clips"
+
+
+def can_trace() -> bool:
+    try:
+        return subprocess.run(["strace", "-o", os.devnull, "true"], check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def tracing() -> Callable[[Path], list[str]]:
+    """A command's start that notes every call that has to do with the network."""
+    if not can_trace():
+        pytest.skip("needs strace, and leave to use it")
+    return lambda out: ["strace", "-f", "-qq", "-e", "trace=network", "-o", str(out)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_is_sent_and_no_number_is_kept(
+    clips: Path, tmp_path: Path, tracing: Callable[[Path], list[str]], name: str
+) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    module, *arguments = COMMANDS[name]
+    home = tmp_path / "home"
+    home.mkdir()
+    # Some keep silent where CI is set.
+    environment = {n: v for n, v in os.environ.items() if n not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"HOME": str(home), "MER_CACHE": str(tmp_path / "kept")}
+    code = f"from {module} import main; main()"
+    words = [word.format(clips=clips, out=tmp_path) for word in arguments]
+    command = [*tracing(tmp_path / "trace"), sys.executable, "-c", code, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "trace").read_text(errors="replace").splitlines()
+    assert [call for call in calls if CONNECTION.search(call)] == []
+    kept = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
+    assert [path for path in kept if IDENTIFIERS.search(path)] == []
+    assert kept == [], "our own cache was named elsewhere"
+
+
+def test_the_trace_sees_a_connection(tmp_path: Path, tracing: Callable[[Path], list[str]]) -> None:
+    code = (
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
+    )
+    subprocess.run([*tracing(tmp_path / "trace"), sys.executable, "-c", code], check=True)
+    calls = (tmp_path / "trace").read_text().splitlines()
+    assert [call for call in calls if CONNECTION.search(call)]

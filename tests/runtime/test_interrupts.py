@@ -1,0 +1,79 @@
+"""Ctrl-C, whenever it comes: one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mer_runtime.console import Command
+
+#: Loads a command's modules, and waits where NumPy is about to be imported.
+LOADING = """
+import sys, time
+
+class Waiting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("loading", flush=True)
+            time.sleep(600)
+
+sys.meta_path.insert(0, Waiting())
+from {module} import main
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "mer_runtime.cli",
+        "mer.cli.train",
+        "mer.cli.pretrain",
+        "mer.cli.prepare",
+        "mer.cli.evaluate",
+        "mer_export.cli",
+        "mer_bench.command",
+    ],
+)
+def test_while_modules_are_loaded(module: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOADING.format(module=module)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores interrupts, and hands that down to the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    time.sleep(0.1)  # for it to sleep, too
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "Error: interrupted\n")
+
+
+def test_in_a_library_that_says_something_else() -> None:
+    """As one whose setting up is interrupted."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    @click.command("test", cls=Command)
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    try:
+        result = CliRunner().invoke(command)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: interrupted\n"
