@@ -40,7 +40,7 @@ STREAK = 5
 #: Marks the processes that descend from one that was started here.
 MARK = "MER_EDGE_FAULT"
 #: Seconds that a run, and the end of killed process's children, may take.
-LIMIT, FAREWELL = 1800.0, 20.0
+LIMIT, FAREWELL = 1800.0, 60.0
 
 Json = dict[str, Any]
 
@@ -64,6 +64,7 @@ def kill_at(words: Sequence[str], seconds: float, number: signal.Signals) -> lis
         stderr=subprocess.PIPE,
         env={**os.environ, MARK: mark},
         start_new_session=True,
+        preexec_fn=heed_signals,
     )
     try:
         process.communicate(timeout=seconds)
@@ -85,6 +86,12 @@ def kill_at(words: Sequence[str], seconds: float, number: signal.Signals) -> lis
             return [*found, f"{len(left)} processes were left by {number.name}"]
         time.sleep(0.05)
     return found
+
+
+def heed_signals() -> None:
+    """Under nohup and in a shell's background jobs some are ignored, and children inherit that."""
+    for number in {signal.SIGINT, *SIGNALS} - {signal.SIGKILL}:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def list_marked(mark: str) -> list[int]:
@@ -148,7 +155,7 @@ def make_place(subject: Subject, folder: Path) -> Path:
     return out
 
 
-def judge(check: Callable[[Path], None], out: Path, when: str) -> list[str]:
+def judge(check: Callable[[Path], object], out: Path, when: str) -> list[str]:
     """What a check finds."""
     try:
         check(out)
@@ -213,7 +220,7 @@ def main(folder: Path, kills: int, only: tuple[str, ...], seconds: float, seed: 
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     subjects = list_subjects(folder)
-    named = {one.name for one in (*subjects, *CONDITIONS)}
+    named = {one.name for one in subjects} | {one.name for one in CONDITIONS}
     if unknown := set(only) - named:
         raise click.UsageError(f"no {', '.join(unknown)}: there are {'; '.join(sorted(named))}")
     some_subjects = [one for one in subjects if one.name in only] or subjects
