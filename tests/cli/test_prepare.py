@@ -150,7 +150,7 @@ def test_nothing_usable_exits_with_1(root: Path, out: Path) -> None:
         (["{root}/absent", "--out", "{out}"], 1, "is not a folder"),
         (["{empty}", "--out", "{out}"], 1, "holds no spoken recording"),
         (["{root}", "--out", "{out}", "--face-detector", "{root}/x"], 1, "no such face detector"),
-        (["{root}", "--out", "{out}", "--sample-rate", "1"], 1, "8000 to 192000 Hz"),
+        (["{root}", "--out", "{out}", "--sample-rate", "1"], 1, "8000 to 192000"),
         (["{root}", "--out", "{file}"], 1, "it is a file"),
         (["{root}", "--out", "{file}/cache"], 1, "can't write"),
         (["{root}", "--out", "{root}"], 1, "holds other files and no cache.json"),
@@ -398,4 +398,4 @@ def test_presence_is_decided_by_content(
     rows = Cache.open(out).rows
     assert [(row.has_face, row.has_voice) for row in rows] == [(True, False), (True, True)]
     (failure,) = summary.failures
-    assert failure.error.endswith("the picture is frozen and no voice is heard")
+    assert "the picture is frozen and no voice is heard" in failure.error
