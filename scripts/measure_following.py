@@ -25,16 +25,24 @@ from make_tables import write_all_tables
 from mer.data.cache import Cache
 from mer.data.corpus import find_recordings
 from mer.errors import CorpusError
+from mer_bench.run import choose_clip
 from mer_runtime.console import Command, progress
 from mer_runtime.files import write_file
 from mer_runtime.inputs.clip import read_clip
-from mer_runtime.inputs.face import Box, FaceDetector, load_detector
+from mer_runtime.inputs.face import Box, FaceDetector, YuNetDetector, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
+from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.window_faces import EVERY
 from mer_runtime.recognizer import Recognizer
-from mer_runtime.spec import Detector
+from mer_runtime.spec import Detector, Spec
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "following.json"
+
+
+#: Of ``--detect-size``.
+SIZES = (320, 640, 1280)
+#: Looks whose median is taken.
+LOOKS = 15
 
 
 class CountingDetector:
@@ -109,7 +117,12 @@ def main(corpus: Path, cache: Path, bundle: str) -> None:
     with progress([paths[row.id] for row in rows], label="Following") as bar:
         pairs = [tuple(way.answer(path) for way in ways) for path in bar]
     targets = [row.emotion for row in rows]
-    data = {"corpus": opened.digest, "bundle": bundle, **describe(pairs, targets)}
+    data = {
+        "corpus": opened.digest,
+        "bundle": bundle,
+        **describe(pairs, targets),
+        "sizes": [measure_size(size) for size in SIZES],
+    }
     write_file(DATA, (json.dumps(data, indent=1) + "\n").encode())
     write_all_tables()
 
@@ -137,6 +150,49 @@ def describe(pairs: Sequence[tuple[Answer, ...]], targets: Sequence[int]) -> dic
         "largest_difference": round(max(gaps), 4),
         "rows": rows,
     }
+
+
+def measure_size(size: int) -> dict[str, Any]:
+    """The smallest face that ``--detect-size`` finds in 1080p, and what a frame costs."""
+    detector = YuNetDetector(size=size)
+    window = read_window(choose_clip(None), Spec())
+    assert window.frames is not None
+    picture = window.frames[0]
+    box = YuNetDetector().detect(picture)
+    assert box is not None
+    found = []
+    for pixels in range(160, 8, -4):
+        frame = draw_far(picture, pixels / box.width)
+        if detector.detect(frame) is not None:
+            found.append(pixels)
+    near, faceless = draw_far(picture, 300 / box.width), draw_far(picture, 0)
+    return {
+        "size": size,
+        "smallest": min(found),
+        "near_ms": time_look(detector, near),
+        "faceless_ms": time_look(detector, faceless),
+    }
+
+
+def draw_far(picture: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """1080p with a picture in its middle at ``scale``, or none, on the picture's own grey."""
+    frame = np.full((1080, 1920, 3), int(picture.mean()), np.uint8)
+    if scale > 0:
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = small[:1080, :1920]
+        top, left = (1080 - small.shape[0]) // 2, (1920 - small.shape[1]) // 2
+        frame[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return frame
+
+
+def time_look(detector: FaceDetector, frame: NDArray[np.uint8]) -> float:
+    """Median CPU milliseconds of a look at a frame."""
+    spent = []
+    for _ in range(LOOKS):
+        began = time.process_time()
+        detector.detect_all(frame)
+        spent.append(1e3 * (time.process_time() - began))
+    return round(statistics.median(spent), 1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,13 @@ from engine_tables import (
     format_pixels,
     format_versions,
 )
+from face_tables import (
+    format_faces,
+    format_following,
+    format_sizes,
+    format_sounds,
+    format_voices,
+)
 from fault_tables import format_conditions, format_kills
 from gate_tables import format_seeds, format_simulated
 from mer.data.splits import load_splits
@@ -243,4 +250,9 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "seeds": ("gate.json", format_seeds),
     "kills": ("reliability.json", format_kills),
     "conditions": ("reliability.json", format_conditions),
+    "voices": ("presence.json", format_voices),
+    "sounds": ("presence.json", format_sounds),
+    "faces": ("presence.json", format_faces),
+    "following": ("following.json", format_following),
+    "detect-sizes": ("following.json", format_sizes),
 }

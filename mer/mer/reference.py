@@ -67,7 +67,12 @@ def read_reference(
 
 
 def _find_fusion(path: Path, weights: Mapping[str, Tensor]) -> str:
-    signs = {"ia": "av1.q.weight", "it": "av1.attn.q.weight", "lt": "av.attn.q.weight"}
+    signs = {
+        "gated": "trust_audio.weight",  # beside those of ia
+        "ia": "av1.q.weight",
+        "it": "av1.attn.q.weight",
+        "lt": "av.attn.q.weight",
+    }
     for fusion, name in signs.items():
         if name in weights and "audio_model.conv1d_0.0.weight" in weights:
             return fusion
@@ -75,7 +80,7 @@ def _find_fusion(path: Path, weights: Mapping[str, Tensor]) -> str:
     raise CheckpointError(
         path,
         f"not a face-and-voice checkpoint: its weights are of {names[:200]}, and of none of the "
-        "three fusions, which have audio_model, visual_model, classifier_1 and av or av1",
+        "fusions, which have audio_model, visual_model, classifier_1 and av or av1",
     )
 
 

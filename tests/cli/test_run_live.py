@@ -35,6 +35,7 @@ FIELDS = {
     "settled",
     "filled",
     "faces_found",
+    "people",
     "box",
     "track",
     "age",

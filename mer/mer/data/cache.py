@@ -204,6 +204,10 @@ class Cache:
         """
         return self._hear(row)[0]
 
+    def level(self, row: int) -> float:
+        """The amplitude that full scale of ``waveform`` stands for, 0 to 1 and above."""
+        return float(self._hear(row)[1])
+
     def crops(self, row: int, *, colour: Colour = "rgb") -> NDArray[np.uint8]:
         """(frames, size, size, 3) uint8, memory-mapped; zeros where the face is missing."""
         crops: NDArray[np.uint8] = self._read(row)["crops"][0]

@@ -123,15 +123,11 @@ class YuNetDetector:
         _, faces = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if faces is None:
             return []
-        rows = np.asarray(faces)
-        # A row is the box, five landmarks and the score.
-        boxes = [_read_row(row, scale) for row in rows]
+        boxes = []
+        for row in np.asarray(faces):  # the box, five landmarks and the score
+            left, top, width, height = (row[:4] / scale).tolist()
+            boxes.append(Box(left, top, width, height, float(row[-1])))
         return _plausible(boxes, frame)
-
-
-def _read_row(row: NDArray[np.float32], scale: float) -> Box:
-    left, top, width, height = (row[:4] / scale).tolist()
-    return Box(left, top, width, height, float(row[-1]))
 
 
 class HaarDetector:

@@ -1,0 +1,77 @@
+"""What was measured of presence and of following, as docs/*.json have it, to Markdown tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from table_rows import head, row
+
+Json = dict[str, Any]
+
+
+def format_voices(data: Json) -> str:
+    """Voices that are heard, by corruption."""
+    lines = head("the voice is spoilt by", "what is done", "heard, %", "missed")
+    for one in data["voices"]:
+        missed = data["n"] - one["heard"]
+        lines.append(row(one["name"], one["what"], _share(one["heard"], data["n"]), missed))
+    return "\n".join(lines)
+
+
+def format_sounds(data: Json) -> str:
+    """Sounds that are taken for a voice."""
+    lines = head("sound", "what it is", "told to be no voice, %", "taken for a voice")
+    for one in data["sounds"]:
+        absent = data["n"] - one["heard"]
+        name = f"{one['name']} (music)" if one["music"] else one["name"]
+        lines.append(row(name, one["what"], _share(absent, data["n"]), one["heard"]))
+    return "\n".join(lines)
+
+
+def format_faces(data: Json) -> str:
+    """Clips in which a face is there."""
+    told = {
+        "recorded": "as recorded",
+        "frozen": "the window's middle picture, repeated",
+        "frozen, H.264": "the same as a video by x264",
+    }
+    lines = head("picture", "a face is there, clips", "of")
+    for name, what in told.items():
+        lines.append(row(what, data["faces"][name], data["n"]))
+    return "\n".join(lines)
+
+
+def format_following(data: Json) -> str:
+    """A clip's answer and cost with a detection in every frame and in every third."""
+    lines = head(
+        "a detection in",
+        "frames looked at",
+        "with a face, of 15",
+        "prec1, %",
+        "clip to answer, CPU ms",
+    )
+    for one in data["rows"]:
+        every = one["every"]
+        often = "every used frame" if every == 1 else f"one in {every}, followed between"
+        cells = (one["looked"], one["found"], f"{one['prec1']:.2f}", one["cpu_ms"])
+        lines.append(row(often, *cells))
+    same = f"{data['same']} of {data['n']} clips ({_share(data['same'], data['n'])} %)"
+    gaps = f"{data['median_difference']:.2f} (median), {data['largest_difference']:.2f} (largest)"
+    return "\n".join([*lines, "", f"Same label: {same}. Difference of logits: {gaps}."])
+
+
+def format_sizes(data: Json) -> str:
+    """What ``--detect-size`` finds and costs."""
+    lines = head(
+        "`--detect-size`",
+        "smallest face found in 1920 x 1080, pixels",
+        "frame with a near face, CPU ms",
+        "frame without a face, CPU ms",
+    )
+    for one in data["sizes"]:
+        lines.append(row(one["size"], one["smallest"], one["near_ms"], one["faceless_ms"]))
+    return "\n".join(lines)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}"
