@@ -188,6 +188,18 @@ def test_two_processes_make_what_one_makes(root: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.waveform(i), two.waveform(i))
 
 
+def test_a_script_without_a_main_guard(root: Path, tmp_path: Path) -> None:
+    """Processes don't run their starter's script again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import mer\nfrom pathlib import Path\nprint('begun')\n"
+        f"root, out = Path({str(root)!r}), Path({str(tmp_path / 'cache')!r})\n"
+        "print(mer.prepare_cache(root, out, jobs=2).clips)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout == "begun\n4\n", done.stderr
+
+
 def test_a_finished_clip_is_not_decoded_again(root: Path, out: Path) -> None:
     prepare_cache(root, out, jobs=1)
     before = stamps(out)
