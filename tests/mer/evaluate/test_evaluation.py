@@ -260,7 +260,5 @@ def test_classes_that_the_model_lacks_are_named(
     names = ("bored", *found.spec.labels[1:])
     other = tmp_path / "bored.safetensors"
     save_checkpoint(other, found.model, dataclasses.replace(found.spec, labels=names))
-    with pytest.raises(
-        CacheError, match=r"clips of neutral, .*it answers bored"
-    ):
+    with pytest.raises(CacheError, match=r"clips of neutral, .*it answers bored"):
         evaluate_model(other, cache)
