@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import signal
 import sys
@@ -11,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -86,10 +88,35 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            left = super().parse_args(ctx, args)
+            for parameter in self.params:
+                value = ctx.params.get(parameter.name or "")
+                for one in value if isinstance(value, tuple) else (value,):
+                    is_source = isinstance(parameter, click.Argument) and isinstance(one, str)
+                    if isinstance(one, Path) or (is_source and "://" not in one):
+                        _check_name(ctx, parameter, one)
+            return left
         except click.UsageError as error:
             error.message = escape(error.message)  # type: ignore[misc] # it is still ours
             raise
+        except ValueError as error:  # click asks the system about paths, and lets this through
+            if isinstance(error, MerError):
+                raise
+            raise click.UsageError(escape(str(error)), ctx) from error
+
+
+def _check_name(ctx: click.Context, parameter: click.Parameter, path: Path | str) -> None:
+    """Refuse what no file can be called, or what this user can't even look for.
+
+    Whatever a command asks of such a path, ``is_file`` say, is an ``OSError``.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise click.BadParameter(f"{str(path)[:100]}: {reason}", ctx, parameter) from error
 
 
 def escape(text: str) -> str:

@@ -89,3 +89,27 @@ def test_clip_of_a_name_that_is_no_text(small_clip: Path, tmp_path: Path) -> Non
         "plain.mp4",
         r"red\x1b[31m.mp4",
     ]
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@click.option("--file", type=click.Path(path_type=Path), multiple=True)
+def paths(source: str, file: tuple[Path, ...]) -> None:
+    assert "://" in source or not Path(source).is_file()
+    assert not any(one.is_file() for one in file)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "/tmp/" + "a" * 300, "a\0b", "a/" * 3000])
+@pytest.mark.parametrize("place", ["argument", "option"])
+def test_names_that_no_file_can_have(name: str, place: str) -> None:
+    arguments = [name] if place == "argument" else ["here", "--file", "there", "--file", name]
+    done = CliRunner().invoke(paths, arguments)
+    assert done.exit_code == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1
+    assert len(errors[0]) < 300
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere/below", "http://host/" + "a" * 5000])
+def test_names_that_a_file_could_have(name: str) -> None:
+    assert CliRunner().invoke(paths, [name, "--file", "nowhere"]).exit_code == 0

@@ -22,12 +22,12 @@ KNOWN_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4
 #: Bytes: YuNet has 230 000.
 MOST_BYTES = 1 << 26
 #: Seconds and bytes that the other process may take.
-PATIENCE, MEMORY = 30.0, 1 << 30
+PATIENCE, MEMORY = 9.0, 1 << 30
 #: Inside the folder of what is kept; the content of a file there.
 PASSES_FOLDER, PASSED = "detectors", b"passed"
 
 #: Heights and widths that it is tried with.
-SIZES = ((64, 64), (320, 320), (180, 320), (320, 180), (640, 640))
+SIZES = ((64, 64), (320, 320), (180, 320), (320, 180))
 
 
 def read_detector(file: Path) -> bytes:
@@ -93,5 +93,5 @@ def _try(content: bytes) -> bool:
         try:
             process.communicate(content, timeout=PATIENCE)
         except (OSError, subprocess.TimeoutExpired):
-            process.kill()
+            process.kill()  # no YuNet takes a tenth of it
     return process.returncode == 0
