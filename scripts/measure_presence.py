@@ -27,6 +27,7 @@ from make_tables import write_all_tables
 from measure_robustness import read_talkers
 from mer.data.cache import INT16_SCALE, Cache
 from mer.data.corpus import find_recordings
+from mer.data.corruptions import Waveform, change_gain
 from mer.errors import CorpusError
 from mer_runtime.console import Command, progress
 from mer_runtime.files import write_file
@@ -35,7 +36,7 @@ from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.voice_activity import hears_voice
 from mer_runtime.inputs.window_faces import EVERY, crop_faces
 from mer_runtime.spec import Spec
-from robustness import Waveform, change_gain, list_corruptions
+from robustness import list_corruptions
 from voiceless import list_sounds
 
 DATA = Path(__file__).resolve().parents[1] / "docs" / "presence.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness import FULL_SCALE, Waveform, make_pink_noise
+from mer.data.corruptions import FULL_SCALE, Waveform, make_pink_noise
 
 
 @dataclass(frozen=True)
