@@ -25,7 +25,7 @@ from mer_runtime.spec import Spec
 PRETRAIN = """
 import mer.cli.pretrain as command
 from mer.train.pretraining import PretrainingRecipe
-small = PretrainingRecipe(full_size=64, batch_size=32)
+small = PretrainingRecipe(batch_size=32)
 command.PretrainingRecipe = lambda: small
 command.main()
 """
@@ -41,7 +41,7 @@ def build(progress):
     return bytes(20_000_000)
 
 key = EngineKey("0" * 64, "stand-in 1", "none", {})
-assert load_or_build("encoder", key, [Path(sys.argv[1])], build) == bytes(20_000_000)
+assert load_or_build("encoder", key, Path(sys.argv[1]), build) == bytes(20_000_000)
 """
 
 
@@ -105,7 +105,7 @@ def list_subjects(folder: Path) -> list[Subject]:
         ),
         (
             "pretrain",
-            ("-c", PRETRAIN, "{photos}", "--epochs", "3", "--out", "{out}"),
+            ("-c", PRETRAIN, "{photos}", "--epochs", "3", "--size", "64", "--out", "{out}"),
             check_encoder,
             check_encoder,
         ),
