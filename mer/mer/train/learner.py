@@ -28,6 +28,7 @@ from mer.errors import TrainingError
 from mer.evaluate.metrics import ClassificationMetrics, Scores
 from mer.models import MultimodalNet, Standardiser
 from mer.protocols import Modality, Plateau, Protocol, Sgd, Steps
+from mer.train.averaging import move_average
 from mer.train.distillation import Distillation, FeatureMatch, blend_losses
 from mer.train.runs import Row
 from mer.train.teacher import ClipTeacher
@@ -72,8 +73,12 @@ class Learner:
         if protocol.ema_decay is not None:
             # The batch statistics are averaged too: their own average, over some ten batches, of
             # which some lack more modalities than others, makes validation waver.
-            move = make_average(protocol.ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+            decay = protocol.ema_decay
+            self.average = AveragedModel(
+                model,
+                multi_avg_fn=lambda kept, new, done: move_average(kept, new, decay, int(done)),
+                use_buffers=True,
+            )
         self.kept = cast(MultimodalNet, self.average.module) if self.average else model
         self.standardiser = Standardiser(spec).to(device)
         self.num_classes = len(spec.labels)
@@ -267,22 +272,6 @@ def freeze_encoder(model: MultimodalNet) -> None:
     for name, weight in model.visual_model.named_parameters():
         if name in own:
             weight.requires_grad_(False)
-
-
-def make_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """A moving average that isn't held back by its start: the decay grows from 0.1 to ``decay``."""
-
-    @torch.no_grad()
-    def move(averages: Sequence[Tensor], current: Sequence[Tensor], done: Tensor | int) -> None:
-        steps = int(done)
-        share = 1 - min(decay, (1 + steps) / (10 + steps))
-        for mean, new in zip(averages, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, share)
-            else:  # a count of batches
-                mean.copy_(new)
-
-    return move
 
 
 def make_optimizer(

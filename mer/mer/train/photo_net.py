@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from mer.checkpoint import load_encoder, read_safetensors
 from mer.data.photo_augmentation import resize_crops
 from mer.errors import CheckpointError
 from mer.models import build_encoder
-from mer_runtime.files import write_file
+from mer_runtime.files import hash_file, write_file
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge_encoder"
@@ -117,7 +116,7 @@ class PhotoTeacher:
                 theirs, ours = ", ".join(net.labels), ", ".join(labels)
                 raise CheckpointError(path, f"a teacher of {theirs}, where the photos have {ours}")
             self._nets.append((net.to(device), size))
-            self.digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+            self.digests.append(hash_file(path))
         self.feature_width = sum(net.feature_width for net, _ in self._nets)
 
     @torch.no_grad()

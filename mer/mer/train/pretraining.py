@@ -18,6 +18,7 @@ from torch.nn import functional
 from mer.data.photo_augmentation import PhotoAugmentation, augment, enlarge, mix
 from mer.data.photos import Photos, load_halves, split_photos
 from mer.errors import TrainingError
+from mer.train.averaging import move_average
 from mer.train.distillation import Distillation, FeatureMatch, blend_losses
 from mer.train.photo_net import PhotoNet, PhotoTeacher, save_photo_net
 from mer.train.runs import Row, RunFolder
@@ -202,7 +203,8 @@ class _PhotoLearner:
             loss = self._learn(rows, size, generator)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}, batch {i + 1}")
-            update_average(self.average, self.net, recipe.ema_decay, epoch * batches + i)
+            weights = self.average.parameters(), self.net.parameters()
+            move_average(*weights, recipe.ema_decay, epoch * batches + i)
             losses.append(loss)
             if step:
                 step(epoch * batches + i + 1, recipe.epochs * batches)
@@ -292,15 +294,3 @@ def find_learning_rate(recipe: PretrainingRecipe, epoch: float) -> float:
         progress = (epoch - small) / (recipe.epochs - small)
     warm = min(1.0, 0.1 + progress / 0.05)
     return peak * warm * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, decay: float, done: int) -> None:
-    """Move the average towards the net; in the first steps it isn't held back by its start.
-
-    Args:
-        done: steps before this one.
-    """
-    decay = min(decay, (1 + done) / (10 + done))
-    for mean, new in zip(average.parameters(), net.parameters(), strict=True):
-        mean.lerp_(new, 1 - decay)

@@ -15,6 +15,7 @@ from mer.checkpoint import load_encoder
 from mer.data.photo_augmentation import PhotoAugmentation
 from mer.data.photos import Photos
 from mer.errors import CheckpointError, CorpusError, TrainingError
+from mer.train.averaging import move_average
 from mer.train.distillation import Distillation
 from mer.train.photo_net import load_photo_net
 from mer.train.pretraining import (
@@ -23,7 +24,6 @@ from mer.train.pretraining import (
     find_learning_rate,
     pretrain_encoder,
     score_encoder,
-    update_average,
 )
 from mer_runtime.errors import SpecError
 
@@ -209,7 +209,7 @@ def test_average_is_not_held_back_by_its_start() -> None:
     torch.nn.init.constant_(net.weight, 1.0)
     torch.nn.init.constant_(average.weight, 0.0)
     for step in range(20):
-        update_average(average, net, 0.998, step)
+        move_average(average.parameters(), net.parameters(), 0.998, step)
     assert average.weight.item() > 0.99
 
 
