@@ -146,6 +146,15 @@ class Bundle:
         return features
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError as error:
+        raise BundleError(path, str(error.strerror)) from error
+    except OSError:  # no file's name
+        return False
+
+
 def load_bundle(bundle: str | Path) -> Bundle:
     """Read a manifest and check every file's hash.
 
@@ -160,7 +169,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
         path = shipped_bundle(str(bundle)) or path
     if not os.path.lexists(path) and str(bundle) in SHIPPED_CHECKPOINTS:
         raise BundleError(path, _name_bundle(str(bundle)))
-    if not os.path.isdir(path):  # noqa: PTH112  a name that no file can have is none, no error
+    if not _is_folder(path):
         shipped = ", ".join(list_shipped_bundles())
         others = f", or take one that ships ({shipped})" if shipped else ""
         raise BundleError(path, f"there is no such bundle: make one with mer-export{others}")

@@ -106,13 +106,13 @@ class Command(click.Command):
 
 
 def _check_name(ctx: click.Context, parameter: click.Parameter, path: Path | str) -> None:
-    """Refuse what no file can be called, or what this user can't even look for.
+    """Refuse what no file can be called: whatever a command asks of it is an ``OSError``.
 
-    Whatever a command asks of such a path, ``is_file`` say, is an ``OSError``.
+    What this user may not look for is no fault of the name: the command says what it wanted.
     """
     try:
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

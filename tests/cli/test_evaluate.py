@@ -94,13 +94,35 @@ def test_model_against_itself_agrees(model: Path, cache: Path) -> None:
     assert data["max_logit_difference"] == 0
 
 
-def test_models_of_other_labels_are_not_paired(model: Path, cache: Path, tmp_path: Path) -> None:
-    spec = Cache.open(cache).spec
-    spec = dataclasses.replace(spec, labels=tuple("abcdefgh"))
-    save_checkpoint(tmp_path / "own.safetensors", build_model(spec), spec)
-    result = run(model, cache, "--against", tmp_path / "own.safetensors")
+def save_with_labels(cache: Path, labels: tuple[str, ...], file: Path) -> Path:
+    spec = dataclasses.replace(Cache.open(cache).spec, labels=labels)
+    torch.manual_seed(0)
+    save_checkpoint(file, build_model(spec), spec)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [((), "which the model doesn't know"), (("ninth",), "can't be compared clip by clip")],
+)
+def test_models_of_other_labels_are_not_paired(
+    model: Path, cache: Path, tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    labels = (*Cache.open(cache).spec.labels, *more) if more else tuple("abcdefgh")
+    other = save_with_labels(cache, labels, tmp_path / "own.safetensors")
+    result = run(model, cache, "--against", other)
     assert result.exit_code == 1
-    assert "can't be compared clip by clip" in result.stderr
+    assert message in result.stderr
+
+
+def test_classes_are_paired_by_name(cache: Path, tmp_path: Path) -> None:
+    labels = Cache.open(cache).spec.labels
+    one = save_with_labels(cache, labels, tmp_path / "one.safetensors")
+    other = save_with_labels(cache, labels[::-1], tmp_path / "other.safetensors")
+    data = json.loads(run(one, cache, "--against", other, "--json", "--split", "all").stdout)
+    # The same weights with the names turned round: no clip gets the same name twice.
+    assert data["agreement"] == 0
+    assert data["max_logit_difference"] > 0
 
 
 def test_noise_is_said(model: Path, cache: Path) -> None:

@@ -185,19 +185,20 @@ def score_answers(
 
 
 def compare_models(first: Evaluation, second: Evaluation) -> Comparison:
-    """Pair two evaluations clip by clip.
+    """Pair two evaluations clip by clip, classes by name.
 
     Raises:
         CacheError: they aren't of the same clips and classes.
     """
-    told = ("corpus", "split", "fold", "feed", "labels")
-    for name in told:
-        if getattr(first, name) != getattr(second, name):
+    for name in ("corpus", "split", "fold", "feed", "labels"):
+        one, other = getattr(first, name), getattr(second, name)
+        if sorted(one) != sorted(other) if name == "labels" else one != other:
             raise CacheError(
                 f"{first.model} and {second.model} can't be compared clip by clip: "
-                f"their {name} differ ({getattr(first, name)}, {getattr(second, name)})"
+                f"their {name} differ ({one}, {other})"
             )
-    return compare_logits(first.logits, second.logits, first.targets)
+    order = [second.labels.index(label) for label in first.labels]
+    return compare_logits(first.logits, second.logits[:, order], first.targets)
 
 
 def _choose_encoding(model: OpenModel, cache: Cache, rows: list[int], kept: bool) -> Encoding:

@@ -12,13 +12,14 @@ from mer_runtime.engines.graph_check import MOST_HELD, MOST_NODES
 MOST_TEXT = 1 << 24
 #: What OpenVINO makes of the operators of ``graph_rules``.
 LAYERS = """
-Abs Add AvgPool BatchNormInference Ceiling Clamp Concat Const Convert Convolution Cos Divide Elu
-Equal Erf Exp FakeQuantize Floor Gather Gelu Greater GreaterEqual GroupConvolution
+Abs Add AvgPool BatchNormInference Ceiling Clamp Concat Const Convert Convolution Cos DepthToSpace
+Divide Elu Equal Erf Exp FakeQuantize Floor Gather Gelu Greater GreaterEqual GroupConvolution
 GroupNormalization HSigmoid HSwish Less LessEqual Log LogSoftmax LogicalAnd LogicalNot LogicalOr
-LogicalXor MVN MatMul MaxPool Maximum Minimum Mish Multiply Negative NotEqual PRelu Pad Parameter
-Power ReLU ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Result
-Round Select Selu ShapeOf Sigmoid Sign Sin Slice SoftMax SoftPlus SoftSign Softmax Split Sqrt
-SquaredDifference Squeeze StridedSlice Subtract Swish Tanh Transpose Unsqueeze VariadicSplit
+LogicalXor MVN MatMul MaxPool Maximum Minimum Mish Multiply Negative NormalizeL2 NotEqual PRelu
+Pad Parameter Power ReLU ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+Reshape Result Round ScaledDotProductAttention Select Selu ShapeOf ShuffleChannels Sigmoid Sign
+Sin Slice SoftMax SoftPlus SoftSign Softmax SpaceToDepth Split Sqrt SquaredDifference Squeeze
+StridedSlice Subtract Swish Tanh Transpose Unsqueeze VariadicSplit
 """
 #: Layers whose other inputs say how large the result is: OpenVINO computes those while it reads.
 SHAPED = """
