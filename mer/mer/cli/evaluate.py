@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mer.data.cache import INDEX_FILE
+from mer.data.index import INDEX_FILE
 from mer.data.presence import PRESENCES
 from mer.data.splits import SPLITS
 from mer.errors import CacheError

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mer.data.augmentation import Example, FaceView, change_crops, change_waveform, mask_mfcc
-from mer.data.cache import INT16_SCALE, Cache
+from mer.data.cache import Cache
+from mer.data.index import INT16_SCALE
 from mer.data.spoiling import VoiceSpoiler, spoil_crops
 from mer.errors import CacheError, TrainingError
 from mer.models import MultimodalNet, Standardiser

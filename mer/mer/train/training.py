@@ -15,7 +15,6 @@ from mer.checkpoint import load_checkpoint, load_encoder, save_checkpoint
 from mer.data.cache import Cache
 from mer.data.dataset import measure_standardisation, require_device
 from mer.data.features import hash_encoder
-from mer.data.splits import load_splits
 from mer.errors import TrainingError
 from mer.evaluate.confidence import Confidence, measure_confidence
 from mer.models import MultimodalNet, build_model
@@ -170,7 +169,7 @@ def train_model(
         "seed": seed,
         "fold": fold,
         "corpus": data.digest,
-        "splits": load_splits().sha256,
+        "splits": data.hash_splits(),
         "spec": spec.to_dict(),
         "bf16": bf16,
         **notes,

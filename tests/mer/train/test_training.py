@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from mer import load_checkpoint
 from mer.checkpoint import load_encoder
 from mer.data.augmentation import Example, FaceView
-from mer.data.cache import Cache, clip_path
+from mer.data.cache import Cache
 from mer.data.dataset import LiveFaces, Voices, measure_standardisation, read_crops
 from mer.data.features import FrozenFaces, find_view, list_views
+from mer.data.index import clip_path
 from mer.data.spoiling import CROP_KINDS
 from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluate.confidence import expected_calibration_error, fit_temperature
