@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mer.evaluate.comparison import Comparison
     from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
     from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder
+    from mer.models import add_model
     from mer.train.pretraining import PretrainingRecipe, pretrain_encoder
     from mer.train.training import TrainingSummary, train_model
     from mer.weights import shipped_checkpoint
@@ -28,6 +29,7 @@ __all__ = [
     "PretrainingRecipe",
     "TrainingError",
     "TrainingSummary",
+    "add_model",
     "compare_models",
     "evaluate_folder",
     "evaluate_model",
@@ -51,6 +53,7 @@ _HOMES = {
     "PretrainingRecipe": "train.pretraining",
     "TrainingError": "errors",
     "TrainingSummary": "train.training",
+    "add_model": "models",
     "compare_models": "evaluate.evaluation",
     "evaluate_folder": "evaluate.own_clips",
     "evaluate_model": "evaluate.evaluation",

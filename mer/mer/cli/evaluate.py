@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from mer.cli.own_models import own_models
 from mer.data.index import INDEX_FILE
 from mer.data.presence import PRESENCES
 from mer.data.splits import SPLITS
 from mer.errors import CacheError
+from mer.evaluate.classifier import find_model
 from mer.evaluate.comparison import Comparison
 from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
 from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
@@ -32,6 +34,7 @@ from mer_runtime.options import Results
     metavar="TABLE.csv",
     help="Ground truth of the clips in FOLDER: a table with the columns file and label.",
 )
+@own_models
 @options.labels
 @click.option(
     "--split",
@@ -109,6 +112,7 @@ def main(
     """
     if confusion is not None:
         check_output(confusion, model, clips, truth)
+    _refuse_for_bundles([model, *([against] if against else [])], given)
     if truth is not None:
         _score_folder(model, clips, truth, against, confusion, results, given)
         return
@@ -120,6 +124,8 @@ def main(
             "score a folder of clips with --truth TABLE.csv, their right answers"
         )
     given["split"] = given["split"] or "test"
+    if given["split"] == "all" and given["fold"] is not None:
+        raise click.UsageError("--split all is every clip, whatever the fold: leave out --fold")
     evaluation, other = (
         _show_progress(evaluate_model, one, clips, **given) if one is not None else None
         for one in (model, against)
@@ -133,6 +139,17 @@ def main(
     if other and comparison:
         text += "\n\n" + _format_comparison(evaluation, other, comparison)
     results.tell(_describe(evaluation.to_dict(), other, comparison), text)
+
+
+def _refuse_for_bundles(models: list[Path], given: dict[str, Any]) -> None:
+    """Refuse options of checkpoints where there is none."""
+    if not all(find_model(model).is_dir() for model in models):
+        return
+    defaults = {"num_heads": None, "labels": None, "device": "cpu"}
+    for name, default in defaults.items():
+        if given[name] != default:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for a checkpoint, and {models[0]} is a bundle")
 
 
 def _score_folder(

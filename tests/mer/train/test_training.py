@@ -156,7 +156,7 @@ def test_learns_and_writes_what_it_says(cache: Path, encoder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("protocol", "fusion"), [("paper", "ia"), ("reference", "it"), ("tuned", "lt")]
+    ("protocol", "fusion"), [("paper", "ia"), ("reference-optimiser", "it"), ("tuned", "lt")]
 )
 def test_every_protocol_and_every_fusion_trains(
     protocol: str, fusion: str, cache: Path, encoder: Path, tmp_path: Path
