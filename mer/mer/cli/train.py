@@ -63,7 +63,8 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     show_default=True,
     help="paper: as published; reference-optimiser: the optimiser, schedule and masks of the "
     "public code, on our preprocessing; tuned: for small corpora and a frozen encoder; balanced: "
-    "as tuned, each clip with either modality alone too; robust: as balanced, each modality spoilt as well.",
+    "as tuned, each clip with either modality alone too; robust: as balanced, each modality "
+    "spoilt as well.",
 )
 @click.option(
     "--modality",

@@ -96,8 +96,8 @@ class FolderEvaluation:
 
 def evaluate_folder(
     model: str | Path,
-    folder: Path,
-    table: Path,
+    folder: str | Path,
+    table: str | Path,
     *,
     modality: Modality = "both",
     face: Presence | None = None,
@@ -105,7 +105,7 @@ def evaluate_folder(
     num_heads: int | None = None,
     labels: tuple[str, ...] | None = None,
     device: str = "cpu",
-    face_detector: Path | None = None,
+    face_detector: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderEvaluation:
     """Score a model on the clips of ``folder`` that ``table`` names.
@@ -123,6 +123,7 @@ def evaluate_folder(
         MissingModalityError: face and voice are both to be missing.
         TrainingError: there is no such device.
     """
+    folder, table = Path(folder), Path(table)
     feed = choose_feed(modality, face, voice)
     opened = open_model(model, num_heads=num_heads, labels=labels, device=device)
     clips = read_table(table, folder, opened.spec.labels)

@@ -59,9 +59,15 @@ def test_table_is_read(folder: Path) -> None:
         ("", "must begin with a line that names its columns, file,label"),
         ("face.mp4,happy\n", "must begin with a line"),
         ("file,label\n", "names no clip"),
-        ("file,label\nface.mp4,happy\nnone.mp4,sad\n", "line 3, column file: there is no file none.mp4"),
+        (
+            "file,label\nface.mp4,happy\nnone.mp4,sad\n",
+            "line 3, column file: there is no file none.mp4",
+        ),
         ("file,label\n,happy\n", r"line 2, column file: there is no file \(empty\)"),
-        ("file,label\nface.mp4,glad\n", "line 2, column label: glad is none of neutral, calm, happy"),
+        (
+            "file,label\nface.mp4,glad\n",
+            "line 2, column label: glad is none of neutral",
+        ),
         ("file,label\nface.mp4\n", r"line 2, column label: \(empty\) is none of"),
         (
             "file,label\nface.mp4,happy\nmore/../face.mp4,sad\n",
