@@ -9,9 +9,9 @@ export NO_MKDOCS_2_WARNING := 1
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml weights/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./weights --editable '.[dev]'
 	touch $@
 
 demo: .venv/installed ## Export the shipped checkpoint to int8, run it on the sample clip, draw the answer.

@@ -27,7 +27,7 @@ from mer.data.clip import describe_clip, prepare_clip, source_bytes, write_clip
 from mer.data.corpus import Recording, list_corpus
 from mer.errors import CacheError
 from mer_runtime.errors import MediaError, MissingModalityError, OutputError
-from mer_runtime.files import hash_file
+from mer_runtime.files import hash_file, make_folder, writing
 from mer_runtime.inputs.face import HAAR, FaceDetector, HaarDetector, YuNetDetector, load_detector
 from mer_runtime.jobs import tell_unexpected, work_in_parallel
 from mer_runtime.spec import Spec
@@ -119,8 +119,8 @@ def prepare_cache(
     reused = len(rows)
     logger.info("faces are found by %s; %d clips are kept from before", detector.name, reused)
     failures = []
-    try:
-        (out / CLIPS_FOLDER).mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        make_folder(out / CLIPS_FOLDER)
         for part in (out / CLIPS_FOLDER).glob(".*.part.npy"):
             part.unlink()
         _check_space(out, len(pending) * clip_dtype(spec).itemsize)
@@ -146,10 +146,6 @@ def prepare_cache(
         write_index(out, spec, identity, listed, [dataclasses.asdict(f) for f in failures])
         size = sum(file.stat().st_size for file in (out / CLIPS_FOLDER).iterdir())
         size += (out / INDEX_FILE).stat().st_size
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(out, error.strerror or str(error)) from error
     frames = spec.video.frames * sum(row.has_face for row in listed)
     return PreparationSummary(
         clips=len(listed),
