@@ -15,7 +15,7 @@ class ProofError(MerError):
     """A step of a proof failed, or a tool that it needs is missing."""
 
 
-def run_step(what: str, command: Sequence[str | Path], **options: object) -> str:
+def run_step(what: str, command: Sequence[object], **options: object) -> str:
     """Run a command and give its standard output; further ``options`` are subprocess.run's.
 
     Raises:
@@ -31,6 +31,6 @@ def run_step(what: str, command: Sequence[str | Path], **options: object) -> str
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()
         raise ProofError(
-            f"{what}: {Path(command[0]).name} ended with {done.returncode}: {said[-1]}"
+            f"{what}: {Path(str(command[0])).name} ended with {done.returncode}: {said[-1]}"
         )
     return str(done.stdout)

@@ -83,7 +83,6 @@ def test_the_licence_of_the_weights_is_one() -> None:
     assert (ROOT / "LICENSE-WEIGHTS").read_text() == (ROOT / "weights" / "LICENSE").read_text()
 
 
-@pytest.mark.slow
 def test_export_says_what_is_missing_and_works_with_it(
     load_script: Load,
     wheels: Mapping[str, Path],
