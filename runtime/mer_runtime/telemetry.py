@@ -8,8 +8,6 @@ import sys
 #: ONNX Runtime's switch, from 1.29 on. It is read when ``onnxruntime`` is imported, which otherwise
 #: is enough to leave a number for the device and a queue of events in the user's cache.
 SWITCH = "ORT_DISABLE_TELEMETRY"
-#: Ray's, for clusters that are started from here (``mer-run --ray local``).
-CLUSTER_SWITCH = "RAY_USAGE_STATS_ENABLED"
 #: What OpenVINO reports with when it is imported. It has no switch, but does without the package.
 REPORTER = "openvino_telemetry"
 
@@ -17,9 +15,8 @@ REPORTER = "openvino_telemetry"
 def switch_off_telemetry() -> None:
     """Let no engine report that this process imports from now on.
 
-    A value that these variables have already is the user's, and stays.
+    A value that ``ORT_DISABLE_TELEMETRY`` has already is the user's, and stays.
     """
     os.environ.setdefault(SWITCH, "1")
-    os.environ.setdefault(CLUSTER_SWITCH, "0")
     # Python's way to say that a module can't be imported.
     sys.modules.setdefault(REPORTER, None)  # type: ignore[arg-type]
