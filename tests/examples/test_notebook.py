@@ -24,7 +24,7 @@ def notebook() -> Any:
     book = nbformat.read(FOLDER / "notebook.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     assert not any(cell.get("outputs") for cell in book.cells), "commit it without outputs"
     where = {"metadata": {"path": str(FOLDER)}}
-    return NotebookClient(book, timeout=500, kernel_name="python3", resources=where).execute()
+    return NotebookClient(book, timeout=500, startup_timeout=300, resources=where).execute()
 
 
 def find(notebook: Any, text: str) -> Any:
@@ -38,7 +38,7 @@ def test_it_shows_answers_progress_and_errors(notebook: Any) -> None:
     prepared = read_output(find(notebook, "prepare_cache(corpus"))
     assert prepared.startswith("1 of 2\n2 of 2\n")
     assert prepared.endswith("(2, 2, 2)")
-    assert read_output(find(notebook, "evaluate_model(")).startswith("2 of 2\n")
+    assert read_output(find(notebook, "evaluate_model(")).startswith("1 of 2\n2 of 2\n")
     exported = read_output(find(notebook, "export_bundle("))
     assert exported.endswith("True")
 
