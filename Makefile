@@ -3,15 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo check lint test test-fast docs accuracy bench bench-rivals fuzz test-wheel \
+.PHONY: help demo check lint test test-fast docs accuracy bench bench-rivals fuzz sbom test-wheel \
     test-versions test-aarch64 test-cpus test-faults clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml weights/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./weights --editable '.[dev]'
 	touch $@
 
 demo: .venv/installed ## Export the shipped checkpoint to int8, run it on the sample clip, draw the answer.
@@ -42,6 +42,9 @@ docs: .venv/installed ## Build the documentation as a site, in site/; a broken l
 
 test-wheel: .venv/installed ## The wheel in an empty environment: what ships runs, the runtime's tests pass.
 	$(BIN)/python scripts/prove_wheel.py -q
+
+sbom: .venv/installed ## A bill of materials with licences, of the base install and of all, in dist.
+	$(BIN)/python scripts/make_sbom.py dist
 
 test-versions: .venv/installed ## The oldest and the newest versions of what the runtime needs, in a table.
 	$(BIN)/python scripts/prove_versions.py

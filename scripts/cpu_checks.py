@@ -24,8 +24,8 @@ from layer_cases import make_cases, make_product_case
 from mer_runtime.bundle import load_bundle
 from mer_runtime.files import read_graph
 from mer_runtime.golden import Golden
-from prove_wheel import ROOT, ProofError
 from quantised_exports import Exported, put_out_integers
+from steps import ROOT, ProofError
 
 SCRIPTS = ROOT / "scripts"
 #: Largest |Δlogit| between processors: float32's roundings between integers, and what a step does

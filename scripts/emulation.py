@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from prove_wheel import ROOT, ProofError, run_step
+from steps import ROOT, ProofError, run_step
 
 #: The emulator takes minutes; on a machine that others use too, longer.
 TIMEOUT = 3600

@@ -19,7 +19,7 @@ from mer_runtime.files import write_file
 from tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL_CARD = Path("mer/mer/weights/MODEL_CARD.md")
+MODEL_CARD = Path("weights/mer_weights/MODEL_CARD.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
 
 

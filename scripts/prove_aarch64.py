@@ -27,9 +27,11 @@ from time import perf_counter
 
 import click
 
+from distributions import build
 from emulation import Emulation, emulate_arm, find_emulator
 from mer_runtime.console import Command
-from prove_wheel import CLIP, CONSTRAINTS, ROOT, ProofError, build_wheel, run_step
+from prove_wheel import CLIP, CONSTRAINTS
+from steps import ROOT, ProofError, run_step
 from target_wheels import list_unmet, read_metadata, select_constraints
 
 CACHE = ROOT / "cache" / "aarch64"
@@ -169,7 +171,7 @@ def install_base(folder: Path) -> tuple[Callable[[str], Emulation], list[Row]]:
         A function from QEMU's name of a processor to the install on it, and a row for each Python.
     """
     check_tools()
-    wheel = build_wheel(folder)
+    wheel = build("mer-edge", folder)
     click.echo(f"{wheel.name}: resolving for aarch64", err=True)
     found = {python: resolve(wheel, python) for python in PYTHONS}
     site, (wheels, _) = folder / "site", found[EMULATED]

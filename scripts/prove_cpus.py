@@ -36,8 +36,8 @@ from mer_runtime.console import Command
 from mer_runtime.engines.processor import describe_int8, name_cpu, read_instructions
 from mer_runtime.spec import Fusion
 from prove_aarch64 import install_base
-from prove_wheel import ROOT, ProofError
 from quantised_exports import Exported, export_int8
+from steps import ROOT, ProofError
 
 DATA = ROOT / "docs" / "cpus.json"
 HERE = "this machine"

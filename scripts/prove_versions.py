@@ -29,21 +29,19 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from distributions import build
 from make_tables import write_all_tables
 from mer_runtime.console import Command
 from mer_runtime.engines.processor import name_cpu, read_instructions
 from mer_runtime.files import write_file
 from prove_wheel import (
     CONSTRAINTS,
-    ROOT,
     WHEEL_HELP,
-    ProofError,
     add_test_tools,
-    build_wheel,
     check_origin,
     make_environment,
-    run_step,
 )
+from steps import ROOT, ProofError, run_step
 from target_wheels import read_metadata
 
 RESULTS = Path("docs") / "versions.json"
@@ -254,7 +252,7 @@ def main(only: tuple[str, ...], wheel: Path | None) -> None:
     """
     failed = []
     with tempfile.TemporaryDirectory() as name:
-        wheel = wheel.resolve() if wheel else build_wheel(Path(name).resolve())
+        wheel = wheel.resolve() if wheel else build("mer-edge", Path(name).resolve())
         for chosen in only or ENVIRONMENTS:
             click.echo(f"{chosen}:")
             with tempfile.TemporaryDirectory() as place:

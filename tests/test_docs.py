@@ -25,7 +25,7 @@ PAGES = sorted(
     [
         *(ROOT / "docs").rglob("*.md"),
         *ROOT.glob("*.md"),
-        ROOT / "mer" / "mer" / "weights" / "MODEL_CARD.md",
+        ROOT / "weights" / "mer_weights" / "MODEL_CARD.md",
         ROOT / "samples" / "README.md",
     ]
 )

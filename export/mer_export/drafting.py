@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.errors import OutputError
-from mer_runtime.files import locked
+from mer_runtime.files import locked, make_folder, writing
 
 
 def check_replaceable(folder: Path) -> None:
@@ -35,10 +35,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         OutputError: it can't be written, or another export is writing it.
     """
     parent = folder.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
+    make_folder(parent)
     # Known before they exist: an interrupt finds them whenever it comes.
     draft, old = (parent / f".{folder.name}.draft.{name}" for name in (os.getpid(), "old"))
     busy = "another export is writing it: wait for it or name another --out"
@@ -48,17 +45,14 @@ def replacing(folder: Path) -> Iterator[Path]:
         except BlockingIOError as error:
             raise OutputError(folder, busy) from error
         try:
-            for left in parent.glob(f".{glob.escape(folder.name)}.draft.*"):  # of one killed
-                shutil.rmtree(left, ignore_errors=True)
-            draft.mkdir()
-            yield draft
-            if folder.exists():
-                folder.replace(old)
-            draft.replace(folder)
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(folder, error.strerror or str(error)) from error
+            with writing(folder):
+                for left in parent.glob(f".{glob.escape(folder.name)}.draft.*"):  # of one killed
+                    shutil.rmtree(left, ignore_errors=True)
+                draft.mkdir()
+                yield draft
+                if folder.exists():
+                    folder.replace(old)
+                draft.replace(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
             if old.exists() and not folder.exists():

@@ -32,7 +32,7 @@ Target = str
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-#: Checkpoints that come with mer-edge, in ``mer.weights``: here, for what is said where one of them
+#: Checkpoints that come with mer-edge, in ``mer_weights``: here, for what is said where one of them
 #: is named in place of a bundle.
 SHIPPED_CHECKPOINTS = ("ia", "it", "lt")
 #: What this version writes, and the only one it reads.

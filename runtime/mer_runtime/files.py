@@ -33,6 +33,31 @@ LOCK_INTERVAL = 0.1
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell any ``OSError`` of the block as one of an output.
+
+    Raises:
+        OutputError: that ``path`` can't be written; the block's own ``OutputError`` stays as it is.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for outputs, and those above it; one that is there already stays.
+
+    Raises:
+        OutputError: it can't be made, or a file has its name.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
 def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Name of a file to be written, which takes the place of ``path`` when the block ends well.
 
@@ -48,16 +73,13 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """
     part: Path | None = None
     try:
-        try:
-            part = _create_part(path, mode)
-        except ValueError as error:  # such as a name with a null in it
-            raise OutputError(path, f"no file can be called that ({error})") from error
-        yield part
-        part.replace(path)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(path, error.strerror or str(error)) from error
+        with writing(path):
+            try:
+                part = _create_part(path, mode)
+            except ValueError as error:  # such as a name with a null in it
+                raise OutputError(path, f"no file can be called that ({error})") from error
+            yield part
+            part.replace(path)
     finally:
         if part is not None:
             with suppress(OSError):
@@ -146,7 +168,7 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
     Raises:
         OutputError: it can't be written, or is a source.
     """
-    try:
+    with writing(path):
         if not path.absolute().parent.is_dir():
             raise OutputError(path, "there is no such folder")
         if path.is_dir():
@@ -159,10 +181,6 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
         else:
             with TemporaryFile(dir=path.absolute().parent, prefix=".", suffix=".part"):
                 pass
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
 
 
 def is_there(path: Path) -> bool:

@@ -13,8 +13,7 @@ import click
 
 from mer_runtime import __version__
 from mer_runtime.console import say, show_logs
-from mer_runtime.errors import OutputError
-from mer_runtime.files import check_output
+from mer_runtime.files import check_output, writing
 from mer_runtime.inputs.face import DETECTION_SIZE, DETECTION_SIZES
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -110,12 +109,10 @@ class Results:
             say(text)
 
     def _write(self, out: Path, line: str) -> None:
-        try:
+        with writing(out):
             self._file = self._file or out.open("w", encoding="utf-8")
             self._file.write(f"{line}\n")
             self._file.flush()
-        except OSError as error:
-            raise OutputError(out, error.strerror or str(error)) from error
 
     def __enter__(self) -> Results:
         return self

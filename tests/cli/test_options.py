@@ -23,6 +23,7 @@ COMMANDS = {
     "mer-eval": "mer.cli.evaluate",
     "mer-export": "mer_export.cli",
     "mer-run": "mer_runtime.cli",
+    "mer-doctor": "mer_runtime.cli.doctor",
     "mer-bench": "mer_bench.command",
 }
 

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -86,6 +86,56 @@ def test_nothing_is_sent_and_no_number_is_kept(
     kept = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
     assert [path for path in kept if IDENTIFIERS.search(path)] == []
     assert kept == [], "our own cache was named elsewhere"
+
+
+def list_written(trace: Path) -> set[Path]:
+    """The files that a trace shows opened to be written; those without a name never had one."""
+    lines = trace.read_text(errors="replace").splitlines()
+    calls = "\n".join(line for line in lines if "O_TMPFILE" not in line)
+    opened = re.findall(
+        r'(?:open|openat|creat)\([^"\n]*"([^"]+)"[^\n]*O_(?:WRONLY|RDWR|CREAT)', calls
+    )
+    return {Path(file) for file in opened if not file.startswith(("/dev/", "/proc/"))}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("{clip}",), ("{clip}", "--pace", "fast"), ("--self-test",), ("{clip}", "--record", "{out}")],
+    ids=["clip", "stream", "self-test", "record"],
+)
+def test_nothing_is_kept_but_what_is_asked_for(
+    small_clip: Path, tmp_path: Path, tracing: Callable[[Path], list[str]], arguments: Sequence[str]
+) -> None:
+    """Nothing about a clip: prepared graphs and passed proofs are of the bundle."""
+    recording, kept = tmp_path / "out.mp4", tmp_path / "kept"
+    work, passing = tmp_path / "work", tmp_path / "temporary"
+    work.mkdir()
+    passing.mkdir()
+    words = [word.format(clip=small_clip, out=recording) for word in arguments]
+    if "--record" in words:
+        words += ["--pace", "fast"]
+    files = ["strace", "-f", "-qq", "-e", "trace=open,openat,creat", "-o", str(tmp_path / "trace")]
+    code = "from mer_runtime.cli import main; main()"
+    done = subprocess.run(
+        [*files, sys.executable, "-B", "-c", code, "ia-int8", *words],
+        env=os.environ | {"MER_CACHE": str(kept), "HOME": str(work), "TMPDIR": str(passing)},
+        cwd=work,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = list_written(tmp_path / "trace")
+    # Graphs pass through the temporary folder while an engine prepares them; Python tries it with
+    # five bytes under a name of eight letters.
+    passed = {file for file in written if passing in file.parents}
+    names = {file.name for file in passed if not re.fullmatch("[a-z0-9_]{8}", file.name)}
+    assert names <= {"optimised.onnx"}
+    asked = {file for file in written if file.parent == tmp_path}
+    assert {f for f in written - passed - asked if kept not in f.parents} == set()
+    assert recording.exists() == bool(asked) == ("--record" in words)
+    assert [path for path in (*work.rglob("*"), *passing.rglob("*")) if path.is_file()] == []
+    assert small_clip.stem not in " ".join(path.name for path in kept.rglob("*"))
 
 
 def test_the_trace_sees_a_connection(tmp_path: Path, tracing: Callable[[Path], list[str]]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mer_runtime import files
 from mer_runtime.errors import OutputError
-from mer_runtime.files import locked, pack_graph, read_graph, replacing, write_file
+from mer_runtime.files import locked, make_folder, pack_graph, read_graph, replacing, write_file
 
 CONTENT = b"graph" + bytes(5000)
 
@@ -128,3 +128,16 @@ def test_link_in_the_place_of_a_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "made")
     with locked(tmp_path / "lock"):
         assert not (tmp_path / "made").exists()
+
+
+class TestMakeFolder:
+    def test_with_those_above_it_and_again(self, tmp_path: Path) -> None:
+        for _ in range(2):
+            make_folder(tmp_path / "a" / "b")
+        assert (tmp_path / "a" / "b").is_dir()
+
+    @pytest.mark.parametrize("name", ["file", "file/below"])
+    def test_a_file_has_the_name(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match=f"can't write {tmp_path / name}: "):
+            make_folder(tmp_path / name)

@@ -80,7 +80,7 @@ def test_version_that_does_not_fit(load_script: Load, write_wheel: Callable[...,
 def test_difference_of_answers(load_script: Load) -> None:
     difference = load_script("prove_aarch64").largest_difference
     assert difference({"sad": 0.7, "calm": 0.3}, {"sad": 0.6, "calm": 0.4}) == pytest.approx(0.1)
-    with pytest.raises(load_script("prove_wheel").ProofError, match="labels"):
+    with pytest.raises(load_script("steps").ProofError, match="labels"):
         difference({"sad": 1.0}, {"calm": 1.0})
 
 
@@ -118,7 +118,7 @@ def test_without_the_emulator_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_failed_step_gives_its_last_line(load_script: Load) -> None:
-    proof = load_script("prove_wheel")
+    proof = load_script("steps")
     command = [sys.executable, "-c", "import sys; sys.exit('first\\nno such wheel')"]
     with pytest.raises(proof.ProofError, match=r"installing: .* ended with 1: no such wheel"):
         proof.run_step("installing", command)
@@ -132,5 +132,5 @@ def test_failed_step_gives_its_last_line(load_script: Load) -> None:
 def test_package_from_elsewhere_is_noticed(load_script: Load, tmp_path: Path) -> None:
     """Here ``mer_runtime`` is the checkout's, and not below ``tmp_path``."""
     proof = load_script("prove_wheel")
-    with pytest.raises(proof.ProofError, match="not from the wheel"):
+    with pytest.raises(load_script("steps").ProofError, match="not from the wheel"):
         proof.check_origin(Path(sys.executable).parent, "mer_runtime", tmp_path)

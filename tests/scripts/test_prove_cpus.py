@@ -129,7 +129,7 @@ def test_all_cases_must_be_run(load_script: Load, tmp_path: Path) -> None:
             return ""
 
     (tmp_path / "0000.onnx").touch()
-    with pytest.raises(load_script("prove_wheel").ProofError, match="only 0 cases were run"):
+    with pytest.raises(load_script("steps").ProofError, match="only 0 cases were run"):
         load_script("cpu_checks").drive_layers("layers", "onnx", Silent(), "Haswell", tmp_path)
 
 

@@ -17,8 +17,7 @@ from mer_calibration.graph.naming import shorten_names
 from mer_calibration.graph.storage import find_stored_weights
 from mer_export.network.graphs import Graphs
 from mer_runtime.bundle import Precision
-from mer_runtime.errors import OutputError
-from mer_runtime.files import pack_graph
+from mer_runtime.files import pack_graph, writing
 from mer_runtime.spec import Spec
 
 
@@ -102,9 +101,7 @@ def save_graphs(
     names = {}
     for name, model in graphs.items():
         file = folder / f"{name}.onnx"
-        try:
+        with writing(file):
             onnx.save(shorten_names(model), file)
             names[name] = pack_graph(file).name if packed else file.name
-        except OSError as error:
-            raise OutputError(file, error.strerror or str(error)) from error
     return names

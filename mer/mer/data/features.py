@@ -20,8 +20,7 @@ from mer.data.index import clip_path, prepared_fields
 from mer.data.spoiling import CROP_KINDS
 from mer.models import MultimodalNet
 from mer.protocols import Protocol, SoftHard
-from mer_runtime.errors import OutputError
-from mer_runtime.files import replacing
+from mer_runtime.files import make_folder, replacing
 from mer_runtime.spec import Spec
 
 logger = logging.getLogger(__name__)
@@ -198,9 +197,6 @@ def _batches(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _write(path: Path, features: NDArray[np.float32]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
+    make_folder(path.parent)
     with replacing(path) as part:
         np.save(part, features)

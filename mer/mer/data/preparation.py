@@ -32,7 +32,7 @@ from mer.data.splits import count_splits
 from mer.data.workers import Failure, Made, prepare_all
 from mer.errors import CacheError
 from mer_runtime.errors import MerWarning, OutputError
-from mer_runtime.files import hash_file
+from mer_runtime.files import hash_file, make_folder, writing
 from mer_runtime.inputs.face import HaarDetector, YuNetDetector, load_detector
 from mer_runtime.spec import Spec
 
@@ -128,14 +128,10 @@ def prepare_cache(
     spec = dataclasses.replace(spec, video=video, labels=listing.labels)
     _check_folder(out, spec, identity, {recording.id for recording in listing.recordings})
     preparation = _Preparation(out, spec, identity, listing, report, progress)
-    try:
+    with writing(out):
         preparation.run(detector, jobs, source)
         size = sum(file.stat().st_size for file in (out / CLIPS_FOLDER).iterdir())
         size += (out / INDEX_FILE).stat().st_size
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(out, error.strerror or str(error)) from error
     return preparation.summarise(size)
 
 
@@ -166,7 +162,7 @@ class _Preparation:
         """
         pending = self._find_pending()
         logger.info("faces are found by %s; %d clips are kept", detector.name, self.reused)
-        (self.out / CLIPS_FOLDER).mkdir(parents=True, exist_ok=True)
+        make_folder(self.out / CLIPS_FOLDER)
         for part in (self.out / CLIPS_FOLDER).glob(".*.part.npy"):
             part.unlink()
         _check_space(self.out, len(pending) * clip_dtype(self.spec).itemsize)

@@ -14,8 +14,7 @@ import torch
 
 from mer.errors import TrainingError
 from mer_runtime.documents import read_json
-from mer_runtime.errors import OutputError
-from mer_runtime.files import write_file
+from mer_runtime.files import make_folder, write_file
 
 STATE_FILE = "last.pt"
 BEST_FILE = "best.safetensors"
@@ -70,10 +69,7 @@ class RunFolder:
             )
         if self.resumed:
             self._compare(settings)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(path, str(error)) from error
+        make_folder(path)
         self._settings = settings
         self._write_settings({})
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from mer_runtime.console import escape_name, progress, say, warn
-from mer_runtime.errors import MediaError, MerError, OutputError
-from mer_runtime.files import check_output
+from mer_runtime.errors import MediaError, MerError
+from mer_runtime.files import check_output, make_folder
 from mer_runtime.inputs.listing import list_media
 from mer_runtime.jobs import answer_in_parallel, tell_unexpected
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
@@ -124,10 +124,7 @@ def place_overlays(overlay: Path | None, source: Path, clips: Sequence[Path]) ->
         for clip, out in bare.items()
     }
     for folder in {out.parent for out in placed.values()}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(folder, error.strerror or str(error)) from error
+        make_folder(folder)
     for out in placed.values():
         check_output(out, *(clip for clip in clips if clip.name == out.name))
     return placed

@@ -88,7 +88,7 @@ def choose_backend(
             errors.append(error)
             considered[engine] = " ".join(str(error).split())
             continue
-        seconds = _time_window(bundle, backend)
+        seconds = time_window(bundle, backend)
         passed[seconds] = backend
         considered[backend.name] = f"{1000 * seconds:.1f} ms a window"
     if not passed:
@@ -108,8 +108,8 @@ def _open(bundle: Bundle, name: str, threads: int) -> Backend:
     return open_backend(bundle, threads)
 
 
-def _time_window(bundle: Bundle, backend: Backend) -> float:
-    """Seconds for a window of faces and voice."""
+def time_window(bundle: Bundle, backend: Backend) -> float:
+    """Seconds for a window of faces and voice, the least of some."""
     faces = np.zeros(bundle.spec.video.shape, np.uint8)
     mfcc = np.zeros(bundle.spec.audio.shape, np.float32)
     times = []

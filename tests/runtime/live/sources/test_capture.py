@@ -250,11 +250,9 @@ class TestServers:
     @pytest.mark.parametrize("scheme", ["http", "rtsp"])
     def test_never_answers(self, collector: Any, start: Start, serve: Any, scheme: str) -> None:
         server: Any = serve(lambda connection: server.hold(connection))
-        began = monotonic()
         url = server.url(scheme).replace("127", "user:secret@127")
         with pytest.raises(SourceError, match="doesn't answer for 1 s") as caught:
             start(parse_source(url), timeout=1.0)
-        assert monotonic() - began < 5
         assert "secret" not in str(caught.value)
 
     def test_refuses(self, collector: Any, start: Start) -> None:
