@@ -140,7 +140,7 @@ class OpenSource:
                 elif choice.takes(stream, frame):
                     length = frame.samples / frame.sample_rate
                     time = clock.place(stream.index, stamp, length, arrival)
-                    yield _make_sound(frame, time)
+                    yield _make_sound(frame, time, choice.number)
         except (av.FFmpegError, OSError) as error:
             raise self._error(error, asked) from error
 
@@ -214,6 +214,7 @@ class OpenSource:
         return SourceError(self._address.name, reason)
 
 
-def _make_sound(frame: Any, time: float) -> Sound:
+def _make_sound(frame: Any, time: float, track: int) -> Sound:
     channels = frame_samples(frame)
-    return Sound(mix_down(frame), frame.sample_rate, time, channels if len(channels) > 1 else None)
+    several = channels if len(channels) > 1 else None
+    return Sound(mix_down(frame), frame.sample_rate, time, several, track)
