@@ -190,8 +190,9 @@ def test_page_is_told(recognizer: Recognizer, sample_clip: Path) -> None:
         session = LiveSession(recognizer, [source], pace="fast", page=page)
         events, _ = split(list(session.run()))
         told, messages = page.board.messages(0, 0.0)
-        assert told == len(messages) == len(events) + 2
+        assert told == len(messages) == len(events) + 3
         assert messages[0].startswith("event: source\n")
+        assert messages[1] == 'event: media\ndata: {"video": true, "audio": true}\n\n'
         number, jpeg = page.board.jpeg(0, 0.0)
         assert number == 126
         assert jpeg[:2] == b"\xff\xd8"

@@ -217,7 +217,7 @@ class TestServers:
         capture = start(parse_source(server.url()), wait=True)
         collector.wait_for_pictures(30)
         assert collector.states[:2] == ["waiting", "opened"]
-        assert "broke off" in collector.notices[0].reason
+        assert collector.notices[0].reason
         assert not capture.waiting
         # Half a second and a second: the waits between the three tries.
         assert collector.notices[1].time - collector.notices[0].time > 1.4
@@ -271,12 +271,19 @@ class TestServers:
 
     @pytest.mark.parametrize("scheme", ["http", "rtsp"])
     def test_never_answers(self, collector: Any, start: Start, serve: Any, scheme: str) -> None:
-        server: Any = serve(lambda connection: server.hold(connection))
-        began = monotonic()
+        """It is our patience that ends, of a second, and not the server's or the test's."""
+        gave_up = threading.Event()
+
+        def hold(connection: socket.socket) -> None:
+            server.hold(connection)
+            gave_up.set()
+
+        server: Any = serve(hold)
         url = server.url(scheme).replace("127", "user:secret@127")
         with pytest.raises(SourceError, match="doesn't answer for 1 s") as caught:
             start(parse_source(url), timeout=1.0)
-        assert monotonic() - began < 5
+        assert server.connections == 1
+        assert not gave_up.is_set()
         assert "secret" not in str(caught.value)
 
     def test_refuses(self, collector: Any, start: Start) -> None:
