@@ -119,7 +119,8 @@ def test_waiting_ends_after_seconds_and_by_stop(recognizer: Recognizer) -> None:
     session = LiveSession(recognizer, [Input(camera("77"), audio=False)], wait=True)
     (notice,) = session.run(1.0)
     assert isinstance(notice, Notice)
-    assert (notice.state, notice.reason) == ("waiting", "there is no such camera")
+    assert notice.state == "waiting"
+    assert notice.reason.startswith("there is no such camera")
 
 
 def test_recording_shows_what_was_answered(
