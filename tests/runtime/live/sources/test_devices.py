@@ -1,7 +1,7 @@
 """What each system calls its cameras and microphones.
 
-Only Linux's can be opened where the tests run (``test_capture``); of the others it is what FFmpeg is
-asked for, as its documentation of ``dshow`` and ``avfoundation`` has it.
+Only Linux's can be opened where the tests run (``test_capture``). Of the others it is what FFmpeg
+is asked for, as its documentation of ``dshow`` and ``avfoundation`` has it.
 """
 
 from __future__ import annotations
