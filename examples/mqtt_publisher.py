@@ -12,6 +12,7 @@ It needs ``pip install paho-mqtt``. Topics:
 import json
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
@@ -30,10 +31,14 @@ def connect(host: str, port: int = 1883) -> Client:
     """
     client = Client(CallbackAPIVersion.VERSION2)
     client.will_set(ONLINE, "false", qos=1, retain=True)
-    client.on_connect = lambda *_: client.publish(ONLINE, "true", qos=1, retain=True)
+    client.on_connect = _tell_online
     client.connect(host, port)
     client.loop_start()
     return client
+
+
+def _tell_online(client: Client, *_: Any) -> None:
+    client.publish(ONLINE, "true", qos=1, retain=True)
 
 
 def publish(client: Client, lines: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The examples that take a stream's JSON lines: a webhook's server and a broker are real sockets."""
+"""The examples that take a stream's JSON lines: their servers are real sockets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class TestWebhook:
         assert got[0] == sure[0]
         assert all(one in sure for one in got)
         labels = [one["label"] for one in got]
-        assert all(one != following for one, following in zip(labels, labels[1:], strict=False))
+        assert all(one != following for one, following in pairwise(labels))
 
     def test_server_that_is_not_there(self, lines: str) -> None:
         done = run("webhook.py", lines, "http://127.0.0.1:1/")
