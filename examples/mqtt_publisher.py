@@ -12,6 +12,7 @@ It needs ``pip install paho-mqtt``. Topics:
 import json
 import sys
 from collections.abc import Iterable
+from threading import Event
 from typing import Any
 
 from paho.mqtt.client import Client
@@ -19,8 +20,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 ROOT = "mer"
 ONLINE = f"{ROOT}/online"
-#: Seconds that the last messages may take to be sent.
-FAREWELL = 5.0
+#: Seconds that a broker may take to let us in, and the last messages to be sent.
+PATIENCE, FAREWELL = 10.0, 5.0
 
 
 def connect(host: str, port: int = 1883) -> Client:
@@ -31,14 +32,18 @@ def connect(host: str, port: int = 1883) -> Client:
     """
     client = Client(CallbackAPIVersion.VERSION2)
     client.will_set(ONLINE, "false", qos=1, retain=True)
-    client.on_connect = _tell_online
+    connected = Event()
+
+    def tell_online(client: Client, *_: Any) -> None:
+        client.publish(ONLINE, "true", qos=1, retain=True)
+        connected.set()
+
+    client.on_connect = tell_online
     client.connect(host, port)
     client.loop_start()
+    if not connected.wait(PATIENCE):
+        raise TimeoutError(f"the broker says nothing for {PATIENCE:g} s")
     return client
-
-
-def _tell_online(client: Client, *_: Any) -> None:
-    client.publish(ONLINE, "true", qos=1, retain=True)
 
 
 def publish(client: Client, lines: Iterable[str]) -> None:
