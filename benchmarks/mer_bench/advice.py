@@ -1,4 +1,4 @@
-"""One sentence on what to use here, and why.
+"""One sentence on what to use here, and why; and what speaks against a run's times.
 
 The rule: of the bundles that are as right as the reference, the one with the lowest p90 end to
 end. One that isn't slower beyond noise and holds clearly less memory goes before it.
@@ -22,6 +22,28 @@ CPU_TARGETS = ("onnx", "openvino")
 #: Memory that counts as clearly less.
 CLEARLY_LESS = 0.8
 TIMES = "\N{MULTIPLICATION SIGN}"
+#: A load average, of the last minute before a run, by which somebody else was at work.
+BUSY = 0.5
+
+
+def list_cautions(result: Mapping[str, Any]) -> list[str]:
+    """What a run's times are worth less for: a busy machine, few samples. A sentence each."""
+    cautions = []
+    machine = result["machine"]
+    load = machine["before"]["load"][:1]
+    if load and load[0] > BUSY:
+        cautions.append(
+            f"The machine was busy before the run: load {load[0]:g} on {machine['cores']} cores. "
+            "Times may be too long and scatter more; run it again when nothing else does."
+        )
+    for one in result["contenders"]:
+        found = one["single_stream"]["summary"][TOTAL]
+        if "p90" in found["unreliable"]:
+            cautions.append(
+                f"Few samples: {found['n']} times of {one['name']} are too few for "
+                f"{', '.join(found['unreliable'])}; give more --seconds."
+            )
+    return cautions
 
 
 def advise(

@@ -12,6 +12,7 @@ from mer_runtime.interrupts import hold_interrupts
 hold_interrupts()  # before what takes long to load
 
 # ruff: noqa: E402
+from mer_bench.advice import list_cautions
 from mer_bench.comparison import compare_runs, find_slower, list_caveats
 from mer_bench.extras import require
 from mer_bench.report import render_report
@@ -151,6 +152,8 @@ def main(
         tell=lambda step: say(f"... {step}", err=True),
     )
     results.tell(result, render_result(result))
+    for caution in list_cautions(result):
+        warn(caution)
     if html_out is not None:
         write_file(html_out, render_report(result))
 

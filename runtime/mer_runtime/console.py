@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -30,8 +32,12 @@ _UNSAFE = re.compile(
 )
 #: Stand-ins for our own signs where a terminal lacks them.
 _PLAIN = {"█": "#", "…": "...", "Δ": "delta ", "\u00d7": "x"}
+#: The logger's name in JSON lines of what a command itself says.
+SPEAKER = "mer"
 #: Whose logging ``--log-level`` shows.
 PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
+#: ``show_logs``' level, "" outside of it, and style.
+_shown = ("", "text")
 #: They ask a command to end. Python has no name for the second on Windows.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -71,20 +77,21 @@ class Command(click.Command):
                             raise KeyboardInterrupt from error
                         raise
             except MerError as error:
-                message = escape(" ".join(str(error).split()))
-                raise click.ClickException(message) from error
+                raise _fail(ctx, " ".join(str(error).split())) from error
             except click.ClickException as error:
+                if _wants_json(ctx):
+                    raise _fail(ctx, error.format_message(), error.exit_code) from error
                 error.message = escape(error.message)  # type: ignore[misc] # it is still ours
                 raise
             except KeyboardInterrupt:
-                raise click.ClickException(MESSAGE) from None
+                raise _fail(ctx, MESSAGE) from None
             except MemoryError as error:
-                raise click.ClickException("there isn't enough memory") from error
+                raise _fail(ctx, "there isn't enough memory") from error
             except OSError as error:
                 if error.errno in (None, errno.EPIPE):  # the latter is click's
                     raise
                 what = f"{error.filename}: " if error.filename else ""
-                raise click.ClickException(f"{what}{error.strerror}") from error
+                raise _fail(ctx, f"{what}{error.strerror}") from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -103,6 +110,18 @@ class Command(click.Command):
             if isinstance(error, MerError):
                 raise
             raise click.UsageError(escape(str(error)), ctx) from error
+
+
+def _fail(ctx: click.Context, message: str, code: int = 1) -> Exception:
+    """What ends a command with a message: click prints it, or it was printed here as JSON."""
+    if _wants_json(ctx):
+        click.echo(_format_json("error", SPEAKER, message), err=True)
+        return click.exceptions.Exit(code)
+    return click.ClickException(escape(message))
+
+
+def _wants_json(ctx: click.Context) -> bool:
+    return ctx.params.get("log_format") == "json"
 
 
 def _check_name(ctx: click.Context, parameter: click.Parameter, path: Path | str) -> None:
@@ -140,7 +159,14 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text, escaped, on standard output or error, whatever signs that has."""
+    """Print text, escaped, on standard output or error, whatever signs that has.
+
+    On standard error it is a line of JSON where ``--log-format json`` was given.
+    """
+    _echo(_format_json("info", SPEAKER, text) if err and _shown[1] == "json" else text, err=err)
+
+
+def _echo(text: str, *, err: bool) -> None:
     text = escape(text)
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     try:
@@ -198,11 +224,35 @@ class _Formatter(logging.Formatter):
         return escape(super().format(record))
 
 
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return _format_json(record.levelname.lower(), record.name, text, record.created)
+
+
+def _format_json(level: str, name: str, text: str, seconds: float | None = None) -> str:
+    """A line of ``--log-format json``; ``seconds`` since 1970, by default now."""
+    now = datetime.now(timezone.utc)
+    at = now if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+    told = {"time": at.isoformat(timespec="milliseconds"), "level": level}
+    return json.dumps(told | {"logger": name, "message": text})
+
+
 @contextmanager
-def show_logs(level: str) -> Iterator[None]:
-    """Show what our packages log on standard error for a while, from ``level`` on."""
+def show_logs(level: str, style: str = "text") -> Iterator[None]:
+    """Show what our packages log on standard error for a while, from ``level`` on.
+
+    Args:
+        style: ``text``, or ``json`` for a line of JSON each; then so is all that ``say`` and
+            ``warn`` print there.
+    """
+    global _shown
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    text = _Formatter("%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(_JsonFormatter() if style == "json" else text)
+    shown, _shown = _shown, (level, style)
     loggers = [logging.getLogger(name) for name in PACKAGES]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -211,19 +261,23 @@ def show_logs(level: str) -> Iterator[None]:
     try:
         yield
     finally:
+        _shown = shown
         for logger, old in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(old)
 
 
-def log_level() -> str:
-    """From which level on our packages log here, for a process that shall do the same."""
-    return logging.getLevelName(logging.getLogger(PACKAGES[0]).getEffectiveLevel())
+def log_settings() -> tuple[str, str]:
+    """``show_logs``' arguments as of now, for a process that shall do the same."""
+    level, style = _shown
+    return level or logging.getLevelName(logging.getLogger(PACKAGES[0]).getEffectiveLevel()), style
 
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    say(f"Warning: {message}", err=True)
+    as_json = _shown[1] == "json"
+    text = _format_json("warning", SPEAKER, message) if as_json else f"Warning: {message}"
+    _echo(text, err=True)
 
 
 @contextmanager
@@ -235,7 +289,7 @@ def progress(
     hidden: bool = False,
 ) -> Iterator[Any]:
     """A progress bar on standard error; silent where that isn't a terminal, or ``hidden``."""
-    hidden = hidden or not sys.stderr.isatty()
+    hidden = hidden or not sys.stderr.isatty() or _shown[1] == "json"
     with click.progressbar(
         items, length=length, label=label, file=sys.stderr, hidden=hidden
     ) as bar:

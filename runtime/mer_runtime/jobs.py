@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mer_runtime.console import log_level, show_logs
+from mer_runtime.console import log_settings, show_logs
 from mer_runtime.errors import MediaError, MerError, MerWarning
 from mer_runtime.processes import start_python
 from mer_runtime.recognizer import Analysis, Recognizer
@@ -106,7 +106,7 @@ def tell_unexpected(clip: Path, error: Exception) -> MediaError:
 def _share_out(
     items: Sequence[Any], jobs: int, load: Callable[[], Any], work: Callable[[Any, Any], Any]
 ) -> Iterator[tuple[int, Outcome]]:
-    task = pickle.dumps((log_level(), load, work))
+    task = pickle.dumps((log_settings(), load, work))
     waiting = list(range(len(items)))[::-1]
     deaths = dict.fromkeys(waiting, 0)
     running: list[_Job] = []
@@ -224,8 +224,8 @@ def _serve(pipe: Connection) -> None:
                 kind, value = "unable", None
                 try:
                     if work is None:
-                        level, load, wanted = pickle.loads(task)
-                        stack.enter_context(show_logs(level))
+                        logs, load, wanted = pickle.loads(task)
+                        stack.enter_context(show_logs(*logs))
                         loaded, work = load(), wanted
                     kind = "error"
                     value = work(loaded, item)

@@ -160,7 +160,7 @@ def _list_paths(values: Iterable[Any]) -> Iterator[str | Path]:
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command has: ``--version`` and ``--log-level``."""
+    """What every command has: ``--version``, ``--log-level`` and ``--log-format``."""
 
     @click.option(
         "-v",
@@ -170,10 +170,17 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Tell what happens on standard error; info says what was chosen, and why.",
     )
+    @click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How: in words, or each line an object with time, level, logger and message.",
+    )
     @click.version_option(__version__)
     @functools.wraps(function)
-    def call(*arguments: Any, log_level: str, **options: Any) -> Any:
-        with show_logs(log_level):
+    def call(*arguments: Any, log_level: str, log_format: str, **options: Any) -> Any:
+        with show_logs(log_level, log_format):
             return function(*arguments, **options)
 
     return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from mer_bench import render_report
+from mer_bench.subject import TOTAL
+from mer_bench.summary import summarise
 
 #: A name that would be markup, were it not escaped.
 NASTY = "<img src=x onerror=\"document.title='broken'\">"
@@ -63,6 +66,20 @@ def test_without_accuracy_and_profiles(make_run: Any) -> None:
     assert "mer-bench --cache CACHE measures it" in text
     assert "No engine here tells" in text
     assert "Confusion" not in text
+
+
+def test_busy_machine_and_few_samples_are_told(make_run: Any) -> None:
+    quiet = make_run({"a": 50.0})
+    assert "caveat" not in render_report(quiet).partition("</style>")[2]
+    busy = copy.deepcopy(quiet)
+    busy["machine"]["before"] = {"load": [3.2, 1.0, 0.5], "temperature": "unknown"}
+    (one,) = busy["contenders"]
+    few = one["single_stream"]["times"][TOTAL][:4]
+    summary = summarise([time for turn in few for time in turn]).to_dict()
+    one["single_stream"]["summary"][TOTAL] |= summary
+    text = render_report(busy)
+    assert "The machine was busy before the run: load 3.2 on 2 cores." in text
+    assert "Few samples: 16 times of a are too few for p50, p90, p95, p99" in text
 
 
 @pytest.mark.browser

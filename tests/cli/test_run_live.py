@@ -38,6 +38,8 @@ FIELDS = {
     "people",
     "box",
     "track",
+    "audio_track",
+    "notes",
     "age",
     "dropped",
 }

@@ -205,7 +205,7 @@ def _finish(axes: Axes, described: str, told: Mapping[str, str] | None = None) -
         start = f'<g id="{mark}">'
         drawn = drawn.replace(start, f"{start}<title>{escape(title)}</title>", 1)
     label = f'<svg role="img" aria-label="{escape(described)}"'
-    return f'<div class="chart">{drawn.replace("<svg", label, 1)}</div>'
+    return f'<div class="chart" tabindex="0">{drawn.replace("<svg", label, 1)}</div>'
 
 
 def _legend(names: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_bench.advice import list_cautions
 from mer_bench.report.charts import (
     draw_distributions,
     draw_families,
@@ -70,9 +71,10 @@ def _header(result: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)} · {settings['clip']} "
         f"({settings['clip_seconds']:g} s) · {result['date']} · {result['made_by']}"
     )
+    cautions = "".join(f'<p class="caveat">{escape(one)}</p>' for one in list_cautions(result))
     return (
         f"<header><h1>mer-bench</h1><p>{escape(told)}</p>"
-        f'<p class="advice">{escape(result["advice"])}</p></header>'
+        f'<p class="advice">{escape(result["advice"])}</p>{cautions}</header>'
     )
 
 

@@ -16,6 +16,7 @@ from mer_runtime.cli.clip import (
     place_overlays,
     report_self_test,
 )
+from mer_runtime.cli.config import GIVEN, read_config
 from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
 from mer_runtime.files import check_output
@@ -34,6 +35,7 @@ Examples:
   mer-run ia-int8 rtsp://camera/stream --json
   gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia-int8 - --record out.mp4
   mer-run ia-int8 long.mp4 --pace fast --json
+  mer-run --config /etc/mer/mer.toml
   mer-run ia-int8 --self-test
 """
 
@@ -50,6 +52,7 @@ LIVE_ONLY = (
     "seconds",
     "timeout",
     "reopen_for",
+    "wait",
     "video",
     "audio",
 )
@@ -166,7 +169,8 @@ class _Engine(NamedTuple):
     "--serve",
     type=click.IntRange(0, 65535),
     metavar="PORT",
-    help="Show the stream on a page; 0 takes a free port.",
+    help="Show the stream on a page, with /health and /metrics for those who watch a service; "
+    "0 takes a free port.",
 )
 @click.option(
     "--host",
@@ -190,6 +194,12 @@ class _Engine(NamedTuple):
     metavar="SECONDS",
     help="Try to reopen a lost source for so long [default: for ever; 0: not at all].",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for a source that isn't there yet, too, instead of ending with an error.",
+)
+@read_config
 @options.common
 @click.pass_context
 def main(
@@ -271,9 +281,7 @@ def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
 def _refuse_live_options(context: click.Context) -> None:
     """A clip gets one answer; what only a stream has would be passed over in silence."""
     given = [
-        name
-        for name in (*LIVE_ONLY, "camera_mode")
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        name for name in (*LIVE_ONLY, "camera_mode") if context.get_parameter_source(name) in GIVEN
     ]
     if given:
         parameter = next(p for p in context.command.params if p.name == given[0])

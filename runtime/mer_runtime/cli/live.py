@@ -21,6 +21,7 @@ from mer_runtime.live.session import Input, LiveSession
 from mer_runtime.live.sources import Notice, Pace, parse_source
 from mer_runtime.live.sources import camera as camera_address
 from mer_runtime.live.sources import microphone as microphone_address
+from mer_runtime.live.systemd import Watchdog, notify
 from mer_runtime.options import Results
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.stream import StreamEvent
@@ -42,6 +43,7 @@ class LiveOptions:
     seconds: float | None
     timeout: float
     reopen_for: float | None
+    wait: bool
     video: bool
     audio: bool
     audio_track: int | None = None
@@ -136,8 +138,16 @@ def run_live(
             page=page,
             timeout=options.timeout,
             patience=options.reopen_for,
+            wait=options.wait,
         )
-        with _ended_by_signals(session), closing(session.run(options.seconds)) as happenings:
+        watchdog = Watchdog()
+
+        def beat() -> None:
+            if not session.monitor.stuck:
+                watchdog.beat()
+
+        run = session.run(options.seconds, on_tick=beat)
+        with _ended_by_signals(session), closing(run) as happenings:
             for happening in happenings:
                 if isinstance(happening, Notice):
                     _report_notice(happening, results)
@@ -145,6 +155,7 @@ def run_live(
                     results.tell(happening.to_dict(), _format_event(happening))
         _report_end(session, options, results)
     finally:
+        notify("STOPPING=1")
         if page is not None:
             page.close()
 
@@ -180,6 +191,7 @@ def _greeting(recognizer: Recognizer, inputs: list[Input]) -> dict[str, Any]:
         "backend": recognizer.backend.name,
         "sources": [source.address.name for source in inputs],
         "labels": list(recognizer.spec.labels),
+        "window": recognizer.spec.video.window,
     }
 
 
@@ -200,6 +212,8 @@ def _format_event(event: StreamEvent) -> str:
 
 
 def _report_notice(notice: Notice, results: Results) -> None:
+    # A service is ready as soon as it waits for its sources: they may take for ever.
+    notify("READY=1", f"STATUS={notice.source} {notice.state}")
     results.tell(notice.to_dict())
     if not results.as_json or notice.state not in ("opened", "ended"):
         reason = f": {notice.reason}" if notice.reason else ""

@@ -8,6 +8,8 @@ from mer_runtime.inputs.picks import FramePicks
 from mer_runtime.inputs.timeline import Timeline
 from mer_runtime.inputs.waveform import WaveformBuffer
 
+CANCELLED = "its channels cancel each other out: one of them was taken"
+
 
 def describe_jumps(timeline: Timeline) -> Iterator[str]:
     """Where a clock jumped."""
@@ -34,6 +36,11 @@ def describe_sound(tracks: Mapping[int, WaveformBuffer], track: int, window: str
     if len(tracks) > 1 and track != min(tracks):
         yield f"audio track {min(tracks)} is silent: track {track} was listened to"
     if sound.unusable:
-        yield f"samples of its sound that aren't numbers ({sound.unusable}) count as silence"
+        yield describe_unusable(sound.unusable)
     if sound.cancelled:
-        yield "its channels cancel each other out: one of them was taken"
+        yield CANCELLED
+
+
+def describe_unusable(count: int) -> str:
+    """Samples that aren't finite numbers."""
+    return f"samples of its sound that aren't numbers ({count}) count as silence"

@@ -79,7 +79,7 @@ def draw(analysis: Analysis, spec: Spec, frame: int) -> Picture:
 def draw_live(
     image: Picture, answers: Sequence[StreamEvent], size: tuple[int, int] | None = None
 ) -> Picture:
-    """A stream's frame with the box and label of each face: (H, W, 3) uint8 RGB.
+    """A stream's frame with the box, number and label of each face: (H, W, 3) uint8 RGB.
 
     Args:
         image: (H, W, 3) uint8 RGB; not changed.
@@ -100,7 +100,8 @@ def draw_live(
         picture[top : top + height, left : left + width] = inner
     for answer in answers:
         if answer.box is not None and answer.label is not None:
-            text = _caption(answer.label, answer.probabilities)
+            number = "" if answer.track is None else f"{answer.track}: "
+            text = f"{number}{_caption(answer.label, answer.probabilities)}"
             box = answer.box
             shifted = Box(box.x + left / scale, box.y + top / scale, box.width, box.height)
             _draw_box(picture, shifted, scale, text, True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import or_
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
@@ -12,6 +13,7 @@ from time import monotonic
 from typing import Literal
 
 from mer_runtime.errors import OutputError
+from mer_runtime.live.monitor import Monitor
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.recording import Recorder, check_recording
 from mer_runtime.live.sources import Address, Capture, Notice, Pace, Picture, Sound
@@ -53,7 +55,11 @@ class LiveSession:
         record: an MP4 to write, with the answers drawn into it.
         record_every, keep: see ``Recorder``'s ``every`` and ``keep``.
         page: shows the session; the caller closes it.
-        timeout, patience: as for ``Capture``.
+        timeout, patience, wait: as for ``Capture``. Of two sources one may be waited for while
+            the other is answered.
+
+    Attributes:
+        monitor: how it is doing; the page's ``/health`` and ``/metrics`` tell it.
 
     Raises:
         OutputError: ``record`` isn't an .mp4 that can be written.
@@ -74,11 +80,13 @@ class LiveSession:
         page: PageServer | None = None,
         timeout: float = 10.0,
         patience: float | None = None,
+        wait: bool = False,
     ) -> None:
         self._recognizer, self._pace = recognizer, pace
         self._hop = hop
+        seconds = hop or 2 * recognizer.spec.video.slot
         # An answer is drawn for as long as the next one may take.
-        self._shown_for = SHOWN_FOR + (hop or 2 * recognizer.spec.video.slot)
+        self._shown_for = SHOWN_FOR + seconds
         self._smoothing, self._faces = smoothing, faces
         self._record = None if record is None else check_recording(record)
         self._every, self._keep = record_every, keep
@@ -98,10 +106,18 @@ class LiveSession:
                 audio=source.audio,
                 timeout=timeout,
                 patience=patience,
+                wait=wait,
                 audio_track=source.audio_track,
             )
             for source in inputs
         ]
+        self._audio_track: int | None = None
+        about = {"bundle": recognizer.bundle.path.name, "backend": recognizer.backend.name}
+        self.monitor = Monitor(
+            seconds, lambda: self.statistics, lambda: self.frames_not_recorded, about
+        )
+        if page is not None:
+            page.monitor = self.monitor
         self._stream: StreamRecognizer | None = None
         self._reader: Thread | None = None
         self._failure: Exception | None = None
@@ -126,13 +142,16 @@ class LiveSession:
         """End the session soon, as if its sources had ended. From any thread or a signal."""
         self._stop.set()
 
-    def run(self, seconds: float | None = None) -> Generator[StreamEvent | Notice, None, None]:
+    def run(
+        self, seconds: float | None = None, *, on_tick: Callable[[], None] = lambda: None
+    ) -> Generator[StreamEvent | Notice, None, None]:
         """Open the sources and give what happens until they end, or ``stop``.
 
         The recording is finished when the iterator is, however it ends.
 
         Args:
             seconds: stop by itself after this long.
+            on_tick: called several times a second in the iterating thread.
 
         Raises:
             SourceError: a source can't be opened, or was lost and ``patience`` is over.
@@ -140,9 +159,10 @@ class LiveSession:
             SpecError: ``hop`` isn't a multiple of the slot.
         """
         try:
-            yield from self._open()
+            yield from self._open(seconds, on_tick)
             until = None if seconds is None else monotonic() + seconds
             while not self._stop.is_set() and (until is None or monotonic() < until):
+                on_tick()
                 running = [c for c in self._captures if c.running]
                 yield from self._waiting(TICK)
                 for capture in self._captures:
@@ -179,17 +199,21 @@ class LiveSession:
     def take_sound(self, sound: Sound) -> None:
         if self._stream is None:
             return
+        self._audio_track = sound.track
         samples = sound.samples if sound.channels is None else sound.channels
         self._stream.push_audio(samples, sound.rate, sound.time)
         if self._recorder is not None:
             self._recorder.add(sound, self._drawn(sound.time))
 
     def take_notice(self, notice: Notice) -> None:
+        self.monitor.take_notice(notice)
         self._out.put(notice)
         if self._page is not None:
             self._page.board.tell("source", notice.to_dict())
 
     def _take_event(self, event: StreamEvent) -> None:
+        event = replace(event, audio_track=self._audio_track)
+        self.monitor.take_event(event)
         with self._answers_lock:
             self._answers[event.track] = event
         self._out.put(event)
@@ -218,17 +242,29 @@ class LiveSession:
             current = [event for event in self._answers.values() if event.time == latest]
         return tuple(sorted(current, key=lambda event: (event.track is None, event.track)))
 
-    def _open(self) -> Iterator[StreamEvent | Notice]:
+    def _open(
+        self, seconds: float | None, on_tick: Callable[[], None]
+    ) -> Iterator[StreamEvent | Notice]:
+        """Open the sources; those that are waited for hold up none of the others."""
+        until = None if seconds is None else monotonic() + seconds
         for capture in self._captures:
             capture.open()
-        for capture in self._captures:
-            while not capture.wait_open(TICK) and not self._stop.is_set():
-                yield from self._waiting(0)
-        if self._stop.is_set():
-            return
+        while True:
+            on_tick()
+            yield from self._waiting(TICK)
+            opened = [capture.wait_open(0) for capture in self._captures]
+            waiting = [capture.waiting for capture in self._captures]
+            if any(opened) and all(map(or_, opened, waiting)):
+                break
+            if until is not None and any(waiting) and monotonic() > until:
+                self.stop()
+            if self._stop.is_set():
+                return
         live = self._pace != "fast"
         video = any(capture.has_video for capture in self._captures)
         audio = any(capture.has_audio for capture in self._captures)
+        if self._page is not None:
+            self._page.board.announce(video=video, audio=audio)
         self._stream = StreamRecognizer(
             self._recognizer,
             hop=self._hop,
@@ -270,6 +306,7 @@ class LiveSession:
             capture.join(FAREWELL)
 
     def _close(self) -> None:
+        self.monitor.end()
         self._end_captures()
         try:
             if self._stream is not None:

@@ -37,6 +37,11 @@ class NativeWindow:
     rate: int
     loudest: NDArray[np.float32] | None = None
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the channels cancel each other out, so that the loudest one counts."""
+        return choose_mix(self.samples, self.loudest)[1]
+
     def waveform(self, samples: int, rate: int) -> NDArray[np.float32]:
         """The window itself: (samples,) float32 at ``rate`` Hz, as in clip mode."""
         mono, _ = choose_mix(self.samples, self.loudest)

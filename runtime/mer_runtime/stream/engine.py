@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -13,6 +13,7 @@ from mer_runtime.inputs.clip import describe_voice
 from mer_runtime.inputs.crops import crop_face, find_nearest
 from mer_runtime.inputs.face import Box, FaceDetector
 from mer_runtime.inputs.motion import Sketch, moves_on, sketch
+from mer_runtime.inputs.notes import CANCELLED, describe_unusable
 from mer_runtime.inputs.tracking import (
     Face,
     Faces,
@@ -72,6 +73,7 @@ class StreamEngine:
 
     Args:
         detector: None where no frame will come.
+        audio: whether sound may come.
 
     Raises:
         MerError: what the recogniser raises.
@@ -84,12 +86,15 @@ class StreamEngine:
         *,
         faces: Faces,
         smoothing: float,
+        audio: bool,
         statistics: StreamStatistics,
     ) -> None:
         self._recognizer = recognizer
         self._detector = detector
         self._faces: Faces = faces
         self._smoothing = smoothing
+        self._audio = audio
+        self._unusable = 0  # samples that were no numbers, when the last window was answered
         self._statistics = statistics
         self._spec = recognizer.spec
         self._epoch = -1
@@ -144,7 +149,8 @@ class StreamEngine:
     def _answer(self, window: WindowTask) -> list[StreamEvent]:
         mfcc = self._listen(window)
         frames, real = self._frames_of(window.slot)
-        seen = self._seen_in(frames, real)
+        seen, stale = self._seen_in(frames, real)
+        notes = tuple(self._note(window, frames, stale))
         people = list_people(seen)
         faces = {number: self._places_of(frames, number) for number in self._choose(seen, people)}
         self._encode(places for places, _ in faces.values())
@@ -153,32 +159,51 @@ class StreamEngine:
         for number, (places, box) in faces.items():
             features = np.stack([frame.features[box] for frame, box in places])
             found = sum(number in one for one in seen)
-            events.append(self._event(window, mfcc, features, box, number, found, count))
+            events.append(self._event(window, mfcc, features, box, number, found, count, notes))
         if not faces:
-            events.append(self._event(window, mfcc, None, None, None, 0, 0))
+            events.append(self._event(window, mfcc, None, None, None, 0, 0, notes))
         self._forget(window.slot + 1 - self._spec.video.frames)
         return events
 
     def _seen_in(
         self, frames: Sequence[UsedFrame], real: Sequence[bool]
-    ) -> list[Mapping[int, Face]]:
-        """The faces of each of a window's slots; none in one that has no picture, or a stale one.
+    ) -> tuple[list[Mapping[int, Face]], int]:
+        """The faces of each of a window's slots, and how many slots show nothing new.
 
-        None at all where the picture is frozen.
+        One that has no picture, or a stale one, has no faces; none has where the picture is frozen.
         """
         own = [frame for frame, is_real in zip(frames, real, strict=True) if is_real]
         enough = min(2, self._spec.video.frames)  # one picture doesn't tell
         if len(own) < enough or not moves_on([frame.sketch for frame in own]):
-            return []
+            return [], len(frames)
         seen: list[Mapping[int, Face]] = []
+        stale = 0
         last, repeated = None, 0
         for frame, is_real in zip(frames, real, strict=True):
             # The first one also stands in for what was before it, however long.
             repeated = repeated + 1 if frame is last and frame is not self._before else 0
             counts = is_real and still_shows(repeated, len(frames))
             seen.append(frame.found if counts else {})
+            stale += not counts
             last = frame
-        return seen
+        return seen, stale
+
+    def _note(self, window: WindowTask, frames: Sequence[UsedFrame], stale: int) -> Iterator[str]:
+        """What is missing of a window, or was mended in it."""
+        if self._detector is not None and not frames:
+            yield "there is no picture in this window"
+        elif frames and stale == len(frames):
+            yield "the picture stands still"
+        elif stale:
+            yield f"the picture stands still or is missing in {stale} of {len(frames)} frames"
+        if self._audio and window.sound is None:
+            yield "there is no sound in this window"
+        elif window.sound is not None and window.sound.cancelled:
+            yield CANCELLED
+        unusable = self._statistics.non_finite
+        if unusable > self._unusable:
+            yield describe_unusable(unusable - self._unusable)
+        self._unusable = unusable
 
     def _choose(self, seen: Sequence[Mapping[int, Face]], people: Sequence[int]) -> Sequence[int]:
         """The tracks that get an event: the person that the window is about, or all people."""
@@ -273,6 +298,7 @@ class StreamEngine:
         track: int | None,
         found: int,
         people: int,
+        notes: tuple[str, ...],
     ) -> StreamEvent:
         label, probabilities, settled = None, {}, False
         face, voice = features is not None, mfcc is not None
@@ -300,6 +326,7 @@ class StreamEngine:
             age=max(monotonic() - window.arrival, 0.0),
             dropped=self._statistics.dropped,
             people=people,
+            notes=notes,
         )
 
     def _forget(self, first: int) -> None:

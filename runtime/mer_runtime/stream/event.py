@@ -36,6 +36,9 @@ class StreamEvent:
         dropped: used frames that were dropped since the stream began, because inference was
             behind.
         people: how many persons' faces the window shows.
+        audio_track: the source's audio track that was listened to, counted from 1; None where no
+            source told of any, as with samples that a program pushes.
+        notes: what is missing of the window or was mended in it, a sentence each.
     """
 
     time: float
@@ -51,6 +54,8 @@ class StreamEvent:
     age: float
     dropped: int
     people: int = 0
+    audio_track: int | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-run --json`` prints for a stream.
@@ -72,4 +77,6 @@ class StreamEvent:
             "track": self.track,
             "age": round(self.age, 4),
             "dropped": self.dropped,
+            "audio_track": self.audio_track,
+            "notes": list(self.notes),
         }

@@ -105,6 +105,7 @@ class StreamRecognizer:
             (detector or recognizer.find_detector()) if video else None,
             faces=faces,
             smoothing=smoothing,
+            audio=audio,
             statistics=self._statistics,
         )
         self._slot = video_spec.slot

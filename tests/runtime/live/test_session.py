@@ -15,7 +15,7 @@ import pytest
 from mer_runtime import OutputError, Recognizer, SpecError
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.session import Input, LiveSession
-from mer_runtime.live.sources import Notice, SourceError, parse_source
+from mer_runtime.live.sources import Notice, SourceError, camera, parse_source
 from mer_runtime.stream import StreamEvent
 
 MakeClip = Callable[..., Path]
@@ -81,6 +81,45 @@ def test_two_devices_share_a_clock(
     assert states.count("opened") == 2
     assert session.statistics.frames == 75
     assert session.statistics.samples == pytest.approx(2.5 * 48_000, abs=1)
+
+
+def test_camera_that_is_not_there_yet_holds_up_nothing(
+    recognizer: Recognizer, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    clip = make_clip("a.wav", seconds=3.0)
+    os.mkfifo(tmp_path / "microphone")
+    write = (tmp_path / "microphone").write_bytes
+    threading.Thread(target=write, args=(clip.read_bytes(),), daemon=True).start()
+    page = PageServer(0, "127.0.0.1", {})
+    sources = [
+        Input(camera("77"), audio=False),
+        Input(parse_source(str(tmp_path / "microphone")), video=False),
+    ]
+    session = LiveSession(recognizer, sources, wait=True, page=page)
+    ticks = []
+    happenings = []
+    for happening in session.run(60.0, on_tick=lambda: ticks.append(monotonic())):
+        happenings.append(happening)
+        if isinstance(happening, StreamEvent) and happening.time > 2:
+            session.stop()
+    page.close()
+    events, states = split(happenings)
+    assert {"waiting", "opened"} <= set(states)
+    assert events[-1].voice
+    assert not events[-1].face
+    assert events[-1].audio_track == 1
+    assert events[-1].notes == ("there is no picture in this window",)
+    assert len(ticks) > 3
+    assert session.monitor.describe_health()["status"] == "ended"
+    assert page.monitor is session.monitor
+
+
+def test_waiting_ends_after_seconds_and_by_stop(recognizer: Recognizer) -> None:
+    session = LiveSession(recognizer, [Input(camera("77"), audio=False)], wait=True)
+    (notice,) = session.run(1.0)
+    assert isinstance(notice, Notice)
+    assert notice.state == "waiting"
+    assert notice.reason.startswith("there is no such camera")
 
 
 def test_recording_shows_what_was_answered(
@@ -149,8 +188,9 @@ def test_page_is_told(recognizer: Recognizer, sample_clip: Path) -> None:
         session = LiveSession(recognizer, [source], pace="fast", page=page)
         events, _ = split(list(session.run()))
         told, messages = page.board.messages(0, 0.0)
-        assert told == len(messages) == len(events) + 2
+        assert told == len(messages) == len(events) + 3
         assert messages[0].startswith("event: source\n")
+        assert messages[1] == 'event: media\ndata: {"video": true, "audio": true}\n\n'
         number, jpeg = page.board.jpeg(0, 0.0)
         assert number == 126
         assert jpeg[:2] == b"\xff\xd8"

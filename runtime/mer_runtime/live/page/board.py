@@ -32,7 +32,7 @@ class Board:
     """
 
     def __init__(self, greeting: Mapping[str, Any]) -> None:
-        self.greeting = _message("hello", greeting)
+        self._greeting = dict(greeting)
         self._changed = Condition()
         self._picture: tuple[Picture, tuple[StreamEvent, ...]] | None = None
         self._shown = 0
@@ -41,6 +41,16 @@ class Board:
         self._closed = False
         self._drawing = Lock()
         self._jpeg: tuple[int, bytes] = (0, b"")
+
+    @property
+    def greeting(self) -> str:
+        """What every viewer is told first."""
+        return _message("hello", self._greeting)
+
+    def announce(self, **media: bool) -> None:
+        """Say whether there is ``video`` and ``audio``: to those who are there, and who come."""
+        self._greeting |= media
+        self.tell("media", media)
 
     def show(self, picture: Picture, answers: Sequence[StreamEvent]) -> None:
         """Make this the latest picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import secrets
 import select
@@ -18,6 +19,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from mer_runtime.errors import MerError
+from mer_runtime.live.monitor import CONTENT_TYPE, Monitor
 from mer_runtime.live.page.board import Board
 
 #: Pictures a second that a viewer is sent at most.
@@ -33,7 +35,13 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(:[0-9]{1,5})?")
 BOUNDARY = "picture"
 
 #: Paths, and the methods of ``_Handler`` that answer them.
-ROUTES = {"/": "page", "/messages": "messages", "/pictures": "pictures"}
+ROUTES = {
+    "/": "page",
+    "/messages": "messages",
+    "/pictures": "pictures",
+    "/health": "health",
+    "/metrics": "metrics",
+}
 
 
 class PageError(MerError, OSError):
@@ -49,8 +57,11 @@ class PageServer:
 
     Args:
         port: 0 takes a free one; see ``url``.
-        greeting: what the page says of the session: ``bundle``, ``backend``, ``sources``
-            and ``labels``.
+        greeting: what the page says of the session: ``bundle``, ``backend``, ``sources``,
+            ``labels`` and ``window``, its seconds.
+
+    Attributes:
+        monitor: what ``/health`` and ``/metrics`` tell; a ``LiveSession`` puts its own there.
 
     Raises:
         PageError: the port is taken, or ``host`` isn't an address of this machine.
@@ -65,6 +76,14 @@ class PageServer:
             raise PageError(f"can't serve the page on {host}:{port}: {reason}") from error
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
+
+    @property
+    def monitor(self) -> Monitor | None:
+        return self._server.monitor
+
+    @monitor.setter
+    def monitor(self, monitor: Monitor) -> None:
+        self._server.monitor = monitor
 
     @property
     def url(self) -> str:
@@ -90,6 +109,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, board: Board) -> None:
         self.board = board
+        self.monitor: Monitor | None = None
         self.page = (
             resources.files("mer_runtime.live.page").joinpath("page.html").read_text("utf-8")
         )
@@ -163,15 +183,24 @@ class _Handler(BaseHTTPRequestHandler):
         nonce = secrets.token_urlsafe(16)
         body = self.server.page.replace("NONCE", nonce).encode()
         own = f"'nonce-{nonce}'"
-        self._head(
+        self._send(
             "text/html; charset=utf-8",
-            Content_Length=str(len(body)),
+            body,
             Content_Security_Policy=f"default-src 'none'; script-src {own}; style-src {own}; "
             "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'",
         )
-        if self.command != "HEAD":
-            self.wfile.write(body)
+
+    def send_health(self) -> None:
+        """200 where all is well, else 503: what load balancers and container hosts ask."""
+        monitor = self.server.monitor
+        health = {"status": "starting"} if monitor is None else monitor.describe_health()
+        status = HTTPStatus.OK if health["status"] == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
+        self._send("application/json", f"{json.dumps(health)}\n".encode(), status)
+
+    def send_metrics(self) -> None:
+        monitor = self.server.monitor
+        self._send(CONTENT_TYPE, (monitor.render_metrics() if monitor else "").encode())
 
     def send_messages(self) -> None:
         board = self.server.board
@@ -219,8 +248,15 @@ class _Handler(BaseHTTPRequestHandler):
     def version_string(self) -> str:
         return "mer-run"
 
-    def _head(self, kind: str, **headers: str) -> None:
-        self.send_response(HTTPStatus.OK)
+    def _send(
+        self, kind: str, body: bytes, status: HTTPStatus = HTTPStatus.OK, **headers: str
+    ) -> None:
+        self._head(kind, status, Content_Length=str(len(body)), **headers)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _head(self, kind: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from mer_runtime.errors import SpecError
 Kind = Literal["camera", "microphone", "stdin", "fifo", "url", "file"]
 
 STDIN = "-"
-DEFAULT_CAMERA = "/dev/video0"
-DEFAULT_MICROPHONE = "default"
+#: Elsewhere than on Linux devices have names and numbers.
+HAS_PATHS = sys.platform not in ("win32", "darwin")
+DEFAULT_CAMERA = "/dev/video0" if HAS_PATHS else "0"
+DEFAULT_MICROPHONE = "default" if HAS_PATHS else "0"
 
 #: Seconds that FFmpeg may look at a stream before its first frame is given out.
 PROBE_SECONDS = 2.0
@@ -63,16 +66,16 @@ def parse_source(source: str) -> Address:
 
 
 def camera(device: str = DEFAULT_CAMERA, mode: str | None = None) -> Address:
-    """A Video4Linux device.
+    """A camera: of Video4Linux, on Windows of DirectShow, on macOS of AVFoundation.
 
     Args:
-        device: its path or its number.
+        device: its number; else its path on Linux, its name elsewhere.
         mode: ``WIDTHxHEIGHT`` or ``WIDTHxHEIGHT@RATE``; by default what it is set to.
 
     Raises:
         SpecError: the mode isn't of that form.
     """
-    path = f"/dev/video{device}" if device.isdecimal() else device
+    path = f"/dev/video{device}" if device.isdecimal() and HAS_PATHS else device
     options = {}
     if mode is not None:
         match = _MODE.fullmatch(mode)
@@ -81,12 +84,13 @@ def camera(device: str = DEFAULT_CAMERA, mode: str | None = None) -> Address:
         options["video_size"] = f"{match[1]}x{match[2]}"
         if match[3]:
             options["framerate"] = match[3]
-    return Address("camera", path, path, options)
+    name = path if path.startswith("/") else f"camera {path}"
+    return Address("camera", path, name, options)
 
 
 def microphone(device: str = DEFAULT_MICROPHONE) -> Address:
-    """An ALSA device, such as ``default`` or ``plughw:1``."""
-    return Address("microphone", device, f"microphone {device}", {"sample_rate": "48000"})
+    """An ALSA device, such as ``default`` or ``plughw:1``; elsewhere its name or number."""
+    return Address("microphone", device, f"microphone {device}")
 
 
 def _url(source: str) -> Address:

@@ -33,9 +33,9 @@ class Capture:
     """Reads one source into a sink until it ends or is stopped.
 
     A source that can't be opened at first is an error, so that a mistyped address shows at
-    once. One that is lost later (pulled out, its server gone, silent for ``timeout`` seconds)
-    is reported and opened again after 0.5 s, 1 s, 2 s and so on up to every 10 s. A recording,
-    that is one with a pace of its own, is not: what it holds ends.
+    once, unless it is to be waited for. One that is lost later (pulled out, its server gone,
+    silent for ``timeout`` seconds) is reported and opened again after 0.5 s, 1 s, 2 s and so on up
+    to every 10 s. A recording, that is one with a pace of its own, is not: what it holds ends.
 
     Args:
         sink: called from the reader's thread. Where it waits, so does the source.
@@ -44,6 +44,7 @@ class Capture:
         timeout: seconds a device or server may stay silent before it counts as lost. A pipe
             may for ever.
         patience: seconds to go on trying after a loss; None for ever, 0 not at all.
+        wait: whether a source that isn't there at first is waited for as after a loss.
         audio_track: as for ``OpenSource``.
     """
 
@@ -58,11 +59,15 @@ class Capture:
         audio: bool = True,
         timeout: float = TIMEOUT,
         patience: float | None = None,
+        wait: bool = False,
         audio_track: int | None = None,
     ) -> None:
         self.address = address
         self.error: Exception | None = None
-        self.has_video = self.has_audio = False
+        # Of one that is waited for, what it shall have.
+        self.has_video, self.has_audio = video, audio
+        self.waiting = False
+        self._wait = wait
         self._sink, self._start, self._pace = sink, start, pace
         self._video, self._audio = video, audio
         self._timeout, self._patience = timeout, patience
@@ -141,17 +146,26 @@ class Capture:
             except SourceError as error:
                 if self._stop.is_set():
                     return
-                if not self._opened.is_set() or self._pace != "live":
-                    raise
+                self._raise_unless_awaited(error)
                 received, reason = self._last is not None, error.reason
             if received:
                 wait, lost_at = FIRST_WAIT, monotonic()
                 self._note("lost", reason)
             self._last = None
             if self._patience is not None and monotonic() - lost_at >= self._patience:
-                raise SourceError(self.address.name, f"lost: {reason}")
+                lost = "lost: " if self._opened.is_set() else ""
+                raise SourceError(self.address.name, f"{lost}{reason}")
+            if not self._opened.is_set() and not self.waiting:
+                self.waiting = True
+                self._note("waiting", reason)
             self._stop.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT)
+
+    def _raise_unless_awaited(self, error: SourceError) -> None:
+        """Raise the error of a source that trying again can't help, or isn't wanted for."""
+        comes_back = self._pace == "live" and self.address.kind != "stdin"
+        if not comes_back or not (self._opened.is_set() or self._wait):
+            raise error
 
     def _read_once(self) -> bool | None:
         """Open and read to the end: None if that was all, else whether it opened."""
@@ -170,6 +184,7 @@ class Capture:
                 # What comes back later has to be what the session was made for.
                 self._video, self._audio = source.has_video, source.has_audio
                 self._note("opened", source.notes)
+                self.waiting = False
                 self._opened.set()
                 self._go.wait()
             self._last, self._stalled = monotonic(), False

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mer_runtime.errors import MediaError
 from mer_runtime.inputs.picture import FrameDrawer
 
-#: ``opened`` once; ``stalled`` and ``resumed`` while it stays open; ``lost`` and ``reopened``;
-#: ``ended`` at the end of what it had to give.
-State = Literal["opened", "stalled", "resumed", "lost", "reopened", "ended"]
+#: ``waiting`` for it to be there at all; ``opened`` once; ``stalled`` and ``resumed`` while it
+#: stays open; ``lost`` and ``reopened``; ``ended`` at the end of what it had to give.
+State = Literal["waiting", "opened", "stalled", "resumed", "lost", "reopened", "ended"]
 
 
 class SourceError(MediaError):
@@ -62,12 +62,14 @@ class Sound:
         rate: samples a second; may change from one chunk to the next.
         time: seconds on the session's clock at which the first sample was taken.
         channels: (channels, n), what ``samples`` is the mean of; None where there is nothing else.
+        track: the source's audio track that it is of, counted from 1.
     """
 
     samples: NDArray[np.float32]
     rate: int
     time: float
     channels: NDArray[Any] | None = None
+    track: int = 1
 
     @property
     def seconds(self) -> float:

@@ -23,14 +23,16 @@ from mer_runtime.inputs.timeline import Timeline
 from mer_runtime.inputs.waveform import frame_samples, mix_down
 from mer_runtime.live.sources.address import Address
 from mer_runtime.live.sources.captured import Picture, Sound, SourceError
+from mer_runtime.live.sources.devices import (
+    MEDIA,
+    is_built_in,
+    open_device,
+    plan_opening,
+    tell_devices,
+)
 from mer_runtime.live.sources.pipe import PipeReader
 from mer_runtime.live.sources.tracks import TrackChoice
 
-#: FFmpeg's names of device inputs, and what can take their place where they aren't built in.
-DEVICE_FORMATS = {"camera": "v4l2", "microphone": "alsa"}
-#: Where ALSA's own files are, for wheels that carry a libasound built elsewhere.
-ALSA_VARIABLE = "ALSA_CONFIG_PATH"
-ALSA_CONFIG = "/usr/share/alsa/alsa.conf"
 #: Seconds for which a recording may hold nothing; where its clock leaps by more, it is closed.
 LONGEST_HOLE = 3600.0
 
@@ -140,7 +142,7 @@ class OpenSource:
                 elif choice.takes(stream, frame):
                     length = frame.samples / frame.sample_rate
                     time = clock.place(stream.index, stamp, length, arrival)
-                    yield _make_sound(frame, time)
+                    yield _make_sound(frame, time, choice.number)
         except (av.FFmpegError, OSError) as error:
             raise self._error(error, asked) from error
 
@@ -158,8 +160,15 @@ class OpenSource:
     def _open(self, stop: Event) -> Any:
         address = self._address
         timeout, options = (self._timeout, self._timeout), dict(address.options)
-        if address.kind in DEVICE_FORMATS:
-            return self._open_device(options)
+        if address.kind == "camera" or address.kind == "microphone":
+            opening = plan_opening(address.kind, address.location, options)
+            if not is_built_in(opening.format):
+                raise SourceError(
+                    address.name,
+                    f"PyAV {av.__version__} is built without {opening.format} here: pipe the "
+                    f"{address.kind} into standard input instead, see docs/how-to/live.md",
+                )
+            return open_device(opening, timeout)
         if address.kind == "file":
             try:
                 check_file(Path(address.location))
@@ -172,26 +181,6 @@ class OpenSource:
             raise SourceError(address.name, "is a terminal: pipe a stream into it")
         return open_pipe(self._closing.enter_context(PipeReader(address, stop)), options)
 
-    def _open_device(self, options: dict[str, str]) -> Any:
-        address = self._address
-        name = DEVICE_FORMATS[address.kind]
-        if not any(name in formats.split(",") for formats in av.formats_available):
-            raise SourceError(
-                address.name,
-                f"PyAV {av.__version__} is built without {name} here: pipe the {address.kind} "
-                "into standard input instead, see docs/how-to/live.md",
-            )
-        timeout = (self._timeout, self._timeout)
-        if address.kind == "camera":
-            return av.open(address.location, format=name, options=options, timeout=timeout)
-        if ALSA_VARIABLE not in os.environ and Path(ALSA_CONFIG).is_file():
-            os.environ[ALSA_VARIABLE] = ALSA_CONFIG
-        try:
-            mono = options | {"channels": "1"}
-            return av.open(address.location, format=name, options=mono, timeout=timeout)
-        except (av.FFmpegError, OSError):  # hardware that records in stereo only
-            return av.open(address.location, format=name, options=options, timeout=timeout)
-
     def _error(self, error: Exception, since: float) -> SourceError:
         if isinstance(error, SourceError):
             return error
@@ -202,18 +191,20 @@ class OpenSource:
             reason = f"doesn't answer for {self._timeout:g} s"
         elif isinstance(error, av.InvalidDataError):
             reason = "not a media stream, or damaged"
-        elif isinstance(error, av.ArgumentError) and self._address.kind not in DEVICE_FORMATS:
+        elif isinstance(error, av.ArgumentError) and self._address.kind not in MEDIA:
             reason = "not a kind of media that is read here"
         elif self._address.kind == "url" and getattr(error, "errno", None) == EIO:
             # FFmpeg's word for an unknown host, and for a stream that ends without its length.
             reason = "can't be reached, or the connection broke off"
-        if self._address.kind == "camera" and isinstance(error, FileNotFoundError):
-            reason = "there is no such camera"
-        elif self._address.kind == "microphone" and isinstance(error, OSError):
-            reason = f"can't be opened ({reason}); arecord -L lists what there is"
+        kind = self._address.kind
+        if kind == "camera" and isinstance(error, FileNotFoundError):
+            reason = f"there is no such camera; {tell_devices(kind)}"
+        elif kind == "microphone" and isinstance(error, OSError):
+            reason = f"can't be opened ({reason}); {tell_devices(kind)}"
         return SourceError(self._address.name, reason)
 
 
-def _make_sound(frame: Any, time: float) -> Sound:
+def _make_sound(frame: Any, time: float, track: int) -> Sound:
     channels = frame_samples(frame)
-    return Sound(mix_down(frame), frame.sample_rate, time, channels if len(channels) > 1 else None)
+    several = channels if len(channels) > 1 else None
+    return Sound(mix_down(frame), frame.sample_rate, time, several, track)

@@ -19,7 +19,8 @@ class TrackChoice:
     """
 
     def __init__(self, tracks: Mapping[int, Any]) -> None:
-        self._taken = tracks[min(tracks)].index if tracks else None
+        self._numbers = {stream.index: number for number, stream in tracks.items()}
+        self._taken = tracks[min(tracks)].index if tracks else -1
         self._settled = len(tracks) < 2
 
     def takes(self, stream: Any, frame: Any) -> bool:
@@ -27,3 +28,8 @@ class TrackChoice:
         if not self._settled and (np.abs(mix_down(frame)) > SILENCE).any():
             self._taken, self._settled = stream.index, True
         return bool(stream.index == self._taken)
+
+    @property
+    def number(self) -> int:
+        """The track that is taken, counted from 1."""
+        return self._numbers[self._taken]

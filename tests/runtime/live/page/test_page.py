@@ -20,7 +20,13 @@ pytestmark = pytest.mark.browser
 LABELS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 #: A name and a reason that would be markup, were they not escaped.
 NASTY = "<img src=x onerror=\"document.title='broken'\">"
-GREETING = {"bundle": NASTY, "backend": "engine 1", "sources": [NASTY], "labels": LABELS}
+GREETING = {
+    "bundle": NASTY,
+    "backend": "engine 1",
+    "sources": [NASTY],
+    "labels": LABELS,
+    "window": 3.6,
+}
 
 
 @pytest.fixture
@@ -68,6 +74,7 @@ def test_answers_and_pictures_are_shown(browser: Any, page: PageServer) -> None:
         sleep(0.1)
     assert browser.run("return document.getElementById('picture').hidden") is False
     assert browser.run(text("heard")) == "from face and voice"
+    assert browser.run(text("covers")) == "covers the last 3.6 s"
     assert browser.run(text("age")) == "42 ms"
     # Of 20 ages, the 19th when sorted.
     assert browser.run(text("late")) == "42 ms"
@@ -146,10 +153,51 @@ def test_narrow_and_wide_light_and_dark(
         browser.command("Emulation.setEmulatedMedia", features=[])
 
 
-def test_end_is_shown(browser: Any) -> None:
+def test_a_new_session_is_shown_after_the_end(browser: Any) -> None:
+    """As after ``systemctl restart``: the page is the old one, the server another."""
     first = PageServer(0, "127.0.0.1", GREETING)
     browser.open(first.url)
-    browser.wait_for(text("state"), "live")
+    first.board.tell("answer", answer(1.0, "sad"))
+    browser.wait_for(text("label"), "sad")
     first.close()
-    browser.wait_for(text("state"), "the session has ended")
-    assert browser.run("return document.title") == "mer-run, live"
+    browser.wait_for(text("state"), "the session has ended, waiting for the next")
+    dimmed = "return getComputedStyle(document.getElementById('label')).opacity"
+    assert browser.run(dimmed) == "0.4"
+    port = int(first.url.rstrip("/").rpartition(":")[2])
+    second = PageServer(port, "127.0.0.1", GREETING | {"labels": ["calm", "glad"]})
+    try:
+        browser.wait_for(text("state"), "live")
+        assert browser.run(text("label")) == "\N{EN DASH}"
+        assert browser.run(dimmed) == "1"
+        told = answer(1.0) | {"label": "glad", "probabilities": {"calm": 0.2, "glad": 0.8}}
+        second.board.tell("answer", told)
+        browser.wait_for(text("label"), "glad")
+        assert browser.run("return document.querySelectorAll('.bar').length") == 2
+    finally:
+        second.close()
+
+
+def test_sound_alone(browser: Any, page: PageServer) -> None:
+    """No place for a picture that never comes; what is there has the room."""
+    page.board.announce(video=False, audio=True)
+    notes = ["there is no sound in this window"]
+    told = answer(0.96, face=False, box=None, track=None, filled=0.267) | {"notes": notes}
+    page.board.tell("answer", told)
+    browser.show(1300, "light")
+    try:
+        browser.open(page.url)
+        browser.wait_for(text("heard"), "from voice, no face")
+        assert browser.run(text("covers")) == "covers the last 1.0 s"
+        assert browser.run(text("notes")) == notes[0]
+        wide = "return [...document.querySelectorAll('main > section')]"
+        wide += ".map((s) => s.offsetWidth)"
+        stage, shown, history, *_ = browser.run(wide)
+        assert (stage, shown) == (0, history)
+        assert browser.run("return document.getElementById('faces').offsetHeight") == 0
+        # A camera that comes with the next session has its place.
+        page.board.announce(video=True, audio=True)
+        browser.wait_for("return document.getElementById('stage').offsetWidth > 0", True)
+        assert browser.problems() == []
+    finally:
+        browser.command("Emulation.clearDeviceMetricsOverride")
+        browser.command("Emulation.setEmulatedMedia", features=[])

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
+from mer_runtime.live.monitor import Monitor
 from mer_runtime.live.page import PageError, PageServer
 from mer_runtime.live.page.board import HISTORY, PICTURE_SIDE
 from mer_runtime.live.page.server import MAX_CONNECTIONS
-from mer_runtime.live.sources import Picture
+from mer_runtime.live.sources import Notice, Picture
+from mer_runtime.stream import StreamStatistics
 
 GREETING = {"bundle": "ia", "backend": "engine 1", "sources": ["x"], "labels": ["calm", "happy"]}
 
@@ -126,7 +128,30 @@ def test_one_host_and_no_more(page: PageServer, lines: list[str]) -> None:
     assert ask(page, f"GET / HTTP/1.1\r\n{told}\r\n").startswith(b"HTTP/1.0 403 ")
 
 
-@pytest.mark.parametrize("path", ["/", "/messages", "/pictures", "/nothing"])
+class TestMonitoring:
+    """What load balancers, container hosts and Prometheus ask."""
+
+    def test_before_a_session(self, page: PageServer) -> None:
+        health = get(page, "/health")
+        assert (health.status, json.load(health)) == (503, {"status": "starting"})
+        assert get(page, "/metrics").read() == b""
+
+    def test_of_a_session(self, page: PageServer) -> None:
+        page.monitor = Monitor(0.48, StreamStatistics, lambda: 0, {"bundle": "ia"})
+        page.monitor.take_notice(Notice("camera", "opened", "", 0.0))
+        health = get(page, "/health")
+        assert health.status == 200
+        told = {"status": "ok", "answer_age": None, "sources": {"camera": "opened"}}
+        assert json.load(health) == told
+        page.monitor.take_notice(Notice("camera", "lost", "No such device", 1.0))
+        health = get(page, "/health")
+        assert (health.status, json.load(health)["status"]) == (503, "waiting")
+        metrics = get(page, "/metrics")
+        assert metrics.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert b'\nmer_source_state{source="camera",state="lost"} 1\n' in metrics.read()
+
+
+@pytest.mark.parametrize("path", ["/", "/messages", "/pictures", "/metrics", "/nothing"])
 def test_head_is_answered_with_a_head_alone(page: PageServer, path: str) -> None:
     answer = ask(page, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -209,6 +209,28 @@ class TestServers:
         # Half a second and a second: the waits between the three tries.
         assert collector.notices[2].time - collector.notices[1].time > 1.5
 
+    def test_one_that_is_not_there_yet_is_waited_for(
+        self, make_clip: MakeClip, collector: Any, start: Start, serve: Any, http_answer: Any
+    ) -> None:
+        stream = make_ts(make_clip, seconds=1.0)
+        server = serve(socket.socket.close, socket.socket.close, http_answer(stream))
+        capture = start(parse_source(server.url()), wait=True)
+        collector.wait_for_pictures(30)
+        assert collector.states[:2] == ["waiting", "opened"]
+        assert collector.notices[0].reason
+        assert not capture.waiting
+        # Half a second and a second: the waits between the three tries.
+        assert collector.notices[1].time - collector.notices[0].time > 1.4
+
+    def test_waiting_comes_to_an_end(self, collector: Any) -> None:
+        address = parse_source("http://127.0.0.1:1/x")
+        options: dict[str, Any] = {"start": monotonic(), "pace": "live", "patience": 0.8}
+        capture = Capture(address, collector, wait=True, **options)
+        capture.open()
+        finish(capture)
+        assert str(capture.error) == "http://127.0.0.1:1/x: Connection refused"
+        assert collector.states == ["waiting"]
+
     def test_truncated_answer(
         self, make_clip: MakeClip, collector: Any, start: Start, serve: Any, http_answer: Any
     ) -> None:
@@ -249,10 +271,19 @@ class TestServers:
 
     @pytest.mark.parametrize("scheme", ["http", "rtsp"])
     def test_never_answers(self, collector: Any, start: Start, serve: Any, scheme: str) -> None:
-        server: Any = serve(lambda connection: server.hold(connection))
+        """It is our patience that ends, of a second, and not the server's or the test's."""
+        gave_up = threading.Event()
+
+        def hold(connection: socket.socket) -> None:
+            server.hold(connection)
+            gave_up.set()
+
+        server: Any = serve(hold)
         url = server.url(scheme).replace("127", "user:secret@127")
         with pytest.raises(SourceError, match="doesn't answer for 1 s") as caught:
             start(parse_source(url), timeout=1.0)
+        assert server.connections == 1
+        assert not gave_up.is_set()
         assert "secret" not in str(caught.value)
 
     def test_refuses(self, collector: Any, start: Start) -> None:
