@@ -111,6 +111,8 @@ def load_checkpoint(
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
+        if spec is not None:
+            raise CheckpointError(path, "it says its preprocessing itself: give it no --spec")
         weights, found, notes, temperature = _read_ours(path)
     else:
         weights, found, notes = read_reference(path, spec or REFERENCE_SPEC, num_heads)
