@@ -39,13 +39,13 @@ class TableError(MerError, RuntimeError):
 
 
 def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
-    """Bring the README's and the docs' tables up to date.
+    """Bring the README's and the docs' tables up to date; one never measured stays empty.
 
     Returns:
         The files that changed or, with ``check``, that would.
 
     Raises:
-        TableError: a table's JSON file is missing or damaged, or nothing makes such a table.
+        TableError: the JSON file of a table that shows figures is missing, or damaged, or nothing makes such a table.
     """
     changed = []
     for document in list_documents(root):
@@ -62,7 +62,7 @@ def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
 
 
 def _fill(block: re.Match[str], docs: Path) -> str:
-    begin, name, _, end = block.groups()
+    begin, name, before, end = block.groups()
     if name not in TABLES:
         raise TableError(f"nothing makes the table {name}: the tables are {', '.join(TABLES)}")
     source, make = TABLES[name]
@@ -70,6 +70,8 @@ def _fill(block: re.Match[str], docs: Path) -> str:
     try:
         table = make(json.loads(file.read_text("utf-8")))
     except FileNotFoundError:
+        if not before.strip():  # not measured yet
+            return begin + before + end
         raise TableError(f"{file} is missing, which the table {name} is made from") from None
     except (ValueError, LookupError, TypeError) as error:
         raise TableError(f"the table {name} can't be made from {file}: {error!r}") from error

@@ -117,6 +117,7 @@ def test_documents_are_filled_in_and_nothing_else(script: ModuleType, tmp_path: 
     before = "Text.\n\n<!-- table: models -->\nold\n<!-- end: models -->\n\nMore.\n"
     readme = tmp_path / "README.md"
     readme.write_text(before)
+    (tmp_path / "docs" / "new.md").write_text("<!-- table: gate -->\n<!-- end: gate -->\n")
     with pytest.raises(script.TableError, match=r"models\.json is missing.*table models"):
         script.write_all_tables(tmp_path, check=True)
     assert readme.read_text() == before
