@@ -45,7 +45,8 @@ def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
         The files that changed or, with ``check``, that would.
 
     Raises:
-        TableError: the JSON file of a table that shows figures is missing, or damaged, or nothing makes such a table.
+        TableError: the JSON file of a table that shows figures is missing or damaged, or nothing
+            makes such a table.
     """
     changed = []
     for document in list_documents(root):

@@ -144,7 +144,9 @@ def emulate_half(model: ModelProto) -> ModelProto:
         name = node.output[0]
         node.output[0] = f"{name}_exact"
         nodes.append(_cast(node.output[0], f"{name}_rounded", TensorProto.FLOAT16))
-        nodes.append(_cast(f"{name}_rounded", name, TensorProto.FLOAT))
+        back = _cast(f"{name}_rounded", name, TensorProto.FLOAT)
+        back.name = f"{name}_widened"  # the node that was there may have the other name
+        nodes.append(back)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(wide, full_check=True)
