@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mer_export.inspection.layers import InspectedGraph, Inspection, Reasons
+from mer_export.inspection.layers import FP16, FP32, InspectedGraph, Inspection, Reasons
 from mer_export.inspection.onnx import inspect_onnx
 from mer_export.inspection.openvino import inspect_ir
 from mer_export.targets import TARGETS
@@ -55,4 +55,5 @@ def _inspect(bundle: Bundle, name: str, file: Path, reasons: Reasons) -> Inspect
     if ".xml" not in file.suffixes:
         return inspect_onnx(name, content, crops, reasons)
     weights = bundle.read_graph(file.with_name(file.name.replace(".xml", ".bin")))
-    return inspect_ir(name, content, weights, crops, reasons)
+    floats = FP16 if bundle.precision == "fp16" else FP32
+    return inspect_ir(name, content, weights, crops, reasons, floats)

@@ -20,13 +20,14 @@ KINDS = {"i8": INT8, "u8": INT8, "f16": FP16, "f32": FP32}
 
 
 def inspect_ir(
-    name: str, text: bytes, weights: bytes, crops: int, reasons: Reasons
+    name: str, text: bytes, weights: bytes, crops: int, reasons: Reasons, floats: str = FP32
 ) -> InspectedGraph:
     """Describe a graph.
 
     Args:
         text, weights: content of the ``.xml`` and the ``.bin`` file.
         crops: of a window, where a batch is left open.
+        floats: what OpenVINO is told to compute floats in, whatever weights are stored as.
 
     Raises:
         MissingExtraError: OpenVINO isn't installed.
@@ -52,7 +53,7 @@ def inspect_ir(
         made = operation.output(0).get_element_type().get_type_name()
         operations[kind, KINDS.get(made, made)] += 1
         if kind in MULTIPLYING:
-            shape, precision = _find_weight(operation)
+            shape, precision = _find_weight(operation, floats)
             called = operation.get_friendly_name()
             layer = called.partition(SLASH)[0] or called
             flat = _as_onnx(kind, shape)
@@ -63,7 +64,7 @@ def inspect_ir(
     return InspectedGraph(name, tuple(layers), operations)
 
 
-def _find_weight(operation: Any) -> tuple[tuple[int, ...], str]:
+def _find_weight(operation: Any, floats: str) -> tuple[tuple[int, ...], str]:
     """Shape of a layer's weight, none for an activation, and what numbers it is multiplied in."""
     node, rounded = operation.input_value(1).get_node(), False
     shape = tuple(operation.input_value(1).get_shape())
@@ -71,11 +72,9 @@ def _find_weight(operation: Any) -> tuple[tuple[int, ...], str]:
         rounded |= node.get_type_name() == "FakeQuantize"
         node = node.input_value(0).get_node()
     if node.get_type_name() != "Constant":
-        return (), INT8 if rounded else FP32
-    stored = KINDS.get(node.get_element_type().get_type_name(), FP32)
-    if stored == INT8:
-        return shape, INT8
-    return shape, FP16 if operation.get_output_element_type(0).get_type_name() == "f16" else FP32
+        return (), INT8 if rounded else floats
+    stored = node.get_element_type().get_type_name()
+    return shape, INT8 if KINDS.get(stored) == INT8 else floats
 
 
 def _as_onnx(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
