@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mer.data.corpus import Recording
+from mer.data.recording import Recording
 from mer_runtime.intervals import wilson_interval
 from mer_runtime.spec import RAVDESS_LABELS
 

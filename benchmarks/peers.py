@@ -34,7 +34,8 @@ from bench import (
     time_rounds,
     write_result,
 )
-from mer.data.corpus import Recording, find_recordings
+from mer.data.corpus import find_recordings
+from mer.data.recording import Recording
 from mer.data.splits import split_actors
 from mer.weights import shipped_checkpoint
 from mer_bench import Contender, choose_cores, describe_machine

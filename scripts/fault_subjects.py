@@ -15,7 +15,8 @@ import numpy as np
 
 from make_sample_corpus import make_corpus
 from mer.checkpoint import load_checkpoint, load_encoder
-from mer.data.cache import CLIPS_FOLDER, INDEX_FILE, Cache, read_clip, read_index
+from mer.data.cache import Cache
+from mer.data.index import CLIPS_FOLDER, INDEX_FILE, read_clip, read_index
 from mer.data.preparation import prepare_cache
 from mer.train.training import train_model
 from mer_runtime.bundle import load_bundle

@@ -235,7 +235,8 @@ def zips(folder: Path) -> Prepared:
 
 
 def caches(folder: Path) -> Prepared:
-    from mer.data.cache import Cache, CacheRow, clip_dtype, clip_path, write_index
+    from mer.data.cache import Cache
+    from mer.data.index import CacheRow, clip_dtype, clip_path, write_index
     from mer_runtime.spec import VideoSpec
 
     spec, path = Spec(video=VideoSpec(frames=3, size=32)), folder / "cache"

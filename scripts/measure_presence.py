@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from make_tables import write_all_tables
 from measure_robustness import read_talkers
-from mer.data.cache import INT16_SCALE, Cache
+from mer.data.cache import Cache
 from mer.data.corpus import find_recordings
 from mer.data.corruptions import Waveform, change_gain
+from mer.data.index import INT16_SCALE
 from mer.errors import CorpusError
 from mer_runtime.console import Command, progress
 from mer_runtime.files import write_file

@@ -24,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from make_tables import write_all_tables
-from mer.data.cache import INT16_SCALE, Cache
+from mer.data.cache import Cache
 from mer.data.clip import prepare_inputs, read_recording
-from mer.data.corpus import Recording, find_recordings
+from mer.data.corpus import find_recordings
+from mer.data.index import INT16_SCALE
+from mer.data.recording import Recording
 from mer.errors import CorpusError
 from mer.evaluate.classifier import OpenModel, find_model, open_model
 from mer.evaluate.comparison import compare_logits

@@ -444,7 +444,7 @@ def write_learnable_cache(
         faces: (k, 32, 32, 3), shown in turns instead, whatever the emotion.
         voices: waveforms of a window; one is drawn and heard beside the tone, which ends early.
     """
-    from mer.data.cache import CLIPS_FOLDER, CacheRow, clip_dtype, clip_path, write_index
+    from mer.data.index import CLIPS_FOLDER, CacheRow, clip_dtype, clip_path, write_index
     from mer_runtime.spec import RAVDESS_LABELS, Spec, VideoSpec
 
     spec = Spec(video=VideoSpec(frames=3, size=32))

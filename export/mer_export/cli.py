@@ -23,6 +23,7 @@ from mer_runtime.options import Results
 from mer_runtime.spec import Spec
 
 try:
+    from mer.cli.own_models import own_models
     from mer.cli.stages import StageBars
     from mer_export.errors import ExportError, OptionError
     from mer_export.exporter import STAGES, export_bundle
@@ -129,6 +130,7 @@ def _read_milliseconds(
     help="Folder to write [default: MODEL-TARGET-PRECISION]; a bundle there is replaced.",
 )
 @options.face_detector("YuNet's ONNX file to put into the bundle", "$MER_FACE_DETECTOR")
+@own_models
 @options.labels
 @options.num_heads
 @click.option(

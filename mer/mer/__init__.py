@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from mer.evaluate.comparison import Comparison
     from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
     from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder
+    from mer.models import MultimodalNet, add_model
     from mer.train.pretraining import PretrainingRecipe, pretrain_encoder
+    from mer.train.seeds import SeedsSummary, train_seeds
     from mer.train.training import TrainingSummary, train_model
     from mer.weights import shipped_checkpoint
 
@@ -24,10 +26,13 @@ __all__ = [
     "CorpusError",
     "Evaluation",
     "FolderEvaluation",
+    "MultimodalNet",
     "PreparationSummary",
     "PretrainingRecipe",
+    "SeedsSummary",
     "TrainingError",
     "TrainingSummary",
+    "add_model",
     "compare_models",
     "evaluate_folder",
     "evaluate_model",
@@ -37,6 +42,7 @@ __all__ = [
     "save_checkpoint",
     "shipped_checkpoint",
     "train_model",
+    "train_seeds",
 ]
 
 _HOMES = {
@@ -47,10 +53,13 @@ _HOMES = {
     "CorpusError": "errors",
     "Evaluation": "evaluate.evaluation",
     "FolderEvaluation": "evaluate.own_clips",
+    "MultimodalNet": "models",
     "PreparationSummary": "data.preparation",
     "PretrainingRecipe": "train.pretraining",
+    "SeedsSummary": "train.seeds",
     "TrainingError": "errors",
     "TrainingSummary": "train.training",
+    "add_model": "models",
     "compare_models": "evaluate.evaluation",
     "evaluate_folder": "evaluate.own_clips",
     "evaluate_model": "evaluate.evaluation",
@@ -60,6 +69,7 @@ _HOMES = {
     "save_checkpoint": "checkpoint",
     "shipped_checkpoint": "weights",
     "train_model": "train.training",
+    "train_seeds": "train.seeds",
 }
 
 

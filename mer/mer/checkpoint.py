@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mer.errors import CheckpointError
-from mer.models import MultimodalNet, build_encoder, build_model
+from mer.models import MultimodalNet, build_encoder, build_model, own_hash
 from mer.pickles import find_weights, read_pickle
 from mer.reference import REFERENCE_SPEC, read_reference, read_size
 from mer_runtime.documents import parse_json
-from mer_runtime.errors import OutputError, SpecError
-from mer_runtime.files import replacing
+from mer_runtime.errors import MerWarning, SpecError
+from mer_runtime.files import write_file
 from mer_runtime.spec import ENCODER, Spec
 
 #: Key of our JSON note in a safetensors file's metadata.
@@ -43,7 +44,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path,
+    path: str | Path,
     model: MultimodalNet,
     spec: Spec,
     *,
@@ -52,6 +53,8 @@ def save_checkpoint(
     half: bool = False,
 ) -> None:
     """Write weights and spec to one safetensors file, by a temporary name.
+
+    Of a network of one's own (``mer.add_model``) it keeps the name and its file's sha256.
 
     Args:
         notes: JSON-ready facts to keep (corpus, epoch, metrics).
@@ -67,15 +70,14 @@ def save_checkpoint(
         "notes": dict(notes or {}),
         "temperature": temperature,
     }
+    if code := {name: own_hash(name) for name in (spec.fusion, spec.encoder) if own_hash(name)}:
+        note["code"] = code
     tensors = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu()
         tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
-    with replacing(path) as part:
-        try:
-            save_file(tensors, part, metadata={METADATA_KEY: json.dumps(note)})
-        except SafetensorError as error:
-            raise OutputError(path, str(error)) from error
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(note)})
+    write_file(Path(path), content)  # safetensors' own files are for their owner alone
 
 
 def load_checkpoint(
@@ -113,7 +115,8 @@ def load_checkpoint(
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
         if spec is not None:
             raise CheckpointError(path, "it says its preprocessing itself: give it no --spec")
-        weights, found, notes, temperature = _read_ours(path)
+        weights, found, notes, temperature, code = _read_ours(path)
+        _compare_code(path, code)
     else:
         weights, found, notes = read_reference(path, spec or REFERENCE_SPEC, num_heads)
         temperature = 1.0
@@ -133,7 +136,7 @@ def load_checkpoint(
             )
         model = build_model(found)
     except SpecError as error:
-        raise CheckpointError(path, f"the weights don't fit the model: {error}") from error
+        raise CheckpointError(path, str(error)) from error
     _check_weights(path, weights, model.state_dict())
     try:
         model.load_state_dict(weights)
@@ -172,7 +175,9 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     raise CheckpointError(path, f"not an {type(network).__name__} encoder: it lacks {missing}")
 
 
-def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float]:
+def _read_ours(
+    path: Path,
+) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float, dict[str, str]]:
     weights, metadata = read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
@@ -186,12 +191,26 @@ def _read_ours(path: Path) -> tuple[dict[str, Tensor], Spec, dict[str, Any], flo
             temperature = note.get("temperature", 1.0)
             if not (type(temperature) in (int, float) and 0 < temperature < math.inf):
                 raise CheckpointError(path, f"its temperature {temperature} is no positive number")
-            return weights, Spec.from_dict(found), notes, float(temperature)
+            code = {str(name): str(digest) for name, digest in note.get("code", {}).items()}
+            return weights, Spec.from_dict(found), notes, float(temperature), code
     except CheckpointError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(path, f"the spec in it can't be read: {error}") from error
     raise CheckpointError(path, f"checkpoint format {version} needs another version of mer-edge")
+
+
+def _compare_code(path: Path, code: Mapping[str, str]) -> None:
+    """Warn where a network's file isn't the one that a checkpoint was trained with."""
+    for name, digest in code.items():
+        now = own_hash(name)
+        if now is not None and now != digest:
+            warnings.warn(
+                f"{path} was trained with another version of {name} (sha256 {digest[:12]}, now "
+                f"{now[:12]}): its answers may be others",
+                MerWarning,
+                stacklevel=3,
+            )
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

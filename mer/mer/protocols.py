@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-ProtocolName = Literal["paper", "reference", "tuned", "balanced", "robust"]
+ProtocolName = Literal["paper", "reference-optimiser", "tuned", "balanced", "robust"]
 #: What a model is fed: both modalities, or one alone, the other missing.
 Modality = Literal["audio", "video", "both"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -145,7 +145,7 @@ PAPER = Protocol(
 #: What the reference implementation does with its defaults. Its plateau scheduler is built but
 #: never stepped; dampening 0.9 makes a step a tenth of plain momentum's.
 REFERENCE = Protocol(
-    name="reference",
+    name="reference-optimiser",
     epochs=100,
     batch_size=8,
     learning_rate=0.04,

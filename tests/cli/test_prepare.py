@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from mer.cli.prepare import main
-from mer.data.cache import Cache, clip_path
+from mer.data.cache import Cache
+from mer.data.index import clip_path
 from mer.data.preparation import prepare_cache
 from mer.errors import CacheError
 from mer_runtime.errors import OutputError
@@ -78,7 +79,7 @@ def test_prepares_a_corpus(root: Path, out: Path, yunet: Path) -> None:
     assert "with a face: 4 (yunet; detected in 100.0 % of their frames); with a voice: 4" in (
         result.stdout
     )
-    assert "1 media files that aren't named as RAVDESS's" in result.stdout
+    assert "passed over: 1 other names" in result.stdout
     cache = Cache.open(out)
     assert [row.id for row in cache.rows] == IDS
     assert cache.detector["file"] == yunet.name
@@ -144,7 +145,7 @@ def test_nothing_usable_exits_with_1(root: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["--out", "{out}"], 2, "Missing argument 'ROOT'"),
+        (["--out", "{out}"], 2, "Missing argument 'FOLDER|TABLE.csv'"),
         (["{root}"], 2, "Missing option '--out'"),
         (["{root}", "--out", "{out}", "--jobs", "0"], 2, "'--jobs'"),
         (["{root}/absent", "--out", "{out}"], 1, "is not a folder"),

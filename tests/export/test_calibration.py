@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mer import Checkpoint, load_checkpoint
-from mer.data.cache import Cache, clip_path
+from mer.data.cache import Cache
+from mer.data.index import clip_path
 from mer.errors import CacheError
 from mer_calibration import DIALECTS, CalibrationError, Ranges
 from mer_calibration.measure.noise import SHOWN

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mer.evaluate.confidence import fit_temperature
+from mer.evaluate.confidence import measure_confidence
 from mer_calibration.measure.noise import SHOWN, Noise, Shown, compare_logits
 from mer_export.network.graphs import Graphs
 from mer_export.proof.gate import (
@@ -131,7 +131,7 @@ def prove(
     for modality, given in answers.items():
         check_finite(modality, given)
     targets = evidence.clips.targets
-    temperature = fit_temperature(answers["both"], targets)
+    temperature = measure_confidence(answers["both"], targets).temperature
     reports: list[ModalityReport] = [
         check_validation(
             modality,

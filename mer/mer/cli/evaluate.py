@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
-from mer.data.cache import INDEX_FILE
+from mer.cli.own_models import own_models
+from mer.data.index import INDEX_FILE
 from mer.data.presence import PRESENCES
 from mer.data.splits import SPLITS
 from mer.errors import CacheError
+from mer.evaluate.classifier import find_model
 from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
 from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
 from mer.evaluate.plots import Point, check_plot, plot_front
@@ -38,6 +40,7 @@ from mer_runtime.tables import check_table, to_markdown, write_tables
     metavar="TABLE.csv",
     help="Ground truth of the clips in FOLDER: a table with the columns file and label.",
 )
+@own_models
 @options.labels
 @click.option(
     "--split",
@@ -139,6 +142,7 @@ def main(
         check_plot(plot)
         if truth is not None:
             raise click.UsageError("--plot needs times, which are taken on a CACHE")
+    _refuse_for_bundles([*models, *([against] if against else [])], given)
     if truth is not None:
         found = _score_folder(models, clips, truth, against, given)
     else:
@@ -187,12 +191,25 @@ def _score_cache(
             "score a folder of clips with --truth TABLE.csv, their right answers"
         )
     given["split"] = given["split"] or "test"
+    if given["split"] == "all" and given["fold"] is not None:
+        raise click.UsageError("--split all is every clip, whatever the fold: leave out --fold")
     found = []
     for model in (*models, *([against] if against else [])):
         one: Evaluation = _show_progress(evaluate_model, model, clips, **given)
         where = one.split + (f" of fold {one.fold}" if one.fold else "")
         found.append(_Scored(one, one.to_dict(), format_evaluation(one, f"split {where}")))
     return found
+
+
+def _refuse_for_bundles(models: list[Path], given: dict[str, Any]) -> None:
+    """Refuse options of checkpoints where there is none."""
+    if not all(find_model(model).is_dir() for model in models):
+        return
+    defaults = {"num_heads": None, "labels": None, "device": "cpu"}
+    for name, default in defaults.items():
+        if given[name] != default:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for a checkpoint, and {models[0]} is a bundle")
 
 
 def _score_folder(

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import click
 
-from mer.data.preparation import Failure, PreparationSummary, prepare_cache
+from mer.data.corpus import VOCAL
+from mer.data.preparation import Notes, PreparationSummary, prepare_cache
+from mer.data.ravdess import VOCALS, Vocal
+from mer.data.workers import Failure
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
 from mer_runtime.inputs.listing import describe_left_out
@@ -17,13 +20,24 @@ from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
 
 @click.command("mer-prepare", cls=Command)
-@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path), metavar="FOLDER|TABLE.csv")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
     metavar="CACHE",
     help="Folder of the cache; made if need be.",
+)
+@click.option(
+    "--vocal",
+    type=click.Choice(VOCALS),
+    help=f"What to take of RAVDESS. Songs have six of its eight emotions.  [default: {VOCAL}]",
+)
+@click.option(
+    "--classes",
+    metavar="A,B,C=X+Y,...",
+    help="Take only these classes, or merge some: happy,sad,other=calm+neutral. NAME=... takes "
+    "all labels that no other class has. 2 to 100.  [default: the corpus's labels]",
 )
 @click.option(
     "--jobs",
@@ -67,8 +81,10 @@ from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 @options.results
 @options.common
 def main(
-    root: Path,
+    source: Path,
     out: Path,
+    vocal: Vocal | None,
+    classes: str | None,
     jobs: int,
     face_detector: Path | None,
     sample_rate: int,
@@ -77,14 +93,20 @@ def main(
     window: float,
     results: Results,
 ) -> None:
-    """Decode and crop the recordings under ROOT once, for mer-train and mer-eval.
+    """Decode and crop the recordings of a corpus once, for mer-train and mer-eval.
 
-    ROOT is any folder above files named as RAVDESS names them:
+    The corpus is a table, or a folder above files named as RAVDESS or CREMA-D name them:
 
     \b
-      Actor_NN/MM-VC-EM-IN-ST-RE-AC.mp4|wav
+      file,label,actor,split,start,end,voice          TABLE.csv; only the first two must be
+      Actor_NN/MM-VC-EM-IN-ST-RE-AC.mp4|wav           RAVDESS
+      1001_DFA_ANG_XX.flv|mp4|wav                     CREMA-D
 
-    Each spoken utterance becomes one clip: its 01- file, else the silent 02- video with the
+    A table's files are named from its folder. split is train, validation or test; without it,
+    actors are divided, a sixth for each of the latter. start and end are seconds of the file. voice
+    is a sound file that is heard in place of the clip's own.
+
+    Each utterance becomes one clip. RAVDESS's is its 01- file, else the silent 02- video with the
     voice of the 03- file, else that voice alone. The cache holds the 15 face crops and the
     waveform of each clip's middle 3.6 s: about 2.4 MB a clip, 3.4 GB for RAVDESS's 1 440
     utterances. Crops of 96 pixels take a fifth of that.
@@ -95,13 +117,15 @@ def main(
     \b
     Example:
       mer-prepare RAVDESS --out cache/ravdess
+      mer-prepare RAVDESS --vocal both --classes happy,sad,other=... --out cache/three
+      mer-prepare clips.csv --out cache/mine
       mer-train cache/ravdess --fusion ia --out runs/ia
     """
     spec = Spec(
         audio=AudioSpec(sample_rate=sample_rate, window=window),
         video=VideoSpec(size=size, frames=frames, window=window),
     )
-    failures: list[Failure] = []
+    told: list[Failure | Notes] = []
     started = time.monotonic()
     try:
         with progress(length=1, label="Preparing clips") as bar:
@@ -111,12 +135,14 @@ def main(
                 bar.update(done - bar.pos)
 
             summary = prepare_cache(
-                root,
+                source,
                 out,
                 spec=spec,
+                vocal=vocal,
+                classes=classes,
                 face_detector=face_detector,
                 jobs=jobs,
-                report=failures.append,
+                report=told.append,
                 progress=show,
             )
     except KeyboardInterrupt:
@@ -124,8 +150,11 @@ def main(
             f"interrupted; the same command goes on from here (clips are kept in {out})"
         ) from None
     finally:
-        for failure in failures:
-            warn(f"left out {failure.id}: {failure.error}")
+        for one in told:
+            if isinstance(one, Failure):
+                warn(f"left out {one.id}: {one.error}")
+            else:
+                warn(f"{one.id}: {'; '.join(one.notes)}")
     seconds = time.monotonic() - started
     data = {"cache": str(out), **dataclasses.asdict(summary), "seconds": round(seconds, 1)}
     results.tell(data, _format(summary, out, seconds))
@@ -138,11 +167,10 @@ def _format(summary: PreparationSummary, out: Path, seconds: float) -> str:
         f"with a face: {summary.with_face} ({summary.detector['name']}; detected in "
         f"{100 * summary.faces_found:.1f} % of their frames); with a voice: {summary.with_voice}",
     ]
-    if summary.songs or summary.foreign:
-        lines.append(
-            f"passed over: {summary.songs} songs, "
-            f"{summary.foreign} media files that aren't named as RAVDESS's"
-        )
+    for what in (summary.classes, summary.splits):
+        lines.append(", ".join(f"{name} {count}" for name, count in what.items()))
+    if passed := [f"{count} {reason}" for reason, count in summary.passed_over.items() if count]:
+        lines.append(f"passed over: {', '.join(passed)}")
     if left_out := describe_left_out(summary.left_out):
         lines.append(left_out)
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mer.data.dataset import require_device
 from mer.models import ENCODERS
 from mer.train.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
 from mer_runtime import options
-from mer_runtime.console import Command
+from mer_runtime.console import Command, say
 from mer_runtime.options import Results
 from mer_runtime.spec import ENCODER
 
@@ -99,6 +100,8 @@ def main(
         def report(row: dict[str, float]) -> None:
             labels["training"] = f"Epoch {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
+            if not sys.stderr.isatty():
+                say(f"{labels['training']} %, train loss {row['train_loss']:.3f}", err=True)
 
         last = pretrain_encoder(
             photos,

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mer.cli.runs import describe_run, describe_seeds, format_row, format_run, format_seeds
 from mer.cli.stages import StageBars
-from mer.models import ENCODERS, FUSIONS
+from mer.models import ENCODERS, FUSIONS, add_model, is_fusion
 from mer.protocols import MODALITIES, PROTOCOL_NAMES
+from mer.train.board import LOGS
 from mer.train.runs import Row
-from mer.train.training import TrainingSummary, train_model
+from mer.train.seeds import train_seeds
+from mer.train.training import train_model
 from mer_runtime import options
-from mer_runtime.console import Command
+from mer_runtime.console import Command, say
 from mer_runtime.options import Results
 from mer_runtime.spec import ENCODER
+
+
+def _split_seeds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    seeds = tuple(text.strip() for text in value.split(","))
+    if not all(seed.isdecimal() and int(seed) < 1 << 63 for seed in seeds):
+        raise click.BadParameter(f"{value!r} is no whole number, nor several with commas between.")
+    found = tuple(map(int, seeds))
+    if len(set(found)) < len(found):
+        raise click.BadParameter(f"a seed stands twice in {value!r}.")
+    return found
 
 
 @click.command("mer-train", cls=Command)
@@ -25,9 +38,16 @@ from mer_runtime.spec import ENCODER
 @click.option(
     "--fusion",
     type=click.Choice(list(FUSIONS)),
-    required=True,
     help="ia: intermediate attention; it: intermediate transformer; lt: late transformer; "
-    "gated: as ia, and the less reliable modality counts less.",
+    "gated: as ia, and the less reliable modality counts less. Required, unless --model is one.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="FILE.py:CLASS",
+    help="A fusion or a face encoder of one's own, in place of --fusion or --face-encoder. The "
+    "file's code is run.",
 )
 @click.option(
     "--out",
@@ -41,9 +61,10 @@ from mer_runtime.spec import ENCODER
     type=click.Choice(PROTOCOL_NAMES),
     default="paper",
     show_default=True,
-    help="paper: as published; reference: what the public code really does; "
-    "tuned: for small corpora and a frozen encoder; balanced: as tuned, each clip with either "
-    "modality alone too; robust: as balanced, each modality spoilt as well.",
+    help="paper: as published; reference-optimiser: the optimiser, schedule and masks of the "
+    "public code, on our preprocessing; tuned: for small corpora and a frozen encoder; balanced: "
+    "as tuned, each clip with either modality alone too; robust: as balanced, each modality "
+    "spoilt as well.",
 )
 @click.option(
     "--modality",
@@ -57,15 +78,14 @@ from mer_runtime.spec import ENCODER
     "--encoder",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint, or of "
-    "a published EfficientFace.  [default: random; with --freeze encoder, the shipped one]",
+    help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint (ia: the one "
+    "that ships), or of a published EfficientFace.  "
+    "[default: random; with --freeze encoder, the shipped one]",
 )
 @click.option(
     "--face-encoder",
     type=click.Choice(list(ENCODERS)),
-    default=ENCODER,
-    show_default=True,
-    help="Which face encoder.",
+    help=f"Which face encoder.  [default: {ENCODER}]",
 )
 @click.option(
     "--from",
@@ -95,7 +115,16 @@ from mer_runtime.spec import ENCODER
     help="In place of the protocol's.",
 )
 @click.option("--weight-decay", type=click.FloatRange(min=0), help="In place of the protocol's.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--seed",
+    "seeds",
+    default="1",
+    show_default=True,
+    metavar="N[,N...]",
+    callback=_split_seeds,
+    help="Draws weights and clips. Several make a run each, in RUN/seed-N, and RUN/seeds.csv; "
+    "their mean and deviation are told.",
+)
 @options.device
 @click.option(
     "--fold",
@@ -125,10 +154,25 @@ from mer_runtime.spec import ENCODER
     help="Compute training steps in bfloat16: faster on a GPU or a CPU with AMX or AVX512-BF16, "
     "slower elsewhere.",
 )
+@click.option(
+    "--log",
+    type=click.Choice(LOGS),
+    help="Write the metrics for TensorBoard too, which needs its package; metrics.csv is always "
+    "written.",
+)
 @options.resume
 @options.results
 @options.common
-def main(cache: Path, out: Path, results: Results, **recipe: Any) -> None:
+def main(
+    cache: Path,
+    out: Path,
+    fusion: str | None,
+    face_encoder: str | None,
+    models: tuple[str, ...],
+    seeds: tuple[int, ...],
+    results: Results,
+    **recipe: Any,
+) -> None:
     """Train on CACHE (see mer-prepare): training actors teach, validation actors judge.
 
     Writes into RUN: best.safetensors (the epoch with the highest validation prec1),
@@ -140,52 +184,57 @@ def main(cache: Path, out: Path, results: Results, **recipe: Any) -> None:
       mer-train cache/ravdess --fusion ia --out runs/ia \\
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-eval runs/ia/best.safetensors cache/ravdess
+      mer-train cache/mine --fusion ia --from ia --freeze encoder --seed 1,2,3 --out runs/mine
+      mer-train cache/mine --model my_fusion.py:MyFusion --out runs/my-fusion
     """
+    chosen = _choose_networks(fusion, face_encoder, models)
     started = time.monotonic()
     labels = {"features": "Encoding faces", "training": "Training"}
     with StageBars(labels) as bars:
 
-        def report(row: Row) -> None:
-            labels["training"] = f"Epoch {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
+        def report(seed: int, row: Row) -> None:
+            run = f"Seed {seed}, epoch" if len(seeds) > 1 else "Epoch"
+            labels["training"] = f"{run} {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
+            if not sys.stderr.isatty():
+                say(
+                    f"{run} {row['epoch']}: train loss {row['train_loss']:.3f}, validation "
+                    f"{format_row(row)}",
+                    err=True,
+                )
 
-        summary = train_model(cache, out, report=report, progress=bars.show, **recipe)
+        given = {**chosen, **recipe, "progress": bars.show}
+        if len(seeds) > 1:
+            several = train_seeds(cache, out, seeds, report=report, **given)
+        else:
+            several = None
+            summary = train_model(
+                cache, out, seed=seeds[0], report=lambda row: report(seeds[0], row), **given
+            )
     seconds = time.monotonic() - started
-    results.tell(_describe(summary, out, seconds), _format(summary, seconds))
+    if several is not None:
+        results.tell(describe_seeds(several, out, seconds), format_seeds(several, seconds))
+    else:
+        results.tell(describe_run(summary, out, seconds), format_run(summary, seconds))
 
 
-def _describe(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, Any]:
-    return {
-        "run": str(out),
-        "checkpoint": str(summary.checkpoint),
-        "epochs": summary.epochs,
-        "best": _rounded(summary.best),
-        "confidence": _rounded(summary.confidence.to_dict()),
-        "seconds": round(seconds, 1),
-    }
-
-
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in figures.items()}
-
-
-def _format(summary: TrainingSummary, seconds: float) -> str:
-    best, confidence = summary.best, summary.confidence
-    lines = [
-        f"best of {summary.epochs} epochs is {best['epoch']}: validation {_format_row(best)} "
-        f"({seconds:.0f} s)",
-        f"temperature {confidence.temperature:.3f}: "
-        f"ECE {confidence.ece:.2f} % (without {confidence.ece_before:.2f} %)",
-        str(summary.checkpoint),
-    ]
-    return "\n".join(lines)
-
-
-def _format_row(row: Row) -> str:
-    return (
-        f"prec1 {row['validation_prec1']:.1f} %, prec5 {row['validation_prec5']:.1f} %, "
-        f"loss {row['validation_loss']:.3f}"
-    )
+def _choose_networks(
+    fusion: str | None, face_encoder: str | None, models: tuple[str, ...]
+) -> dict[str, str]:
+    """The fusion and the face encoder by name, one's own among them."""
+    own: dict[str, str] = {}
+    for model in models:
+        name = add_model(model)
+        kind = "fusion" if is_fusion(name) else "face_encoder"
+        if kind in own or (fusion if kind == "fusion" else face_encoder) is not None:
+            raise click.UsageError(
+                f"--model {model} is a {kind.replace('_', ' ')}, and another one is given too"
+            )
+        own[kind] = name
+    if fusion is None and "fusion" not in own:
+        raise click.UsageError("Missing option '--fusion', or a --model that is a fusion.")
+    given = {"fusion": fusion, "face_encoder": face_encoder or ENCODER}
+    return {**{kind: name for kind, name in given.items() if name}, **own}
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mer.data.cache import INT16_SCALE, CacheRow, clip_dtype
-from mer.data.corpus import Recording
+from mer.data.index import INT16_SCALE, CacheRow, clip_dtype
+from mer.data.recording import Recording
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.files import replacing
 from mer_runtime.inputs.clip import describe_lack, describe_voice, discount
 from mer_runtime.inputs.face import FaceDetector
-from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.inputs.media import WHOLE, ClipWindow, read_window
 from mer_runtime.inputs.voice_activity import hears_voice
 from mer_runtime.inputs.window_faces import EVERY, FaceCrops, crop_faces
 from mer_runtime.spec import Spec
@@ -55,17 +55,42 @@ def _find_faces(
 
 
 def read_recording(recording: Recording, spec: Spec) -> ClipWindow:
-    """The centre window of a recording, its voice perhaps from an audio-only file.
+    """The centre window of a recording, its voice perhaps from a file of its own.
 
     Raises:
         MediaError: a file can't be decoded.
     """
-    window = read_window(recording.path, spec)
-    if window.waveform is None and recording.audio_path is not None:
-        # RAVDESS cut both from one take: the middle of one file is the middle of the other.
-        waveform = read_window(recording.audio_path, spec).waveform
-        window = dataclasses.replace(window, waveform=waveform)
-    return window
+    window = _read_part(recording.path, recording, spec)
+    if recording.audio_path is None or (recording.own_sound and window.waveform is not None):
+        return window
+    # Both were cut from one take: the middle of one file is the middle of the other.
+    sound = _read_part(recording.audio_path, recording, spec)
+    notes = [*window.notes, *(f"{recording.audio_path.name}: {note}" for note in sound.notes)]
+    return dataclasses.replace(window, waveform=sound.waveform, notes=tuple(notes))
+
+
+def _read_part(path: Path, recording: Recording, spec: Spec) -> ClipWindow:
+    """The centre window of a recording's part of a file, as if the file were cut there."""
+    start, end = recording.start, recording.end
+    if (start, end) == WHOLE:
+        return read_window(path, spec)
+    window = read_window(path, spec, part=(start, end))
+    length = min(end, window.duration) - start
+    lead = (spec.video.window - length) / 2  # seconds of the window before the part, and behind
+    if lead <= 0:
+        return window
+    waveform, frames, shown = window.waveform, window.frames, window.shown
+    if waveform is not None:
+        waveform = waveform.copy()
+        beside = round(lead * spec.audio.sample_rate)
+        waveform[:beside], waveform[len(waveform) - beside :] = 0, 0
+    if frames is not None:
+        times = (np.arange(len(frames)) + 0.5) * spec.video.slot
+        inside = np.flatnonzero((times >= lead) & (times < lead + length))
+        first, last = (inside[0], inside[-1]) if len(inside) else (len(frames) // 2,) * 2
+        held = np.clip(np.arange(len(frames)), first, last)
+        frames, shown = frames[held], None if shown is None else shown[held]
+    return dataclasses.replace(window, waveform=waveform, frames=frames, shown=shown)
 
 
 def write_clip(path: Path, record: NDArray[np.void]) -> None:
@@ -78,10 +103,13 @@ def write_clip(path: Path, record: NDArray[np.void]) -> None:
         np.save(part, record)
 
 
-def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> NDArray[np.void]:
-    """One recording as a cache's record, shape (1,) of ``clip_dtype(spec)``.
+def prepare_clip(
+    recording: Recording, spec: Spec, detector: FaceDetector
+) -> tuple[NDArray[np.void], tuple[str, ...]]:
+    """One recording as a cache's record, shape (1,) of ``clip_dtype(spec)``, and its notes.
 
     Faces are detected in every frame: it is done once, and what a device follows comes near it.
+    The notes are sentences on what is missing in its media, or was mended.
 
     Raises:
         MediaError: a file can't be decoded.
@@ -106,7 +134,7 @@ def prepare_clip(recording: Recording, spec: Spec, detector: FaceDetector) -> ND
     record["has_face"] = faces is not None
     record["has_voice"] = waveform is not None
     record["source_bytes"] = source_bytes(recording)
-    return record
+    return record, clip.notes
 
 
 def source_bytes(recording: Recording) -> int:
@@ -125,4 +153,6 @@ def describe_clip(recording: Recording, record: NDArray[np.void]) -> CacheRow:
         has_face=bool(record["has_face"][0]),
         has_voice=bool(record["has_voice"][0]),
         faces_found=int(record["found"][0].sum()),
+        split=recording.split,
+        fold=recording.fold,
     )

@@ -1,133 +1,126 @@
-"""Recordings in RAVDESS's layout: found, named by their file names, one row an utterance."""
+"""A corpus: a folder whose file names say what is in it, or a table."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from mer.data import cremad, ravdess
+from mer.data.classes import Classes, check_classes, choose_classes, parse_classes
+from mer.data.cremad import read_cremad
+from mer.data.ravdess import VOCALS, Vocal, read_ravdess
+from mer.data.recording import Listing, Recording
+from mer.data.splits import Split, divide
+from mer.data.table import read_table
 from mer.errors import CorpusError
-from mer_runtime.inputs.listing import MediaListing, list_media
-from mer_runtime.spec import RAVDESS_LABELS
+from mer_runtime.inputs.listing import describe_left_out, list_media
 
-# First field of a file name.
-FULL_AV, VIDEO_ONLY, AUDIO_ONLY = 1, 2, 3
-# Second field of a file name.
-SPEECH, SONG = 1, 2
-
-LAYOUT = "Actor_NN/MM-VC-EM-IN-ST-RE-AC.mp4|wav, such as Actor_05/01-01-03-01-02-01-05.mp4"
-
-_NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
+#: What is taken of RAVDESS where nothing is said.
+VOCAL: Vocal = "speech"
+_TAKEN = {"speech": "spoken recording", "song": "sung recording", "both": "recording"}
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One utterance, and the files that hold its face and voice.
-
-    The fields are RAVDESS's (Livingstone & Russo 2018): ``intensity`` 1 normal, 2 strong;
-    ``statement`` and ``repetition`` 1 or 2; ``actor`` from 1. ``emotion`` counts from 0, an index
-    into ``RAVDESS_LABELS``. ``id`` is the stem of ``path``. ``audio_path`` is the utterance's
-    audio-only file where ``path`` is a video: the voice of a video without sound.
-    """
-
-    id: str
-    path: Path
-    audio_path: Path | None
-    actor: int
-    emotion: int
-    intensity: int
-    statement: int
-    repetition: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a folder holds: its utterances by id, and how many media files were passed over.
-
-    ``songs`` are RAVDESS's sung recordings; ``foreign`` are media files with another name.
-    ``left_out`` counts what isn't a media file, by reason (see ``list_media``).
-    """
-
-    recordings: tuple[Recording, ...]
-    songs: int
-    foreign: int
-    left_out: Mapping[str, int]
-
-
-def find_recordings(root: Path) -> list[Recording]:
-    """The spoken utterances anywhere under ``root``, sorted by id (see ``list_corpus``)."""
+def find_recordings(root: str | Path) -> list[Recording]:
+    """The recordings of a corpus, sorted by id (see ``list_corpus``)."""
     return list(list_corpus(root).recordings)
 
 
-def list_corpus(root: Path) -> Listing:
-    """Find RAVDESS's recordings anywhere under ``root`` by their file names alone.
+def list_corpus(
+    source: str | Path, *, vocal: Vocal | None = None, classes: str | Classes | None = None
+) -> Listing:
+    """The recordings of a corpus, sorted by id, each with its class and its split.
 
-    RAVDESS publishes most utterances three times: with face and voice (01-), silent (02-) and
-    without a face (03-). Each becomes one row: the 01- file, else 02- with 03- as its voice, else
-    03- alone. The same name in several folders counts once. Songs are left out.
+    Args:
+        source: a table (``mer.data.table``), or a folder above files that are named as RAVDESS's
+            (``mer.data.ravdess``) or CREMA-D's (``mer.data.cremad``).
+        vocal: what to take of RAVDESS: ``speech`` (without), ``song`` or ``both``.
+        classes: which to take, or how to merge them: as ``mer.data.classes`` reads it from text,
+            or labels by class.
 
     Raises:
-        CorpusError: ``root`` isn't a folder, or no spoken recording is in it.
+        CorpusError: there is no such file or folder, no recording in it, a table's cell is wrong,
+            there are no such classes, or ``vocal`` doesn't apply.
     """
+    path = Path(source)
+    if vocal is not None and vocal not in VOCALS:
+        raise CorpusError(f"there is no vocal {vocal!r}: take {', '.join(VOCALS)}")
+    chosen = parse_classes(classes) if isinstance(classes, str) else classes
+    if path.is_file():
+        _refuse_vocal(vocal, f"{path} is a table")
+        listing = read_table(path)
+    else:
+        listing = _list_folder(path, vocal)
+    if chosen is not None:
+        listing = choose_classes(listing, chosen)
+    check_classes(listing.labels)
+    if not listing.recordings:
+        raise CorpusError(f"{path} has no recording of the classes {', '.join(listing.labels)}")
+    recordings = sorted(_divide(listing, path), key=lambda one: one.id)
+    return dataclasses.replace(listing, recordings=tuple(recordings))
+
+
+def _list_folder(root: Path, vocal: Vocal | None) -> Listing:
     if not root.is_dir():
-        raise CorpusError(f"{root} is not a folder: name the one that holds {LAYOUT}")
-    utterances: dict[tuple[int, ...], dict[int, Path]] = {}
-    songs = foreign = 0
-    listing = list_media(root)
-    for path in listing.clips:
-        fields = parse_name(path.stem)
-        if fields is None:
-            foreign += 1
-        elif fields[1] == SONG:
-            songs += 1
-        else:
-            utterances.setdefault(fields[2:], {}).setdefault(fields[0], path)
-    if not utterances:
         raise CorpusError(
-            f"{root} holds no spoken recording ({songs} songs, {foreign} media files with other "
-            f"names{_also(listing)}): expected RAVDESS's layout, {LAYOUT}"
+            f"{root} is not a folder: name the one that holds {ravdess.LAYOUT}, or a table "
+            "(file,label)"
         )
-    recordings = [_build_recording(key, files) for key, files in utterances.items()]
-    recordings.sort(key=lambda row: row.id)
-    return Listing(tuple(recordings), songs, foreign, dict(listing.left_out))
+    media = list_media(root)
+    spoken, posed = read_ravdess(media.clips, vocal or VOCAL), read_cremad(media.clips)
+    if spoken.recordings and posed.recordings:
+        raise CorpusError(
+            f"{root} holds {len(spoken.recordings)} recordings named as RAVDESS's and "
+            f"{len(posed.recordings)} named as CREMA-D's: name the folder of one of them, or "
+            "write a table of both"
+        )
+    listing = posed if posed.recordings else spoken
+    if posed.recordings:
+        _refuse_vocal(vocal, f"{root} is named as CREMA-D")
+    if not listing.recordings:
+        passed = listing.passed_over
+        told = [f"{passed[name]} {name}" for name in ("songs", "spoken") if passed[name]]
+        told.append(f"{passed['other names']} media files with other names")
+        if left_out := describe_left_out(media.left_out):
+            told[-1] += f"; {left_out}"
+        raise CorpusError(
+            f"{root} holds no {_TAKEN[vocal or VOCAL]} ({', '.join(told)}): expected RAVDESS's "
+            f"layout, {ravdess.LAYOUT}, or CREMA-D's, {cremad.LAYOUT}. Any other corpus needs a "
+            "table: mer-prepare TABLE.csv"
+        )
+    return dataclasses.replace(listing, left_out=dict(media.left_out))
 
 
-def parse_name(stem: str) -> tuple[int, int, int, int, int, int, int] | None:
-    """RAVDESS's seven fields of a file's stem, or None where it isn't such a name.
-
-    They are modality, vocal channel, emotion (from 1), intensity, statement, repetition, actor.
-    """
-    match = _NAME.fullmatch(stem)
-    if match is None:
-        return None
-    modality, channel, emotion, intensity, statement, repetition, actor = map(int, match.groups())
-    if (
-        modality not in (FULL_AV, VIDEO_ONLY, AUDIO_ONLY)
-        or channel not in (SPEECH, SONG)
-        or not 1 <= emotion <= len(RAVDESS_LABELS)
-        or not {intensity, statement, repetition} <= {1, 2}
-        or actor < 1
-    ):
-        return None
-    return modality, channel, emotion, intensity, statement, repetition, actor
+def _refuse_vocal(vocal: Vocal | None, why: str) -> None:
+    if vocal is not None:
+        raise CorpusError(f"speech and song are told apart in RAVDESS alone, and {why}")
 
 
-def _build_recording(key: tuple[int, ...], files: dict[int, Path]) -> Recording:
-    emotion, intensity, statement, repetition, actor = key
-    modality = min(files)
-    return Recording(
-        id=files[modality].stem,
-        path=files[modality],
-        audio_path=None if modality == AUDIO_ONLY else files.get(AUDIO_ONLY),
-        actor=actor,
-        emotion=emotion - 1,
-        intensity=intensity,
-        statement=statement,
-        repetition=repetition,
-    )
+def _divide(listing: Listing, source: Path) -> Sequence[Recording]:
+    """The recordings with splits and folds, where the corpus has no written list."""
+    recordings = listing.recordings
+    if listing.division in ("list", "table"):
+        return recordings
+    if listing.division == "actors":
+        drawn = divide(one.actor for one in recordings)
+        places = [drawn[one.actor] for one in recordings]
+    else:
+        places = _divide_clips(recordings, source.parent)
+    return [
+        dataclasses.replace(one, split=split, fold=fold)
+        for one, (split, fold) in zip(recordings, places, strict=True)
+    ]
 
 
-def _also(listing: MediaListing) -> str:
-    left_out = listing.describe_left_out()
-    return f"; {left_out}" if left_out else ""
+def _divide_clips(recordings: Sequence[Recording], root: Path) -> list[tuple[Split, int]]:
+    """Splits by file; and class by class, where no file has several recordings."""
+    files = [Path(os.path.relpath(one.path, root)).as_posix() for one in recordings]
+    whole = max(Counter(files).values()) > 1
+    groups = [0 if whole else one.emotion for one in recordings]
+    drawn = {
+        group: divide(file for file, own in zip(files, groups, strict=True) if own == group)
+        for group in set(groups)
+    }
+    return [drawn[group][file] for file, group in zip(files, groups, strict=True)]

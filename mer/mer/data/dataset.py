@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mer.data.augmentation import Example, FaceView, change_crops, change_waveform, mask_mfcc
-from mer.data.cache import INT16_SCALE, Cache
+from mer.data.cache import Cache
+from mer.data.index import INT16_SCALE
 from mer.data.spoiling import VoiceSpoiler, spoil_crops
 from mer.errors import CacheError, TrainingError
 from mer.models import MultimodalNet, Standardiser
@@ -108,14 +109,17 @@ def read_talkers(cache: Cache, rows: Sequence[int]) -> NDArray[np.float32]:
     return np.stack([voice / max(float(np.sqrt(np.mean(voice**2))), 1.0) for voice in voices])
 
 
-def require_device(device: str) -> None:
+def require_device(device: str, *, bf16: bool = False) -> None:
     """Refuse a device that isn't here.
 
     Raises:
-        TrainingError: it isn't ``cpu`` and PyTorch finds no such accelerator.
+        TrainingError: it isn't ``cpu`` and PyTorch finds no such accelerator, or one that can't
+            compute in bfloat16 where that is wanted.
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise TrainingError(f"PyTorch finds no {device} device here: use --device cpu")
+    if device != "cpu" and bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise TrainingError("this GPU has no bfloat16: leave out --bf16")
 
 
 def read_crops(cache: Cache, row: int, spec: Spec) -> NDArray[np.uint8]:

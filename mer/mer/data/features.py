@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mer.data.augmentation import Example, FaceView
-from mer.data.cache import Cache, clip_path, prepared_fields
+from mer.data.cache import Cache
 from mer.data.dataset import LiveFaces
+from mer.data.index import clip_path, prepared_fields
 from mer.data.spoiling import CROP_KINDS
 from mer.models import MultimodalNet
 from mer.protocols import Protocol, SoftHard
@@ -42,7 +44,7 @@ class FrozenFaces:
         self.cache, self.device = cache, device
         self.folder = cache.path / name_features(cache, spec, model)
         self._live = LiveFaces(cache, spec, model, device)
-        self._kept: dict[tuple[FaceView, int], NDArray[np.float32]] = {}
+        self._kept: dict[tuple[FaceView, str], NDArray[np.float32]] = {}
         self._places = _place_rows(cache)
         self._black: Tensor | None = None
 
@@ -54,36 +56,37 @@ class FrozenFaces:
         """Compute what is missing.
 
         Args:
-            wanted: rows and the views of them; all rows of their actors are computed.
+            wanted: rows and the views of them; all rows of their groups are computed: an actor's,
+                or where nobody knows who speaks, a split's.
             step: called with (clips done, clips in all).
 
         Raises:
             OutputError: the cache's folder can't be written.
         """
         files = {
-            (view, self.cache.rows[row].actor): None
+            (view, self._group(row)): None
             for rows, views in wanted
             for view in views
             for row in rows
         }
-        missing = [(view, actor) for view, actor in files if not self._is_fresh(view, actor)]
-        total = sum(len(self._rows(actor)) for _, actor in missing)
+        missing = [(view, group) for view, group in files if not self._is_fresh(view, group)]
+        total = sum(len(self._rows(group)) for _, group in missing)
         there = len(files) - len(missing)
         logger.info("%d of %d feature files are in %s", there, len(files), self.folder)
         done = 0
-        for view, actor in missing:
+        for view, group in missing:
             parts = []
-            for some in _batches(self._rows(actor), BATCH_CLIPS):
+            for some in _batches(self._rows(group), BATCH_CLIPS):
                 parts.append(self._encode([Example(row, face=view) for row in some]))
                 done += len(some)
                 if step:
                     step(done, total)
-            _write(self._path(view, actor), np.concatenate(parts))
+            _write(self._path(view, group), np.concatenate(parts))
 
     def cover(self, rows: Sequence[int]) -> bool:
         """Whether the features of these rows, as they are, were kept and are up to date."""
-        actors = {self.cache.rows[row].actor for row in rows}
-        return all(self._is_fresh(FaceView(), actor) for actor in actors)
+        groups = {self._group(row) for row in rows}
+        return all(self._is_fresh(FaceView(), group) for group in groups)
 
     def features(self, examples: Sequence[Example]) -> Tensor:
         """(B, 15, F) float32; ``prepare`` must have been called for the rows and views."""
@@ -92,10 +95,10 @@ class FrozenFaces:
     def _one(self, row: int, view: FaceView) -> Tensor:
         if view.light == 0:
             return self._missing_face()
-        actor, place = self._places[row]
-        key = view, actor
+        group, place = self._places[row]
+        key = view, group
         if key not in self._kept:
-            self._kept[key] = np.load(self._path(view, actor))
+            self._kept[key] = np.load(self._path(view, group))
         return torch.from_numpy(self._kept[key][place]).to(self.device)
 
     def _missing_face(self) -> Tensor:
@@ -116,22 +119,25 @@ class FrozenFaces:
             part.training = True
         return features
 
-    def _rows(self, actor: int) -> list[int]:
-        return [i for i, row in enumerate(self.cache.rows) if row.actor == actor]
+    def _group(self, row: int) -> str:
+        return self._places[row][0]
 
-    def _is_fresh(self, view: FaceView, actor: int) -> bool:
-        """Whether the features are there and no clip of the actor was prepared again since."""
-        path = self._path(view, actor)
+    def _rows(self, group: str) -> list[int]:
+        return [i for i, (own, _) in enumerate(self._places) if own == group]
+
+    def _is_fresh(self, view: FaceView, group: str) -> bool:
+        """Whether the features are there and no clip of the group was prepared again since."""
+        path = self._path(view, group)
         if not path.exists():
             return False
-        clips = (clip_path(self.cache.path, self.cache.rows[i].id) for i in self._rows(actor))
+        clips = (clip_path(self.cache.path, self.cache.rows[i].id) for i in self._rows(group))
         return path.stat().st_mtime >= max(clip.stat().st_mtime for clip in clips)
 
-    def _path(self, view: FaceView, actor: int) -> Path:
+    def _path(self, view: FaceView, group: str) -> Path:
         name = f"{'flip' if view.flip else 'plain'}{view.angle:+d}-light{round(100 * view.light)}"
         if view.fault:
             name += f"-{view.fault}"
-        return self.folder / name / f"actor-{actor:02d}.npy"
+        return self.folder / name / f"{group}.npy"
 
 
 def find_view(view: FaceView) -> FaceView:
@@ -175,14 +181,14 @@ def hash_encoder(model: MultimodalNet) -> str:
     return digest.hexdigest()
 
 
-def _place_rows(cache: Cache) -> list[tuple[int, int]]:
-    """(actor, place among that actor's rows) of every row."""
-    counts: dict[int, int] = {}
+def _place_rows(cache: Cache) -> list[tuple[str, int]]:
+    """(group, place among that group's rows) of every row: its actor's, else its split's."""
+    counts: Counter[str] = Counter()
     places = []
     for row in cache.rows:
-        place = counts.get(row.actor, 0)
-        places.append((row.actor, place))
-        counts[row.actor] = place + 1
+        group = f"actor-{row.actor:02d}" if row.actor else f"split-{row.split}"
+        places.append((group, counts[group]))
+        counts[group] += 1
     return places
 
 

@@ -39,12 +39,17 @@ class Confidence:
 def measure_confidence(logits: ArrayLike, targets: ArrayLike) -> Confidence:
     """Fit a temperature to logits (n, classes) and class numbers (n,), and say what it changes.
 
+    Where the fitted one makes the calibration error larger, which the least cross-entropy may, the
+    temperature stays 1.
+
     Raises:
         ValueError: see ``fit_temperature``.
     """
     temperature = fit_temperature(logits, targets)
     before = expected_calibration_error(logits, targets)
     after = expected_calibration_error(logits, targets, temperature=temperature)
+    if after > before:
+        return Confidence(1.0, before, before)
     return Confidence(temperature, before, after)
 
 

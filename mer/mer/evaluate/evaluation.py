@@ -102,7 +102,7 @@ class Evaluation:
 
 def evaluate_model(
     model: str | Path,
-    cache: Path,
+    cache: str | Path,
     *,
     split: Split = "test",
     fold: int | None = None,

@@ -6,7 +6,6 @@ columns are passed over.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer.data.clip import prepare_inputs
+from mer.data.csv_rows import Faults, read_lines
 from mer.data.presence import Feed, Presence, choose_feed, make_noise_crops, make_noise_mfcc
+from mer.data.table import FILE, LABEL
 from mer.errors import CacheError, CorpusError
 from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
@@ -29,8 +30,6 @@ from mer_runtime.inputs.listing import list_media
 from mer_runtime.inputs.media import read_window
 from mer_runtime.recognizer import softmax
 from mer_runtime.spec import Spec
-
-FILE_COLUMN, LABEL_COLUMN = "file", "label"
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ class FolderEvaluation:
 
 def evaluate_folder(
     model: str | Path,
-    folder: Path,
-    table: Path,
+    folder: str | Path,
+    table: str | Path,
     *,
     modality: Modality = "both",
     face: Presence | None = None,
@@ -106,7 +105,7 @@ def evaluate_folder(
     num_heads: int | None = None,
     labels: tuple[str, ...] | None = None,
     device: str = "cpu",
-    face_detector: Path | None = None,
+    face_detector: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderEvaluation:
     """Score a model on the clips of ``folder`` that ``table`` names.
@@ -124,6 +123,7 @@ def evaluate_folder(
         MissingModalityError: face and voice are both to be missing.
         TrainingError: there is no such device.
     """
+    folder, table = Path(folder), Path(table)
     feed = choose_feed(modality, face, voice)
     opened = open_model(model, num_heads=num_heads, labels=labels, device=device)
     clips = read_table(table, folder, opened.spec.labels)
@@ -165,36 +165,26 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder: name the one that holds the clips")
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CorpusError(f"{table} can't be read as a CSV file: {reason}") from error
-    if not {FILE_COLUMN, LABEL_COLUMN} <= set(columns):
-        raise CorpusError(
-            f"{table} must begin with a line that names its columns, {FILE_COLUMN},{LABEL_COLUMN}"
-        )
-    if not rows:
-        raise CorpusError(f"{table} names no clip: write a line FILE,LABEL for each")
+    rows, _ = read_lines(table, (FILE, LABEL))
     numbers = {label.lower(): number for number, label in enumerate(labels)}
     clips: list[LabelledClip] = []
     lines: dict[Path, int] = {}
-    for line, row in rows:
-        name, label = ((row[column] or "").strip() for column in (FILE_COLUMN, LABEL_COLUMN))
-        where = f"{table}, line {line}"
-        path = folder / name
+    faults = Faults(table)
+    for row in rows:
+        name, label, path = row.cells[FILE], row.cells[LABEL], folder / row.cells[FILE]
         if not name or not path.is_file():
-            raise CorpusError(f"{where}: there is no file {name or '(empty)'} in {folder}")
+            faults.add(row.number, FILE, f"there is no file {name or '(empty)'} in {folder}")
+            continue
         if label.lower() not in numbers:
-            raise CorpusError(f"{where}: {label or '(empty)'} is none of {', '.join(labels)}")
+            told = f"{label or '(empty)'} is none of {', '.join(labels)}"
+            faults.add(row.number, LABEL, told)
+            continue
         real = path.resolve()
         if real in lines:
-            raise CorpusError(f"{where}: {name} was named in line {lines[real]} already")
-        lines[real] = line
+            faults.add(row.number, FILE, f"{name} was named in line {lines[real]} already")
+        lines[real] = row.number
         clips.append(LabelledClip(name, path, numbers[label.lower()]))
+    faults.check()
     return tuple(clips)
 
 

@@ -69,5 +69,10 @@ def build_encoder(name: str) -> nn.Module:
 
 def _find(table: Mapping[str, Row], kind: str, name: str) -> Row:
     if name not in table:
+        if ":" in name:
+            raise SpecError(
+                f"its {kind} is {name}, which is none of mer-edge's, and checkpoints hold no "
+                f"code: name its file with --model {name}, or call mer.add_model first"
+            )
         raise SpecError(f"there is no {kind} {name}: take {', '.join(table)}")
     return table[name]

@@ -15,17 +15,19 @@ from mer.checkpoint import load_checkpoint, load_encoder, save_checkpoint
 from mer.data.cache import Cache
 from mer.data.dataset import measure_standardisation, require_device
 from mer.data.features import hash_encoder
-from mer.data.splits import load_splits
 from mer.errors import TrainingError
 from mer.evaluate.confidence import Confidence, measure_confidence
-from mer.models import MultimodalNet, build_model
-from mer.protocols import PROTOCOLS, Modality, Protocol, restrict_protocol
+from mer.models import build_model, own_hash
+from mer.protocols import Modality, Protocol, restrict_protocol
+from mer.train.board import Log, open_log, require_log
 from mer.train.distillation import Distillation
 from mer.train.learner import Learner, Progress
+from mer.train.plan import customise_protocol, describe_protocol
 from mer.train.plots import plot_curves
 from mer.train.runs import Row, RunFolder, find_best, is_better
+from mer.train.start import load_start
 from mer.train.teacher import ClipTeacher
-from mer.weights import shipped_checkpoint
+from mer.weights import find_checkpoint
 from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
 
@@ -82,6 +84,7 @@ def train_model(
     hop_length: int | None = None,
     n_mels: int | None = None,
     bf16: bool = False,
+    log: Log | None = None,
     report: Callable[[Row], None] | None = None,
     progress: Progress | None = None,
 ) -> TrainingSummary:
@@ -97,9 +100,11 @@ def train_model(
         protocol: a name from ``PROTOCOLS`` or a protocol.
         modality: ``"audio"`` or ``"video"`` trains and validates on that one alone, the other
             missing in every clip: a single-modality model in the same network.
-        encoder: weights that ``mer.checkpoint.load_encoder`` reads. Without, a frozen encoder
+        fusion, face_encoder: names in ``mer.models.FUSIONS`` and ``mer.models.ENCODERS``, or what
+            ``mer.add_model`` gave.
+        encoder: weights that ``mer.checkpoint.load_encoder`` reads, or the name of a checkpoint
+            that ships; so are ``start`` and ``teacher``. Without, a frozen encoder
             is that of the shipped checkpoint; one that is trained starts at random.
-        face_encoder: which encoder, by its name in ``mer.models.ENCODERS``.
         start: a checkpoint of the same fusion and encoder whose weights training starts from
             (fine-tuning). Where it has other classes, the classifiers start at random.
         teacher: a checkpoint with the same labels to learn from, beside the labels: its answers
@@ -112,6 +117,7 @@ def train_model(
         fold: 1 to 5 for cross-validation, None for the default split.
         size: pixels of the crops, at most the cache's; the cache's without.
         n_mfcc, n_fft, hop_length, n_mels: of the MFCCs, as in ``AudioSpec``; the cache's without.
+        log: ``tensorboard`` writes the metrics for TensorBoard too, into ``out``.
         bf16: compute products of training steps in bfloat16: faster where a GPU or the CPU (AMX,
             AVX512-BF16) has it, slower elsewhere. Weights and validation stay float32.
         report: called with a row of metrics after each epoch.
@@ -120,6 +126,7 @@ def train_model(
         CacheError, CorpusError: the cache can't be read or lacks a split.
         CheckpointError: ``encoder`` can't be read, or is another encoder's.
         SpecError: there is no such fusion or encoder.
+        MissingExtraError: ``log`` needs a package that isn't installed.
         TrainingError: the run can't start, ``start`` or ``teacher`` is of another kind, the run
             differs from the one to resume, or diverges.
         OutputError: ``out`` can't be written.
@@ -127,11 +134,22 @@ def train_model(
     plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
     plan = restrict_protocol(plan, modality)
     frozen = freeze == "encoder"
-    if frozen and encoder is None:
-        encoder = shipped_checkpoint()  # its encoder has seen photos alone, and no clip
-    require_device(device)
+    if encoder is not None and start is not None:
+        raise TrainingError(
+            "the checkpoint that training starts from has an encoder's weights: give it, or an "
+            "encoder, not both"
+        )
+    if distillation is not None and teacher is None:
+        raise TrainingError("distillation needs a teacher")
+    if frozen and start is None:
+        # The shipped one's encoder has seen photos alone, and no clip.
+        encoder = find_checkpoint(encoder)
+    elif encoder is not None:
+        encoder = find_checkpoint(encoder)
+    require_device(device, bf16=bf16)
+    if log is not None:
+        require_log(log)
     data = Cache.open(cache)
-    encoder = Path(encoder) if encoder is not None else None
     rows = {split: data.select(split, fold) for split in ("train", "validation")}
     heard = data.spec.audio
     audio = dataclasses.replace(
@@ -156,10 +174,14 @@ def train_model(
     if encoder is not None:
         model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     notes: dict[str, Any] = {}
+    for kind, name in (("fusion", fusion), ("face_encoder", face_encoder)):
+        if digest := own_hash(name):
+            notes[kind] = {"name": name, "sha256": digest}
     if start is not None:
-        notes["start"] = load_start(model, spec, Path(start))
+        notes["start"] = load_start(model, spec, find_checkpoint(start))
     if teacher is not None:
-        notes["teacher"] = hash_file(Path(teacher))
+        teacher = find_checkpoint(teacher)
+        notes["teacher"] = hash_file(teacher)
         notes["distillation"] = dataclasses.asdict(distillation or Distillation())
     model = model.to(device)
     settings = {
@@ -170,7 +192,7 @@ def train_model(
         "seed": seed,
         "fold": fold,
         "corpus": data.digest,
-        "splits": load_splits().sha256,
+        "splits": data.hash_splits(),
         "spec": spec.to_dict(),
         "bf16": bf16,
         **notes,
@@ -196,7 +218,14 @@ def train_model(
         teacher=guide,
         distillation=distillation,
     )
-    return complete_run(run, learner, spec, settings, seed, report, progress)
+    with open_log(log, run.path) as write:
+
+        def tell(row: Row) -> None:
+            write(row)
+            if report:
+                report(row)
+
+        return complete_run(run, learner, spec, settings, seed, tell, progress)
 
 
 def complete_run(
@@ -238,32 +267,6 @@ def complete_run(
     return TrainingSummary(best, int(history[-1]["epoch"]), run.best, confidence)
 
 
-def load_start(model: MultimodalNet, spec: Spec, path: Path) -> str:
-    """Give ``model`` the weights of a checkpoint, but for classifiers of other classes.
-
-    Returns:
-        The file's sha256.
-
-    Raises:
-        CheckpointError: the file can't be read.
-        TrainingError: it is of another network.
-    """
-    found = load_checkpoint(path)
-    for name in ("fusion", "encoder", "num_heads"):
-        theirs, ours = getattr(found.spec, name), getattr(spec, name)
-        if theirs != ours:
-            raise TrainingError(f"{path} has {name} {theirs}, not {ours}: ask for that one")
-    own, given = model.state_dict(), found.model.state_dict()
-    odd = [name for name, value in given.items() if own[name].shape != value.shape]
-    foreign = [name for name in odd if "classifier_1" not in name]
-    if foreign:
-        raise TrainingError(f"{path} doesn't fit: {foreign[0]} has another shape")
-    if found.spec.labels != spec.labels:
-        odd = [name for name in given if "classifier_1" in name]
-    model.load_state_dict({n: v for n, v in given.items() if n not in odd}, strict=False)
-    return hash_file(path)
-
-
 def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:
     """Fit the best model's temperature to its validation answers, and add it to its file."""
     best = load_checkpoint(run.best)
@@ -277,43 +280,3 @@ def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:
         temperature=confidence.temperature,
     )
     return confidence
-
-
-def customise_protocol(
-    protocol: str | Protocol,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    weight_decay: float | None,
-) -> Protocol:
-    """The protocol with what the caller replaces.
-
-    Raises:
-        TrainingError: there is no such protocol, or a value is out of range.
-    """
-    if isinstance(protocol, str):
-        if protocol not in PROTOCOLS:
-            raise TrainingError(f"there is no protocol {protocol!r}: {', '.join(PROTOCOLS)}")
-        protocol = PROTOCOLS[protocol]
-    values: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-    }
-    changes = {name: value for name, value in values.items() if value is not None}
-    for name, value in changes.items():
-        if not value > 0 and not (name == "weight_decay" and value == 0):
-            raise TrainingError(f"{name} must be above 0, not {value}")
-    return dataclasses.replace(protocol, **changes)
-
-
-def describe_protocol(protocol: Protocol) -> dict[str, Any]:
-    """The protocol as JSON-ready data; its parts say what kind they are."""
-    described: dict[str, Any] = {}
-    for field in dataclasses.fields(protocol):
-        value = getattr(protocol, field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = {"kind": type(value).__name__, **dataclasses.asdict(value)}
-        described[field.name] = value
-    return described

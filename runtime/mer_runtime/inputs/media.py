@@ -35,6 +35,9 @@ HELD_BYTES, HELD_PACKETS = 64_000_000, 50_000
 #: Of full scale (3 steps of 16 bits): a track that stays within this is silent.
 SILENCE = 1e-4
 
+#: All of a clip, as a part of it.
+WHOLE = (0.0, math.inf)
+
 #: Whose word is taken for when a clip begins and ends: its header's; its packets'; or its packets'
 #: with the holes closed in which no stream has anything, as where a clock jumped by hours.
 Basis = Literal["header", "packets", "closed"]
@@ -65,7 +68,12 @@ class ClipWindow:
 
 
 def read_window(
-    path: str | Path, spec: Spec, watch: Watcher | None = None, *, audio_track: int | None = None
+    path: str | Path,
+    spec: Spec,
+    watch: Watcher | None = None,
+    *,
+    audio_track: int | None = None,
+    part: tuple[float, float] = WHOLE,
 ) -> ClipWindow:
     """Decode the centre window of a clip, both streams in one pass.
 
@@ -84,14 +92,16 @@ def read_window(
             holds the same.
         audio_track: the audio track to listen to, counted from 1; by default the first one that
             isn't silent in the window.
+        part: seconds from the clip's first moment, of whose middle the window is; what lies
+            beside a shorter part is in the window too.
 
     Raises:
         MediaError: the file is missing, empty, not media, damaged, holds neither stream, has no
-            such track, or needs more memory than there is.
+            such track, ends before ``part``, or needs more memory than there is.
     """
     path = Path(path)
     check_file(path)
-    reading = _Reading(path, spec, watch, audio_track)
+    reading = _Reading(path, spec, watch, audio_track, part)
     try:
         try:
             return reading.read(sparing=True)
@@ -141,8 +151,16 @@ def _reason(error: Exception) -> str:
 class _Reading:
     """One clip's window, looked for where its header says, and then by other ways."""
 
-    def __init__(self, path: Path, spec: Spec, watch: Watcher | None, track: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: Spec,
+        watch: Watcher | None,
+        track: int | None,
+        part: tuple[float, float],
+    ) -> None:
         self._path, self._spec, self._watch, self._track = path, spec, watch, track
+        self._part = part
 
     def read(self, *, sparing: bool) -> ClipWindow:
         """The window.
@@ -190,7 +208,12 @@ class _Reading:
             _OtherFramesError: as for ``read``.
         """
         spec = self._spec
-        start = (span[0] + span[1] - spec.video.window) / 2
+        begin, finish = span[0] + self._part[0], min(span[1], span[0] + self._part[1])
+        if begin >= span[1]:
+            raise MediaError(
+                self._path, f"ends at {span[1] - span[0]:.1f} s, before {self._part[0]:g} s"
+            )
+        start = (begin + finish - spec.video.window) / 2
         end = start + spec.video.window
         with open_file(self._path) as container:
             streams = MediaStreams(self._path, container, self._track)

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from mer.data.corpus import find_recordings, list_corpus, parse_name
+from mer.data.corpus import find_recordings, list_corpus
+from mer.data.ravdess import parse_name
 from mer.errors import CorpusError
 from mer_runtime.spec import RAVDESS_LABELS
 
@@ -24,7 +25,7 @@ def test_reads_every_field_of_a_file_name(tmp_path: Path) -> None:
     assert recording.audio_path is None
     assert recording.actor == 12
     assert RAVDESS_LABELS[recording.emotion] == "fearful"
-    assert (recording.intensity, recording.statement, recording.repetition) == (2, 1, 2)
+    assert recording.intensity == 2
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_counts_what_it_passes_over(tmp_path: Path) -> None:
     listing = list_corpus(tmp_path)
 
     assert [r.id for r in listing.recordings] == ["01-01-05-01-01-01-01"]
-    assert (listing.songs, listing.foreign) == (1, 1)
+    assert listing.passed_over == {"songs": 1, "spoken": 0, "other names": 1}
     assert listing.left_out == {"hidden": 1, "not media": 2}
 
 
@@ -165,3 +166,70 @@ def test_lists_real_ravdess_files(shared: Path) -> None:
     silent = by_id["02-01-08-02-01-01-19"]
     assert silent.audio_path is not None
     assert silent.audio_path.name == "03-01-08-02-01-01-19.wav"
+
+
+class TestSongs:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return touch(
+            tmp_path,
+            "01-01-03-01-01-01-01.mp4",
+            "01-02-03-01-01-01-01.mp4",
+            "03-02-05-01-01-01-01.wav",
+            "01-02-07-01-01-01-01.mp4",  # nobody sings disgusted
+        )
+
+    @pytest.mark.parametrize(
+        ("vocal", "ids", "classes"),
+        [
+            (None, ["01-01-03-01-01-01-01"], 8),
+            ("speech", ["01-01-03-01-01-01-01"], 8),
+            ("song", ["01-02-03-01-01-01-01", "03-02-05-01-01-01-01"], 6),
+            (
+                "both",
+                ["01-01-03-01-01-01-01", "01-02-03-01-01-01-01", "03-02-05-01-01-01-01"],
+                8,
+            ),
+        ],
+    )
+    def test_vocal(self, root: Path, vocal: str, ids: list[str], classes: int) -> None:
+        listing = list_corpus(root, vocal=vocal)
+        assert [one.id for one in listing.recordings] == ids
+        assert listing.labels == RAVDESS_LABELS[:classes]
+        assert listing.passed_over["other names"] == 1
+
+    def test_no_such(self, root: Path) -> None:
+        with pytest.raises(CorpusError, match="no vocal 'opera': take speech, song, both"):
+            list_corpus(root, vocal="opera")
+
+
+class TestCremaD:
+    def test_names(self, tmp_path: Path) -> None:
+        touch(
+            tmp_path,
+            "VideoFlash/1001_DFA_ANG_XX.flv",
+            "AudioWAV/1001_DFA_ANG_XX.wav",
+            "AudioWAV/1002_IEO_NEU_XX.wav",
+            "AudioWAV/1003_IEO_HAP_HI.wav",
+            "AudioWAV/1003_IEO_JOY_HI.wav",
+        )
+        listing = list_corpus(tmp_path)
+        assert listing.labels == ("neutral", "happy", "sad", "angry", "fearful", "disgust")
+        first, second, third = listing.recordings
+        assert (first.id, first.actor, first.emotion) == ("1001_DFA_ANG_XX", 1001, 3)
+        assert first.path.suffix == ".flv"
+        assert first.audio_path is not None
+        assert (second.path.suffix, second.audio_path) == (".wav", None)
+        assert (third.intensity, second.intensity) == (2, 1)
+        assert {one.split for one in listing.recordings} == {"train", "validation", "test"}
+        assert listing.passed_over == {"other names": 1}
+
+    def test_speech_and_song_are_ravdess_s(self, tmp_path: Path) -> None:
+        touch(tmp_path, "1001_DFA_ANG_XX.wav")
+        with pytest.raises(CorpusError, match=r"in RAVDESS alone, and .* is named as CREMA-D"):
+            list_corpus(tmp_path, vocal="both")
+
+    def test_two_corpora(self, tmp_path: Path) -> None:
+        touch(tmp_path, "1001_DFA_ANG_XX.wav", "03-01-05-01-01-01-01.wav")
+        with pytest.raises(CorpusError, match="1 recordings named as RAVDESS's and 1 named as"):
+            list_corpus(tmp_path)

@@ -110,3 +110,16 @@ def test_input_that_can_t_be_judged(logits: object, targets: list[int], message:
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
         expected_calibration_error([[0.0, 1.0]], [1], **options)
+
+
+def test_a_temperature_that_worsens_the_error_is_not_taken() -> None:
+    """Two kinds of clips: the least cross-entropy is at 8.3, and less calibrated."""
+    sure = np.tile([np.log(0.8 / 0.2), 0.0], (10, 1))
+    wild = np.tile([8.0, 0.0], (2, 1))
+    logits = np.concatenate([sure, wild])
+    targets = np.array([0] * 8 + [1] * 2 + [0, 1])
+    fitted = fit_temperature(logits, targets)
+    before = expected_calibration_error(logits, targets)
+    assert expected_calibration_error(logits, targets, temperature=fitted) > before
+    confidence = measure_confidence(logits, targets)
+    assert (confidence.temperature, confidence.ece, confidence.ece_before) == (1.0, before, before)

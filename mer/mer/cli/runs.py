@@ -1,0 +1,86 @@
+"""What mer-train tells of its runs, as text and as JSON-ready data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mer.train.runs import Row
+from mer.train.seeds import SeedsSummary
+from mer.train.training import TrainingSummary
+
+
+def describe_run(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, Any]:
+    """What ``--json`` prints of a run."""
+    return {
+        "run": str(out),
+        "checkpoint": str(summary.checkpoint),
+        "epochs": summary.epochs,
+        "best": _rounded(summary.best),
+        "confidence": _rounded(summary.confidence.to_dict()),
+        "seconds": round(seconds, 1),
+    }
+
+
+def describe_seeds(summary: SeedsSummary, out: Path, seconds: float) -> dict[str, Any]:
+    """What ``--json`` prints of several seeds' runs."""
+    return {
+        "run": str(out),
+        "table": str(summary.table),
+        "seeds": {
+            str(seed): {
+                "checkpoint": str(run.checkpoint),
+                "epochs": run.epochs,
+                "best": _rounded(run.best),
+                "confidence": _rounded(run.confidence.to_dict()),
+            }
+            for seed, run in summary.runs.items()
+        },
+        "mean": _rounded(summary.mean),
+        "deviation": _rounded(summary.deviation),
+        "seconds": round(seconds, 1),
+    }
+
+
+def format_seeds(summary: SeedsSummary, seconds: float) -> str:
+    """Several seeds' runs, a line each, and what they have in common."""
+    lines = [
+        f"seed {seed}: epoch {run.best['epoch']}, validation {format_row(run.best)}, "
+        f"{run.checkpoint}"
+        for seed, run in summary.runs.items()
+    ]
+    mean, deviation = summary.mean, summary.deviation
+    lines.append(
+        f"mean ± deviation of {len(summary.runs)} seeds: validation "
+        f"prec1 {mean['validation_prec1']:.1f} ± {deviation['validation_prec1']:.1f} %, "
+        f"prec5 {mean['validation_prec5']:.1f} ± {deviation['validation_prec5']:.1f} %, "
+        f"loss {mean['validation_loss']:.3f} ± {deviation['validation_loss']:.3f} "
+        f"({seconds:.0f} s)"
+    )
+    return "\n".join([*lines, str(summary.table)])
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in figures.items()}
+
+
+def format_run(summary: TrainingSummary, seconds: float) -> str:
+    """A run in a few lines."""
+    best, confidence = summary.best, summary.confidence
+    lines = [
+        f"best of {summary.epochs} epochs is {best['epoch']}: validation {format_row(best)} "
+        f"({seconds:.0f} s)",
+        f"temperature {confidence.temperature:.3f}: "
+        f"ECE {confidence.ece:.2f} % (without {confidence.ece_before:.2f} %)",
+        str(summary.checkpoint),
+    ]
+    return "\n".join(lines)
+
+
+def format_row(row: Row) -> str:
+    """An epoch's validation."""
+    return (
+        f"prec1 {row['validation_prec1']:.1f} %, prec5 {row['validation_prec5']:.1f} %, "
+        f"loss {row['validation_loss']:.3f}"
+    )
