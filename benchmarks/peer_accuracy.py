@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mer.data.recording import Recording
-from mer.evaluate.metrics import wilson_interval
+from mer_runtime.intervals import wilson_interval
 from mer_runtime.spec import RAVDESS_LABELS
 
 Scores = Mapping[str, float]

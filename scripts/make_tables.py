@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from mer_runtime.console import Command
+from mer_runtime.errors import MerError
 from mer_runtime.files import write_file
 from tables import TABLES
 
@@ -29,15 +30,30 @@ def list_documents(root: Path = ROOT) -> list[Path]:
     return [*filter(Path.is_file, (root / "README.md", root / MODEL_CARD)), *pages]
 
 
+#: Names the results of ``make bench`` that a table shows.
+BENCH = re.compile(r"<!-- bench: (.+?) -->")
+
+
+class TableError(MerError, RuntimeError):
+    """A table can't be made from what lies under docs."""
+
+
 def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
-    """Bring the README's and the docs' tables up to date; a table without data stays.
+    """Bring the README's and the docs' tables up to date; one never measured stays empty.
 
     Returns:
         The files that changed or, with ``check``, that would.
+
+    Raises:
+        TableError: the JSON file of a table that shows figures is missing or damaged, or nothing
+            makes such a table.
     """
     changed = []
     for document in list_documents(root):
         text = document.read_text("utf-8")
+        for file in " ".join(BENCH.findall(text)).split():  # benchmarks/table.py makes those
+            if not (root / file).is_file():
+                raise TableError(f"{root / file} is missing, which {document} has a table of")
         made = BLOCK.sub(lambda block: _fill(block, root / "docs"), text)
         if made != text:
             changed.append(document)
@@ -48,10 +64,18 @@ def write_all_tables(root: Path = ROOT, *, check: bool = False) -> list[Path]:
 
 def _fill(block: re.Match[str], docs: Path) -> str:
     begin, name, before, end = block.groups()
+    if name not in TABLES:
+        raise TableError(f"nothing makes the table {name}: the tables are {', '.join(TABLES)}")
     source, make = TABLES[name]
-    if not (docs / source).is_file():
-        return begin + before + end
-    table = make(json.loads((docs / source).read_text("utf-8")))
+    file = docs / source
+    try:
+        table = make(json.loads(file.read_text("utf-8")))
+    except FileNotFoundError:
+        if not before.strip():  # not measured yet
+            return begin + before + end
+        raise TableError(f"{file} is missing, which the table {name} is made from") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise TableError(f"the table {name} can't be made from {file}: {error!r}") from error
     return f"{begin}\n{table}\n\n{end}"
 
 

@@ -17,9 +17,9 @@ from mer_runtime.spec import Fusion
 
 #: How a dialect is asked for. What is in ``tensorrt`` no processor multiplies in int8: it is
 #: TensorRT's, and ONNX Runtime, which stands in for that, has its float biases computed in float.
-DIALECTS: dict[DialectName, tuple[Target, Cpu]] = {
+DIALECTS: dict[DialectName, tuple[Target, Cpu | None]] = {
     "x86": ("onnx", "x86"),
-    "openvino": ("openvino", "x86"),
+    "openvino": ("openvino", None),
     "arm": ("onnx", "arm"),
 }
 

@@ -23,11 +23,11 @@ from mer_runtime.inputs.face import DETECTOR_VARIABLE
 #: The fusion whose int8 bundle comes with the runtime, so that ``mer-run ia-int8 CLIP`` works.
 BUNDLED = "ia"
 #: Every dialect. The first is calibrated, for all; the others are proved with its ranges.
-PROVED: tuple[tuple[Target, Cpu], ...] = (
+PROVED: tuple[tuple[Target, Cpu | None], ...] = (
     ("onnx", "x86"),
     ("onnx", "arm"),
-    ("openvino", "x86"),
-    ("tensorrt", "x86"),
+    ("openvino", None),
+    ("tensorrt", None),
 )
 BUNDLES = Path(__file__).resolve().parents[1] / "runtime" / "mer_runtime" / "bundles"
 
@@ -67,7 +67,7 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
             with StageBars(dict(STAGES)) as bars:
                 report = export_bundle(
                     shipped,
-                    Path(folder) / f"{target}-{cpu}",
+                    Path(folder) / f"{target}-{cpu or 'any'}",
                     target=target,
                     calibration=cache,
                     ranges=ranges,

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from mer_bench.advice import advise
     from mer_bench.comparison import Difference, compare_runs, find_slower, list_caveats
     from mer_bench.contender import BenchError, Contender, bind_children, choose_cores
-    from mer_bench.intervals import Interval, find_interval, find_ratio, find_ratio_apart
     from mer_bench.machine import describe_machine
     from mer_bench.report import render_report
     from mer_bench.result import clip_seconds, read_result
     from mer_bench.run import run_bench
     from mer_bench.text import render_comparison, render_result
+    from mer_runtime.intervals import Interval, find_interval, find_ratio, find_ratio_apart
 
 __all__ = [
     "BenchError",
@@ -39,20 +39,21 @@ __all__ = [
     "run_bench",
 ]
 
+INTERVALS = "mer_runtime.intervals"
 _HOMES = {
     "BenchError": "contender",
     "Contender": "contender",
     "Difference": "comparison",
-    "Interval": "intervals",
+    "Interval": INTERVALS,
     "advise": "advice",
     "bind_children": "contender",
     "choose_cores": "contender",
     "clip_seconds": "result",
     "compare_runs": "comparison",
     "describe_machine": "machine",
-    "find_interval": "intervals",
-    "find_ratio": "intervals",
-    "find_ratio_apart": "intervals",
+    "find_interval": INTERVALS,
+    "find_ratio": INTERVALS,
+    "find_ratio_apart": INTERVALS,
     "find_slower": "comparison",
     "list_caveats": "comparison",
     "read_result": "result",
@@ -66,5 +67,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Late: a worker's start is timed, and peers' environments lack what the rest needs.
     if name in _HOMES:
-        return getattr(import_module(f"mer_bench.{_HOMES[name]}"), name)
+        home = _HOMES[name]
+        module = import_module(home if "." in home else f"mer_bench.{home}")
+        return getattr(module, name)
     raise AttributeError(f"module 'mer_bench' has no attribute {name!r}")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mer_bench.intervals import find_ratio
 from mer_bench.subject import TOTAL
 from mer_bench.summary import turn_medians
 from mer_runtime.engines.processor import KIND_TITLES, find_kind
+from mer_runtime.intervals import find_ratio
 
 #: A model is as right as the reference where the interval of its prec1 minus the reference's
 #: isn't wholly below zero, and where it gives the same answer to so many percent of clips.

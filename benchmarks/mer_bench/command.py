@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,12 +20,14 @@ from mer_bench.extras import require
 from mer_bench.report import render_report
 from mer_bench.result import read_result
 from mer_bench.run import run_bench
+from mer_bench.tables import list_points, tabulate_result
 from mer_bench.text import render_comparison, render_result
 from mer_runtime import options
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, say, warn
 from mer_runtime.files import check_output, is_there, write_file
 from mer_runtime.options import Results
+from mer_runtime.tables import check_table, write_tables
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
 SLOWER = 3
@@ -32,6 +36,7 @@ Examples:
   mer-bench ia-int8
   mer-bench bundles/ia-onnx-fp32 bundles/ia-onnx-int8 --clip me.mp4 --html report.html
   mer-bench ia ia-int8 --cache cache/ravdess --json-out today.json
+  mer-bench ia ia-int8 --cache cache/ravdess --table paper.tex --plot paper.svg
   mer-bench --compare yesterday.json today.json --fail-if-slower 10%
 """
 
@@ -88,6 +93,19 @@ def read_percent(
     help="Write a report (extra report).",
 )
 @click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    metavar="OUT.md|csv|tex",
+    help="Write sizes and times as tables; with --cache accuracy, each bundle paired with the "
+    "checkpoint, and recall by class.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="OUT.png|svg",
+    help="Draw accuracy against a window's time; needs --cache (extra report).",
+)
+@click.option(
     "--compare",
     nargs=2,
     type=click.Path(path_type=Path),
@@ -111,6 +129,8 @@ def main(
     face_detector: Path | None,
     results: Results,
     html_out: Path | None,
+    table: Path | None,
+    plot: Path | None,
     compare: tuple[Path, Path] | None,
     fail_if_slower: float | None,
 ) -> None:
@@ -125,8 +145,10 @@ def main(
     Exit codes: 0 done; 1 an error; 2 wrong options; 3 slower, with --fail-if-slower.
     """
     if compare is not None:
-        if models or reference or cache:
-            raise click.UsageError("--compare measures nothing: give it two files and no MODEL")
+        if models or reference or cache or table or plot:
+            raise click.UsageError(
+                "--compare measures nothing: give it two files, no MODEL, --table or --plot"
+            )
         _compare(compare, fail_if_slower, results)
         return
     if fail_if_slower is not None:
@@ -138,9 +160,18 @@ def main(
         raise click.UsageError("give one checkpoint at most")
     if not bundles:
         raise click.UsageError("give at least one BUNDLE, or --compare")
-    if html_out is not None:
-        check_output(html_out, *models, *(path for path in (clip, results.out) if path))
-        require("matplotlib", "report", "the report")
+    if plot is not None and cache is None:
+        raise click.UsageError("--plot shows accuracy: give it --cache CACHE")
+    outputs = [path for path in (html_out, table, plot) if path is not None]
+    for i, out in enumerate(outputs):
+        sources = (clip, results.out, cache, *outputs[:i])
+        check_output(out, *models, *(path for path in sources if path))
+    if html_out is not None or plot is not None:
+        require("matplotlib", "report", "a picture")
+    if table is not None:
+        check_table(table)
+    if plot is not None:
+        _check_plot(plot)
     result = run_bench(
         bundles,
         reference=references[0] if references else None,
@@ -156,6 +187,10 @@ def main(
         warn(caution)
     if html_out is not None:
         write_file(html_out, render_report(result))
+    if table is not None:
+        write_tables(table, tabulate_result(result))
+    if plot is not None:
+        _plot(result, plot)
 
 
 def is_checkpoint(model: Path) -> bool:
@@ -163,6 +198,19 @@ def is_checkpoint(model: Path) -> bool:
     if is_there(model):
         return model.is_file()
     return str(model) in SHIPPED_CHECKPOINTS
+
+
+def _check_plot(path: Path) -> None:
+    require("torch", "train", "accuracy on a cache")
+    from mer.evaluate.plots import check_plot
+
+    check_plot(path)
+
+
+def _plot(result: Mapping[str, Any], path: Path) -> None:
+    from mer.evaluate.plots import plot_front
+
+    plot_front(list_points(result), path)
 
 
 def _compare(files: tuple[Path, Path], percent: float | None, results: Results) -> None:

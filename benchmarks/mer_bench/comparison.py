@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mer_bench.contender import BenchError
-from mer_bench.intervals import Interval, find_ratio_apart
 from mer_bench.subject import MEASURES, TOTAL
 from mer_bench.summary import turn_medians
+from mer_runtime.intervals import Interval, find_ratio_apart
 
 #: Facts that two comparable runs share.
 SHARED_FACTS = ("cpu", "flags", "cores", "governor", "power_mode")

@@ -16,13 +16,13 @@ import av
 
 from mer_bench.advice import advise
 from mer_bench.contender import BenchError, Entry, Setting
-from mer_bench.intervals import find_interval, find_ratio
 from mer_bench.measurement import BATCH, BURST, STARTS, WARM_UP, Times
 from mer_bench.subject import TOTAL, WINDOW
 from mer_bench.summary import medians, summarise, turn_medians
 from mer_runtime import __version__
 from mer_runtime.bundle import load_bundle
 from mer_runtime.documents import read_json
+from mer_runtime.intervals import find_interval, find_ratio
 
 FORMAT_VERSION = 1
 #: What contenders are compared by.

@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mer_export.errors import ExportError, GateError
+    from mer_export.errors import ExportError, GateError, OptionError
     from mer_export.exporter import export_bundle
     from mer_export.report import ExportReport
 
-__all__ = ["ExportError", "ExportReport", "GateError", "export_bundle"]
+__all__ = ["ExportError", "ExportReport", "GateError", "OptionError", "export_bundle"]
 
 _HOMES = {
     "ExportError": "errors",
     "ExportReport": "report",
     "GateError": "errors",
+    "OptionError": "errors",
     "export_bundle": "exporter",
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from mer_runtime.interrupts import hold_interrupts
 
@@ -13,7 +15,7 @@ hold_interrupts()  # before what takes long to load
 
 # ruff: noqa: E402
 from mer_runtime import options
-from mer_runtime.bundle import Precision, Target
+from mer_runtime.bundle import Precision
 from mer_runtime.console import Command, exit_without
 from mer_runtime.documents import read_json
 from mer_runtime.errors import SpecError
@@ -23,9 +25,12 @@ from mer_runtime.spec import Spec
 try:
     from mer.cli.own_models import own_models
     from mer.cli.stages import StageBars
+    from mer_export.errors import ExportError, OptionError
     from mer_export.exporter import STAGES, export_bundle
+    from mer_export.inspection.bundles import inspect_bundle
     from mer_export.proof.limits import MAX_DROP
-    from mer_export.targets import CPUS, TARGETS, Cpu, host_cpu
+    from mer_export.targets import CPUS, TARGETS, host_cpu
+    from mer_export.tuning.search import tune
 except ModuleNotFoundError as error:  # the script is installed with the base package too
     exit_without(error.name or "torch", "export")
 
@@ -35,11 +40,36 @@ Examples:
   mer-export runs/ia/best.safetensors --calibration cache/ravdess
   mer-export runs/ia/best.safetensors --target openvino --precision fp32 --out ia-bundle
   mer-export reference.pth --num-heads 4 --precision fp32 --out reference-bundle
+  mer-export --inspect ia-int8
+  mer-export --tune --calibration cache/ravdess --max-latency 8ms
 """
 
 
+#: What goes with --inspect and with --tune; the rest would change nothing there.
+ALWAYS = frozenset({"as_json", "json_out", "log_level"})
+INSPECTING = ALWAYS | {"inspect"}
+TUNING = ALWAYS | {
+    "tunes", "checkpoints", "calibration", "max_latency", "max_drop", "target", "precision", "out",
+}  # fmt: skip
+
+
+def _read_milliseconds(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> float | None:
+    """``8ms`` or ``8`` as a number."""
+    if value is None:
+        return None
+    try:
+        found = float(value.removesuffix("ms"))
+    except ValueError:
+        found = -1.0
+    if not 0 < found < math.inf:
+        raise click.BadParameter(f"{value} is not a time such as 8ms", context, parameter)
+    return found
+
+
 @click.command("mer-export", cls=Command, epilog=EPILOG)
-@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("checkpoints", nargs=-1, type=click.Path(path_type=Path), metavar="[CHECKPOINT]...")
 @click.option(
     "--target",
     type=click.Choice(list(TARGETS)),
@@ -71,9 +101,8 @@ Examples:
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Draws the calibration's clips; another draw may pass a gate that is missed narrowly.",
+    help="Draws the calibration's clips; another draw may pass a gate that is missed narrowly "
+    "[default: 0].",
 )
 @click.option(
     "--float-head",
@@ -84,10 +113,10 @@ Examples:
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
-    default=MAX_DROP,
-    show_default=True,
     metavar="POINTS",
-    help="Most prec1 that may be lost on the validation actors, or one clip if that is more.",
+    help="Most prec1 that may be lost on the validation actors, or one clip if that is more "
+    f"[default: {MAX_DROP:g}]. With --tune: points less than the best float model's; the fastest "
+    "bundle fits.",
 )
 @click.option(
     "--cpu",
@@ -112,25 +141,42 @@ Examples:
     help="Preprocessing spec (JSON) of a foreign checkpoint [default: the reference's].",
 )
 @click.option("--layers", is_flag=True, help="Print the calibration's table per layer too.")
+@click.option(
+    "--inspect",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Make nothing: tell a bundle's layers by operator and numbers, what stays in float and "
+    "why, sizes, and multiplications for a window.",
+)
+@click.option(
+    "--tune",
+    "tunes",
+    is_flag=True,
+    help="Try CHECKPOINTs (all that ship, if none is named) in every precision, for every engine "
+    "here, or for those of --target and --precision; write the bundle that fits. Needs "
+    "--calibration and a bound.",
+)
+@click.option(
+    "--max-latency",
+    callback=_read_milliseconds,
+    metavar="TIME",
+    help="With --tune: most time for a window, such as 8ms; the most right bundle fits. With "
+    "--max-drop too, the fastest.",
+)
 @options.results
 @options.common
+@click.pass_context
 def main(
-    checkpoint: Path | None,
-    target: Target,
-    precision: Precision,
-    calibration: Path | None,
-    ranges: Path | None,
-    seed: int,
-    float_head: bool,
-    max_drop: float,
-    cpu: Cpu | None,
-    out: Path | None,
-    face_detector: Path | None,
-    labels: tuple[str, ...] | None,
-    num_heads: int | None,
+    context: click.Context,
+    /,
+    checkpoints: tuple[Path, ...],
     spec_file: Path | None,
     layers: bool,
+    inspect: Path | None,
+    tunes: bool,
+    max_latency: float | None,
     results: Results,
+    **given: Any,
 ) -> None:
     """Export CHECKPOINT to a bundle that a device loads with mer-run.
 
@@ -139,26 +185,77 @@ def main(
     must answer like PyTorch, or nothing is written: to the golden inputs always, and with
     --calibration to the clips of the validation actors, with both modalities and with each alone.
     """
-    with StageBars(dict(STAGES)) as bars:
-        report = export_bundle(
-            checkpoint,
-            out,
-            target=target,
-            precision=precision,
-            calibration=calibration,
-            ranges=ranges,
-            seed=seed,
-            float_head=float_head,
-            max_drop=max_drop,
-            cpu=cpu,
-            face_detector=face_detector,
-            labels=labels,
-            num_heads=num_heads,
-            spec=_read_spec(spec_file) if spec_file else None,
-            progress=bars.show,
-        )
+    if inspect is not None:
+        _refuse_others(context, INSPECTING, "--inspect")
+        inspected = inspect_bundle(inspect)
+        results.tell(inspected.to_dict(), inspected.format())
+        return
+    if tunes:
+        _refuse_others(context, TUNING, "--tune")
+        _tune(context, checkpoints, max_latency, results, given)
+        return
+    if max_latency is not None:
+        raise click.UsageError("--max-latency goes with --tune")
+    if len(checkpoints) > 1:
+        raise click.UsageError("give one CHECKPOINT; several go with --tune")
+    makes_ranges = given["precision"] == "int8" and given["calibration"] and not given["ranges"]
+    if layers and not makes_ranges:
+        raise click.UsageError("--layers goes with int8's --calibration, which measures layers")
+    checkpoint = checkpoints[0] if checkpoints else None
+    spec = _read_spec(spec_file) if spec_file else None
+    try:
+        with StageBars(dict(STAGES)) as bars:
+            report = export_bundle(checkpoint, spec=spec, progress=bars.show, **given)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
     text = report.format()
     results.tell(report.to_dict(), f"{text}\n{report.format_layers()}" if layers else text)
+
+
+def _tune(
+    context: click.Context,
+    checkpoints: tuple[Path, ...],
+    max_latency: float | None,
+    results: Results,
+    given: dict[str, Any],
+) -> None:
+    if given["calibration"] is None:
+        raise click.UsageError("--tune proves on a corpus: give it --calibration CACHE")
+    narrowed = {
+        f"{name}s": [given[name]]
+        for name in ("target", "precision")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    try:
+        with StageBars({**STAGES, "timing": "Timing"}) as bars:
+            found = tune(
+                checkpoints,
+                given["calibration"],
+                given["out"],
+                max_latency=max_latency,
+                max_drop=given["max_drop"],
+                progress=bars.show,
+                **narrowed,
+            )
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
+    results.tell(found.to_dict(), found.format())
+    if found.chosen is None:
+        raise ExportError(found.tell_nearest())
+
+
+def _refuse_others(context: click.Context, wanted: frozenset[str], option: str) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        click.UsageError: names one.
+    """
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in wanted and context.params.get(name) != ():
+            called = parameter.opts[0] if parameter.opts[0].startswith("-") else "CHECKPOINT"
+            raise click.UsageError(f"{called} changes nothing with {option}: leave it out")
 
 
 def _read_spec(path: Path) -> Spec:

@@ -10,6 +10,10 @@ class ExportError(MerError, RuntimeError):
     """A graph can't be made, or the bundle can't be written."""
 
 
+class OptionError(ExportError):
+    """An option or argument is given where it would change nothing."""
+
+
 class GateError(MerError, RuntimeError):
     """The engine's answers differ from the float reference's by more than is allowed.
 

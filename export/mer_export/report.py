@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer_calibration import Layer, format_layers, layers_to_dicts
-from mer_export.proof.gate import GateReport
+from mer_calibration.graph.naming import layer_name
+from mer_export.proof.outcome import GateReport
 from mer_export.proof.timing import Timing
 from mer_export.targets import find_target
 from mer_runtime.bundle import Precision, Target
@@ -34,7 +36,10 @@ class ExportReport:
         clips: how many clips int8's ranges come from; None for other precisions.
         temperature: what logits are divided by before softmax.
         layers: the calibration's report per layer, where one was made.
-        float_layers: layers that went back to float so that the gate held.
+        float_layers: layers in float: those that went back to it so that the gate held, now or in
+            the calibration that the ranges come from, and ``float_head``.
+        float_head: layers in float only because that was asked for.
+        own_temperature: the checkpoint's.
         timing: None where the target's engine wasn't run.
         face_detector: whether a YuNet file is in it.
     """
@@ -51,6 +56,8 @@ class ExportReport:
     temperature: float
     layers: tuple[Layer, ...]
     float_layers: tuple[str, ...]
+    float_head: tuple[str, ...]
+    own_temperature: float
     timing: Timing | None
     face_detector: bool
 
@@ -68,7 +75,9 @@ class ExportReport:
             "clips": self.clips,
             "temperature": self.temperature,
             "layers": layers_to_dicts(self.layers),
+            "own_temperature": self.own_temperature,
             "float_layers": list(self.float_layers),
+            "float_head": list(self.float_head),
             "timing": self.timing.to_dict() if self.timing else None,
             "advice": self.advice(),
             "face_detector": self.face_detector,
@@ -77,21 +86,21 @@ class ExportReport:
     def advice(self) -> str | None:
         """What to take on this processor, by what was timed; None for float32."""
         timing = self.timing
-        if timing is None or timing.engine_fp32 is None or self.precision == "fp32":
+        if timing is None or timing.gain is None or self.precision == "fp32":
             return None
-        kind = find_kind(timing.instructions)
+        kind, gain = find_kind(timing.instructions), timing.gain
         here = f"here ({KIND_TITLES[kind]})" if self.precision == "int8" else "here"
         faster = self.target == "onnx" and kind in OPENVINO_GAINS
-        if timing.gains:
-            gain = timing.engine_fp32 / timing.engine
-            return (
-                f"take {self.precision} {here}: {gain:.2f} times as fast as fp32 with "
-                f"{self.gate.engine}{'; --target openvino gains more' if faster else ''}"
-            )
-        return (
-            f"{self.precision} is no faster than fp32 with {self.gate.engine} {here}: take "
-            f"--precision fp32{', or --target openvino, which gains more' if faster else ''}"
+        measured = (
+            f"{gain.median:.2f} times as fast as fp32 with {self.gate.engine} "
+            f"(95 %: {gain.low:.2f} to {gain.high:.2f}, {timing.rounds} rounds)"
         )
+        if timing.gains:
+            more = "; --target openvino gains more" if faster else ""
+            return f"take {self.precision} {here}: {measured}{more}"
+        seen, doubt = ("slower", "") if gain.high < 1 else ("no faster", ", as far as this shows")
+        more = ", or --target openvino, which gains more" if faster else ""
+        return f"{self.precision} is {seen} {here}{doubt}: {measured}: take --precision fp32{more}"
 
     def format(self) -> str:
         """Five lines, and where there was a corpus a table."""
@@ -116,12 +125,7 @@ class ExportReport:
                 f"  a window takes {timing.engine:.1f} ms, {', '.join(against)} "
                 f"(medians, {timing.threads} threads)"
             )
-        if self.float_layers:
-            named = ", ".join(self.float_layers[:NAMED_LAYERS])
-            more = len(self.float_layers) - NAMED_LAYERS
-            if more > 0:
-                named += f" and {more} more"
-            lines.append(f"  left in float, so that the gate holds: {named}")
+        lines += [f"  {line}" for line in self._format_float_layers()]
         advice = self.advice()
         if advice:
             lines.append(f"  {advice}")
@@ -142,38 +146,73 @@ class ExportReport:
             text += f", engines {self.engine_size / 1e6:.1f} MB"
         return text
 
+    def _format_float_layers(self) -> list[str]:
+        needed = [name for name in self.float_layers if name not in self.float_head]
+        lines = []
+        for why, found in (
+            ("as --float-head asks", self.float_head),
+            ("so that the gate holds", needed),
+        ):
+            if found:
+                named = ", ".join(map(layer_name, found[:NAMED_LAYERS]))
+                more = len(found) - NAMED_LAYERS
+                named += f" and {more} more" if more > 0 else ""
+                lines.append(f"left in float, {why}: {named}")
+        return lines
+
     def _format_validation(self) -> list[str]:
+        """Two tables of the validation clips: how right, and how alike and how sure."""
         if not self.gate.modalities:
             return []
-        heads = (
-            "validation", "prec1 float", self.precision, "prec5 float", self.precision, "agree",
-            "flips", "p", "95 % of Δprec1", "max|Δ|", "mean|Δ|", "ECE float", self.precision,
-        )  # fmt: skip
-        rows: list[tuple[str, ...]] = [heads]
+        right: list[tuple[str, ...]] = [
+            ("prec1 and prec5, %", "clips", "float (95 %)", f"{self.precision} (95 %)",
+             "prec5 float", self.precision, "flips", "p", "95 % of Δprec1"),
+        ]  # fmt: skip
+        alike: list[tuple[str, ...]] = [
+            ("likeness, confidence", "agree, % (95 %)", "max|Δ|", "mean|Δ|",
+             f"ECE float at {self.own_temperature:.2f}", f"at {self.temperature:.2f}",
+             f"{self.precision} at {self.temperature:.2f}"),
+        ]  # fmt: skip
         for one in self.gate.modalities:
             paired = one.comparison
-            rows.append(
+            right.append(
                 (
                     one.modality,
-                    f"{one.prec1_float:.2f}",
-                    f"{one.prec1:.2f}",
+                    str(paired.n),
+                    _format_percent(one.prec1_float, one.prec1_float_interval),
+                    _format_percent(one.prec1, one.prec1_interval),
                     f"{one.prec5_float:.2f}",
                     f"{one.prec5:.2f}",
-                    f"{paired.agreement:.2f}",
                     f"+{paired.only_a} -{paired.only_b}",
                     f"{paired.mcnemar_p:.2f}",
                     f"{paired.interval[0]:+.2f} to {paired.interval[1]:+.2f}",
+                )
+            )
+            alike.append(
+                (
+                    one.modality,
+                    _format_percent(paired.agreement, one.agreement_interval),
                     f"{paired.max_logit_difference:.2f}",
                     f"{paired.mean_logit_difference:.3f}",
+                    f"{one.ece_own:.1f}",
                     f"{one.ece_float:.1f}",
                     f"{one.ece:.1f}",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return [
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        heading = "validation clips; ECE, the calibration error, at a temperature:"
+        return [heading, *_align(right), *_align(alike)]
+
+
+def _format_percent(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.2f} ({interval[0]:.1f} to {interval[1]:.1f})"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

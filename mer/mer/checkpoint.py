@@ -113,6 +113,8 @@ def load_checkpoint(
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
+        if spec is not None:
+            raise CheckpointError(path, "it says its preprocessing itself: give it no --spec")
         weights, found, notes, temperature, code = _read_ours(path)
         _compare_code(path, code)
     else:

@@ -307,6 +307,17 @@ def write_no_face(folder: Path, features: NDArray[np.float32]) -> None:
     np.save(folder / NO_FACE_FILE, features)
 
 
+def measure_graphs(bundle: Bundle) -> int:
+    """Bytes of a bundle's graphs with the weights beside them, without engines built from them."""
+    stems = {graph_stem(bundle.encoder), graph_stem(bundle.head)}
+    built = set(bundle.engine.get("files", {}).values())
+    return sum(
+        int(entry["bytes"])
+        for name, entry in bundle.manifest["files"].items()
+        if graph_stem(Path(name)) in stems and name not in built
+    )
+
+
 def graph_stem(file: Path) -> str:
     """What the names of a graph's files share: ``encoder.xml.gz`` to ``encoder``."""
     return file.name.partition(".")[0]

@@ -33,9 +33,20 @@ def measured(
     out, page = folder / "out.json", folder / "out.html"
     options = [checkpoint, "--clip", small_clip, "--cache", cache]
     options += ["--threads", 1, "--seconds", 0.1, "--json-out", out, "--html", page]
+    options += ["--table", folder / "out.md", "--plot", folder / "out.png"]
     result = run(proved.bundle, *options)
     assert result.exit_code == 0, result.output
-    return result, json.loads(out.read_text()), page.read_text()
+    assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
+    table = (folder / "out.md").read_text("utf-8")
+    found = json.loads(out.read_text())
+    for one in found["contenders"]:
+        window = one["single_stream"]["summary"]["window"]["median_interval"]["median"]
+        assert f"| {one['name']} | {one['engine']} |" in table
+        assert f" {window:.1f} (" in table
+        assert f"{one['accuracy']['prec1']:.2f} (" in table
+    for title in ("Size and time", "Accuracy", "Recall by class, %"):
+        assert f"**{title}**" in table
+    return result, found, page.read_text()
 
 
 def test_every_figure_is_there(measured: tuple[Any, dict[str, Any], str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Callable
@@ -233,3 +234,44 @@ def test_errors_are_one_line(model: Path, cache: Path, wrong_bundle: Path, tmp_p
         assert result.stderr.count("\n") == 1
         assert result.stdout == ""
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_several_models_in_one_table(model: Path, other: Path, cache: Path, tmp_path: Path) -> None:
+    table, plot = tmp_path / "out.csv", tmp_path / "out.svg"
+    asked = (model, other, cache, "--split", "all")
+    result = run(*asked, "--table", table, "--plot", plot, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    first, second = told["models"]
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert [row["model"] for row in rows] == [str(model), str(other)]
+    assert float(rows[1]["prec1, %"]) == pytest.approx(second["prec1"], abs=1e-4)
+    assert float(rows[1]["prec1, % low"]) == pytest.approx(
+        second["intervals"]["prec1"][0], abs=1e-4
+    )
+    assert float(rows[1]["Δprec1"]) == pytest.approx(second["prec1"] - first["prec1"], abs=1e-3)
+    assert float(rows[1]["p"]) == pytest.approx(told["paired"][0]["mcnemar_p"], abs=1e-6)
+    assert float(rows[0]["MB"]) == model.stat().st_size / 1e6
+    assert float(rows[0]["ms a window"]) > 0
+    assert float(rows[0]["happy"]) == pytest.approx(first["per_class"]["happy"]["recall"])
+    assert "<svg" in plot.read_text("utf-8")
+    assert str(other) in plot.read_text("utf-8")
+    text = run(*asked).stdout
+    assert text.startswith("**Accuracy**")
+    assert f"Paired with {model}" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--table", "out.xlsx"), 1, "ends with .md, .csv, .tex"),
+        (("--plot", "out.pdf"), 1, "ends with .png or .svg"),
+        (("--confusion", "out.png"), 2, "--table pairs several"),
+    ],
+)
+def test_tables_that_cannot_be(
+    model: Path, cache: Path, options: tuple[str, ...], code: int, words: str
+) -> None:
+    result = run(model, model, cache, *options)
+    assert result.exit_code == code
+    assert words in result.stderr

@@ -128,6 +128,43 @@ def test_foreign_preprocessing_from_a_file(
     assert load_bundle(tmp_path / "out").spec.audio.sample_rate == 8000
 
 
+def test_inspect_as_json() -> None:
+    told = json.loads(run("--inspect", "ia-int8", "--json").stdout)
+    assert [graph["name"] for graph in told["graphs"]] == ["encoder", "head"]
+    assert told["dialect"] == "x86"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--inspect", "ia-int8", "--seed", 3), "--seed changes nothing with --inspect"),
+        (("ia", "--inspect", "ia-int8"), "CHECKPOINT changes nothing with --inspect"),
+        ((*FLOAT, "--seed", 3), "--seed changes nothing here"),
+        ((*FLOAT, "--float-head"), "--float-head changes nothing here: it goes with --precision"),
+        ((*FLOAT, "--ranges", "x.json"), "--ranges changes nothing here"),
+        (("--target", "openvino", "--cpu", "arm"), "--cpu changes nothing here"),
+        (("--max-drop", 1), "--max-drop changes nothing here: it goes with --calibration"),
+        (("--layers",), "--layers goes with int8's --calibration"),
+        (("ia", "it"), "several go with --tune"),
+        (("--max-latency", "8ms"), "--max-latency goes with --tune"),
+        (("--tune", "--max-latency", "8ms"), "give it --calibration CACHE"),
+        (("--tune", "--calibration", "x", "--max-latency", "soon"), "is not a time such as 8ms"),
+        (("--tune", "--calibration", "x", "--cpu", "arm"), "--cpu changes nothing with --tune"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(options: tuple[object, ...], words: str) -> None:
+    result = run(*options)
+    assert result.exit_code == 2
+    assert words in result.stderr.splitlines()[-1]
+
+
+def test_spec_of_a_checkpoint_that_has_its_own(fitted: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text("{}")
+    result = run(fitted[0], *FLOAT, "--spec", tmp_path / "spec.json", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "it says its preprocessing itself: give it no --spec" in result.stderr
+
+
 class TestBadInput:
     """One line on standard error, exit 1 (2 for usage), nothing written."""
 

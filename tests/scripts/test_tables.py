@@ -117,7 +117,10 @@ def test_documents_are_filled_in_and_nothing_else(script: ModuleType, tmp_path: 
     before = "Text.\n\n<!-- table: models -->\nold\n<!-- end: models -->\n\nMore.\n"
     readme = tmp_path / "README.md"
     readme.write_text(before)
-    assert script.write_all_tables(tmp_path) == []  # no figures, no table
+    (tmp_path / "docs" / "new.md").write_text("<!-- table: gate -->\n<!-- end: gate -->\n")
+    with pytest.raises(script.TableError, match=r"models\.json is missing.*table models"):
+        script.write_all_tables(tmp_path, check=True)
+    assert readme.read_text() == before
     (tmp_path / "docs" / "models.json").write_text(json.dumps({"rows": [row("tuned-ia")]}))
     assert script.write_all_tables(tmp_path, check=True) == [readme]
     assert readme.read_text() == before
@@ -127,6 +130,24 @@ def test_documents_are_filled_in_and_nothing_else(script: ModuleType, tmp_path: 
     assert text.endswith("|\n\n<!-- end: models -->\n\nMore.\n")
     assert "old" not in text
     assert script.write_all_tables(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("<!-- table: weather -->\n<!-- end: weather -->\n", "nothing makes the table weather"),
+        ("<!-- table: answers -->\n<!-- end: answers -->\n", "can't be made from .*accuracy.json"),
+        ("<!-- bench: benchmarks/results/mine.json -->\n<!-- /bench -->\n", "mine.json is missing"),
+    ],
+)
+def test_tables_that_cannot_be_made(
+    script: ModuleType, tmp_path: Path, text: str, error: str
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "accuracy.json").write_text('{"rows": [{}]}')
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(script.TableError, match=error):
+        script.write_all_tables(tmp_path, check=True)
 
 
 def test_check_from_the_command_line(script: ModuleType) -> None:

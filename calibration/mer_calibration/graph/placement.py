@@ -7,7 +7,7 @@ and what comes out share one grid, and engines move integers. Tensors that are t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -176,15 +176,19 @@ def place(
 
 
 def is_narrow(layer: WeightedLayer, view: GraphView) -> bool:
-    """Whether a layer is too small to gain: fewer than ``NARROW`` channels in or out.
+    """Whether a layer is too small to gain (``has_few_channels``)."""
+    return has_few_channels(layer.op_type, tuple(view.constants[layer.weight].dims))
 
-    The first convolution is not: its three channels of pixels are integers already.
+
+def has_few_channels(op_type: str, shape: Sequence[int]) -> bool:
+    """Whether a weight of that shape has fewer than ``NARROW`` channels in or out.
+
+    The first convolution's doesn't count: its three channels of pixels are integers already.
     """
-    shape: tuple[int, ...] = tuple(view.constants[layer.weight].dims)
-    if layer.op_type == "Conv" and shape[1] == 1:
+    if op_type == "Conv" and shape[1] == 1:
         return shape[0] < NARROW  # depthwise
     first, second = shape[0], shape[1]
-    pixels = layer.op_type == "Conv" and second == PIXEL_CHANNELS
+    pixels = op_type == "Conv" and second == PIXEL_CHANNELS
     return min(first, second) < NARROW and not pixels
 
 

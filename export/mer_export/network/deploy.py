@@ -20,6 +20,7 @@ from mer_export.errors import ExportError
 from mer_export.network.compact import DeploymentCompact
 from mer_export.network.encoder import DeploymentEncoder
 from mer_export.network.head import DeploymentHead
+from mer_export.network.naming import name_after_modules
 from mer_runtime.spec import VideoSpec
 
 #: TensorRT 10.3 (JetPack 6) and OpenVINO read it, and it has LayerNormalization.
@@ -136,6 +137,8 @@ def _export(
     model = optimizer.optimize(
         program.model_proto, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
     )
+    parameters = {name: value.numpy() for name, value in net.state_dict().items()}
+    name_after_modules(model, parameters)
     return _strip(model)
 
 

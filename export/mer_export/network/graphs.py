@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from mer import Checkpoint
 from mer_calibration import hash_graph
 from mer_calibration.graph.dialects import to_halves
+from mer_calibration.graph.placement import JOINS, MOVES
 from mer_calibration.measure.observation import open_session
 from mer_export.network.deploy import export_encoder, export_head
 from mer_runtime.bundle import ENCODER, HEAD
@@ -22,6 +23,8 @@ from mer_runtime.spec import Spec
 HALF_OPSET = 19
 #: Added to the names of float inputs and outputs in their 16-bit form.
 HALF_SUFFIX = "_half"
+#: What these put out is as exact as what they read; engines fuse dequantising with what follows.
+EXACT = ("DequantizeLinear", "Relu", "Pad", *MOVES, *JOINS)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,42 @@ def to_half(model: ModelProto) -> ModelProto:
     opset.version = max(opset.version, HALF_OPSET)
     onnx.checker.check_model(half, full_check=True)
     return half
+
+
+def emulate_half(model: ModelProto) -> ModelProto:
+    """A graph by ``to_half`` for an engine without 16-bit floats: it computes what ``model`` does.
+
+    Each 16-bit value is computed in float32 and rounded to float16, as GPUs do it. ONNX Runtime's
+    own kernels can't take the place of that: its ``QuantizeLinear`` cuts 16-bit floats off where
+    it must round.
+    """
+    wide = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    graph = wide.graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            values = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if kinds.get(node.output[0]) != TensorProto.FLOAT16:
+            continue
+        if node.op_type == "Cast":
+            (attribute,) = (one for one in node.attribute if one.name == "to")
+            attribute.i = TensorProto.FLOAT
+        if node.op_type in EXACT:
+            continue
+        name = node.output[0]
+        node.output[0] = f"{name}_exact"
+        nodes.append(_cast(node.output[0], f"{name}_rounded", TensorProto.FLOAT16))
+        back = _cast(f"{name}_rounded", name, TensorProto.FLOAT)
+        back.name = f"{name}_widened"  # the node that was there may have the other name
+        nodes.append(back)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(wide, full_check=True)
+    return wide
 
 
 def _is_float(value: onnx.ValueInfoProto) -> bool:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer.evaluate.comparison import Comparison, compare_logits
+from mer.evaluate.comparison import compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics
 from mer.protocols import Modality
@@ -29,90 +27,8 @@ from mer_export.proof.limits import (
     measure_bias,
     signal_to_noise,
 )
+from mer_export.proof.outcome import GoldenReport, ModalityReport
 from mer_runtime.golden import Golden
-
-
-@dataclass(frozen=True)
-class GoldenReport:
-    """How the engine answered the golden inputs.
-
-    Attributes:
-        cases: how many inputs.
-        max_difference, mean_difference: |Δlogit| between engine and float reference.
-        agreement: percent of inputs with the same most probable label.
-        tolerance: what the difference had to stay within, the largest of all feeds.
-        sqnr: signal to noise of the crops' features, dB; None where there is no noise.
-        bias: share of that noise that the crops have in common, 0 to 1.
-    """
-
-    cases: int
-    max_difference: float
-    mean_difference: float
-    agreement: float
-    tolerance: float
-    sqnr: float | None
-    bias: float
-
-
-@dataclass(frozen=True)
-class ModalityReport:
-    """Engine against float reference on the validation clips, fed with ``modality``.
-
-    Percentages, but for ``comparison``, whose A is the engine and B the float reference, and
-    ``noise``, the root mean square of what is added to the logits; ``agreement_interval`` is of
-    95 %; ``ece_float`` and ``ece`` are at the bundle's temperature.
-    """
-
-    modality: Modality
-    prec1_float: float
-    prec5_float: float
-    prec1: float
-    prec5: float
-    ece_float: float
-    ece: float
-    noise: float
-    agreement_interval: tuple[float, float]
-    comparison: Comparison
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        told = dataclasses.asdict(self)
-        del told["comparison"]
-        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()}
-        interval = [round(bound, 4) for bound in self.agreement_interval]
-        return {**rounded, "agreement_interval": interval, **self.comparison.to_dict()}
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """What the gate measured; ``to_dict`` goes into the manifest.
-
-    Attributes:
-        kind: ``golden``: the golden inputs alone were compared; ``validation``: validation clips
-            too, so accuracy is proved.
-        engine: what gave the answers.
-        golden: on the golden inputs.
-        modalities: on the validation clips: both modalities, voice alone, face alone.
-        max_drop: points of prec1 that were allowed to be lost.
-    """
-
-    kind: str
-    engine: str
-    golden: GoldenReport
-    modalities: tuple[ModalityReport, ...] = ()
-    max_drop: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        told: dict[str, Any] = {
-            "kind": self.kind,
-            "engine": self.engine,
-            "golden": dataclasses.asdict(self.golden),
-        }
-        if self.modalities:
-            told["max_drop"] = self.max_drop
-            told["validation"] = [report.to_dict() for report in self.modalities]
-        return told
 
 
 def check_golden(
@@ -209,12 +125,15 @@ def check_validation(
     targets: NDArray[np.int64],
     *,
     temperature: float,
+    own_temperature: float = 1.0,
     max_drop: float = MAX_DROP,
     noise: float | None = None,
 ) -> ModalityReport:
     """Compare logits (n, classes) of an engine with the float reference's, clip by clip.
 
     Args:
+        temperature: the bundle's.
+        own_temperature: the checkpoint's.
         noise: largest root mean square of what may be added to the logits; None: any.
 
     Raises:
@@ -223,11 +142,12 @@ def check_validation(
             than the calibration predicts.
     """
     check_finite(modality, answers)
-    scores = {}
+    scores, intervals = {}, {}
     for name, logits in (("float", reference), ("engine", answers)):
         metrics = ClassificationMetrics(logits.shape[1])
         metrics.update(logits, targets)
         scores[name] = metrics.compute()
+        intervals[name] = metrics.compute_intervals()
     same = int((answers.argmax(axis=1) == reference.argmax(axis=1)).sum())
     report = ModalityReport(
         modality=modality,
@@ -235,6 +155,11 @@ def check_validation(
         prec5_float=scores["float"].prec5,
         prec1=scores["engine"].prec1,
         prec5=scores["engine"].prec5,
+        prec1_float_interval=intervals["float"]["prec1"],
+        prec5_float_interval=intervals["float"]["prec5"],
+        prec1_interval=intervals["engine"]["prec1"],
+        prec5_interval=intervals["engine"]["prec5"],
+        ece_own=expected_calibration_error(reference, targets, temperature=own_temperature),
         ece_float=expected_calibration_error(reference, targets, temperature=temperature),
         ece=expected_calibration_error(answers, targets, temperature=temperature),
         noise=measure_noise(answers, reference).rms,

@@ -15,14 +15,13 @@ from mer.evaluate.confidence import measure_confidence
 from mer_calibration.measure.noise import SHOWN, Noise, Shown, compare_logits
 from mer_export.network.graphs import Graphs
 from mer_export.proof.gate import (
-    GateReport,
-    ModalityReport,
     check_finite,
     check_golden,
     check_together,
     check_validation,
 )
 from mer_export.proof.limits import Limits, find_doubtful_margins
+from mer_export.proof.outcome import GateReport, ModalityReport
 from mer_export.proof.validation import Logits, ValidationSet, answer_engine
 from mer_export.targets import find_target
 from mer_export.targets.job import save_graphs
@@ -140,6 +139,7 @@ def prove(
             given,
             targets,
             temperature=temperature,
+            own_temperature=evidence.temperature,
             max_drop=evidence.max_drop,
             noise=limits.noise.get(modality),
         )

@@ -15,13 +15,12 @@ from mer import Checkpoint
 from mer.evaluate.classifier import NetworkClassifier
 from mer_runtime.engines.processor import read_instructions
 from mer_runtime.golden import Golden
+from mer_runtime.intervals import Interval, find_ratio
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.turns import take_turns
 
 #: Rounds that count, and those before them.
 ROUNDS, WARM_UP = 9, 2
-#: A gain of less is noise.
-LEAST_GAIN = 1.05
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Timing:
         threads: that all used.
         instructions: of the processor that the process saw (see ``mer_runtime.engines.processor``).
         rounds: how many times each answered.
+        gain: how many times as fast as ``engine_fp32`` the bundle is, with its 95 % interval
+            (``mer_runtime.intervals``); None where there is nothing to compare with.
     """
 
     engine: float
@@ -43,6 +44,7 @@ class Timing:
     threads: int
     instructions: tuple[str, ...]
     rounds: int = ROUNDS
+    gain: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
@@ -50,8 +52,8 @@ class Timing:
 
     @property
     def gains(self) -> bool:
-        """Whether the bundle is faster than the same engine in float32."""
-        return self.engine_fp32 is None or self.engine_fp32 >= LEAST_GAIN * self.engine
+        """Whether the bundle is faster than the same engine in float32, beyond noise."""
+        return self.gain is not None and self.gain.low > 1
 
 
 def time_windows(
@@ -79,6 +81,7 @@ def time_windows(
         times = take_turns(runs, ROUNDS, warm_up=WARM_UP)
     finally:
         torch.set_num_threads(before)
+    floats = times.get("engine_fp32")
     medians = {name: round(statistics.median(taken), 3) for name, taken in times.items()}
     return Timing(
         engine=medians["engine"],
@@ -86,6 +89,7 @@ def time_windows(
         pytorch=medians["pytorch"],
         threads=threads,
         instructions=read_instructions(),
+        gain=find_ratio(floats, times["engine"]) if floats else None,
     )
 
 

@@ -48,7 +48,8 @@ class Written:
         graphs: file of each graph that the engine loads.
         engine: settings for the manifest.
         stand_in: graphs that ONNX Runtime answers from where the target's engine can't run; None
-            where the engine must answer itself. Int8's has the same integers between float32.
+            where the engine must answer itself. They are what the files hold, with float16
+            emulated (``emulate_half``).
         float_size: bytes that the weights of the job's ``float_layers`` take in these files.
     """
 

@@ -6,7 +6,10 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-from mer_export.network.graphs import Graphs, to_half
+import onnx
+from onnx import ModelProto
+
+from mer_export.network.graphs import Graphs, emulate_half, to_half
 from mer_export.targets.job import Export, Job, Written, find_left, pack_size, save_graphs
 from mer_runtime.bundle import ENCODER, HEAD
 from mer_runtime.engines.builder import (
@@ -18,6 +21,7 @@ from mer_runtime.engines.builder import (
 )
 from mer_runtime.engines.cuda import Gpu
 from mer_runtime.errors import MissingExtraError
+from mer_runtime.files import read_graph
 
 
 def write_tensorrt(job: Job, folder: Path) -> Written:
@@ -26,17 +30,18 @@ def write_tensorrt(job: Job, folder: Path) -> Written:
     The graph says what is computed in which type: int8 stands between Q/DQ of the tensorrt
     dialect, the rest is float16. The files are packed: ``encoder.onnx.gz``.
     """
-    stand_in = job.floats
-    if job.precision == "int8":
-        stand_in = job.quantise(job.dialect)
-    elif job.precision == "fp16":
-        stand_in = Graphs(*(to_half(model) for _, model in job.floats.items()))
-    graphs = dict(stand_in.items())
-    if job.precision == "int8":
-        graphs = {name: to_half(model) for name, model in graphs.items()}
+    source = job.quantise(job.dialect) if job.precision == "int8" else job.floats
+    half = job.precision != "fp32"
+    graphs = {name: to_half(model) if half else model for name, model in source.items()}
     left = find_left(graphs.values(), job)
     names = save_graphs(graphs, folder, packed=True)
-    return Written(names, {}, stand_in, pack_size(left))
+    shipped = {name: _read(folder / file) for name, file in names.items()}
+    stand_in = {name: emulate_half(model) if half else model for name, model in shipped.items()}
+    return Written(names, {}, Graphs(stand_in[ENCODER], stand_in[HEAD]), pack_size(left))
+
+
+def _read(file: Path) -> ModelProto:
+    return onnx.load_model_from_string(read_graph(file))
 
 
 def write_tensorrt_rtx(job: Job, folder: Path) -> Written:

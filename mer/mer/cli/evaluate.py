@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,24 @@ from mer.data.presence import PRESENCES
 from mer.data.splits import SPLITS
 from mer.errors import CacheError
 from mer.evaluate.classifier import find_model
-from mer.evaluate.comparison import Comparison
 from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
 from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_same_clips
+from mer.evaluate.plots import Point, check_plot, plot_front
+from mer.evaluate.tables import tabulate
+from mer.evaluate.text import format_clips, format_comparison, format_evaluation
 from mer.protocols import MODALITIES
 from mer.train.plots import plot_confusion
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
 from mer_runtime.files import check_output
 from mer_runtime.options import Results
+from mer_runtime.tables import check_table, to_markdown, write_tables
 
 
 @click.command("mer-eval", cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument(
+    "models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL..."
+)
 @click.argument("clips", type=click.Path(path_type=Path), metavar="CACHE|FOLDER")
 @click.option(
     "--truth",
@@ -73,24 +79,39 @@ from mer_runtime.options import Results
     metavar="OUT.png",
     help="Draw the confusion matrix.",
 )
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    metavar="OUT.md|csv|tex",
+    help="Write the figures as tables: accuracy with intervals, each MODEL paired with the first, "
+    "sizes, times, and recall by class.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="OUT.png|svg",
+    help="Draw accuracy against time, a point for each MODEL (extra report).",
+)
 @options.face_detector("YuNet's ONNX file, for a FOLDER")
 @options.num_heads
 @options.device
 @options.results
 @options.common
 def main(
-    model: Path,
+    models: tuple[Path, ...],
     clips: Path,
     truth: Path | None,
     against: Path | None,
     confusion: Path | None,
+    table: Path | None,
+    plot: Path | None,
     results: Results,
     **given: Any,
 ) -> None:
     """Score MODEL on the clips of CACHE (mer-prepare), or on one's own in FOLDER.
 
     MODEL is a checkpoint file or a bundle folder. Of what ships, ia, it and lt are checkpoints,
-    and ia-int8 is the int8 bundle of ia.
+    and ia-int8 is the int8 bundle of ia. Several are told in one table, each paired with the first.
 
     Gives the mean cross-entropy (loss), the percentage of right answers (prec1), of right
     answers among the five most probable (prec5), and the unweighted average recall (uar), with
@@ -108,14 +129,60 @@ def main(
       mer-eval bundles/ia-onnx-fp32 cache/ravdess --modality audio --json
       mer-eval ia cache/ravdess --voice noise
       mer-eval ia-int8 cache/ravdess --against ia
+      mer-eval ia it lt ia-int8 cache/ravdess --table models.tex --plot models.svg
       mer-eval ia recordings/ --truth recordings/labels.csv
     """
-    if confusion is not None:
-        check_output(confusion, model, clips, truth)
-    _refuse_for_bundles([model, *([against] if against else [])], given)
+    if len(models) > 1 and (against or confusion):
+        raise click.UsageError("--against and --confusion are of one MODEL; --table pairs several")
+    for out in filter(None, (confusion, table, plot)):
+        check_output(out, *models, clips, truth)
+    if table is not None:
+        check_table(table)
+    if plot is not None:
+        check_plot(plot)
+        if truth is not None:
+            raise click.UsageError("--plot needs times, which are taken on a CACHE")
+    _refuse_for_bundles([*models, *([against] if against else [])], given)
     if truth is not None:
-        _score_folder(model, clips, truth, against, confusion, results, given)
-        return
+        found = _score_folder(models, clips, truth, against, given)
+    else:
+        found = _score_cache(models, clips, against, given)
+    evaluations = [one.evaluation for one in found]
+    first = evaluations[0]
+    if confusion is not None:
+        plot_confusion(first.scores.confusion, first.labels, confusion)
+    tables = tabulate(evaluations) if table is not None or len(models) > 1 else []
+    if table is not None:
+        write_tables(table, tables)
+    if plot is not None:
+        plot_front(_list_points(evaluations), plot)
+    if len(models) > 1:
+        told = {"models": [one.described for one in found]}
+        told["paired"] = [compare_models(one, first).to_dict() for one in evaluations[1:]]
+        results.tell(told, to_markdown(tables).rstrip())
+    else:
+        _tell(found, against, results)
+    failed = [one for one in found if one.warnings]
+    for text in failed[0].warnings if failed else ():
+        warn(text)
+    if any(one.failed for one in found):
+        raise click.exceptions.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One model's evaluation, as data and as text; ``warnings`` and ``failed`` of its clips."""
+
+    evaluation: Evaluation
+    described: dict[str, Any]
+    text: str
+    warnings: tuple[str, ...] = ()
+    failed: bool = False
+
+
+def _score_cache(
+    models: Sequence[Path], clips: Path, against: Path | None, given: dict[str, Any]
+) -> list[_Scored]:
     if given.pop("face_detector"):
         raise click.UsageError("--face-detector goes with --truth TABLE.csv: a cache has crops")
     if not (clips / INDEX_FILE).is_file():
@@ -126,19 +193,12 @@ def main(
     given["split"] = given["split"] or "test"
     if given["split"] == "all" and given["fold"] is not None:
         raise click.UsageError("--split all is every clip, whatever the fold: leave out --fold")
-    evaluation, other = (
-        _show_progress(evaluate_model, one, clips, **given) if one is not None else None
-        for one in (model, against)
-    )
-    assert evaluation
-    comparison = compare_models(evaluation, other) if other else None
-    if confusion is not None:
-        plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
-    where = evaluation.split + (f" of fold {evaluation.fold}" if evaluation.fold else "")
-    text = _format(evaluation, f"split {where}")
-    if other and comparison:
-        text += "\n\n" + _format_comparison(evaluation, other, comparison)
-    results.tell(_describe(evaluation.to_dict(), other, comparison), text)
+    found = []
+    for model in (*models, *([against] if against else [])):
+        one: Evaluation = _show_progress(evaluate_model, model, clips, **given)
+        where = one.split + (f" of fold {one.fold}" if one.fold else "")
+        found.append(_Scored(one, one.to_dict(), format_evaluation(one, f"split {where}")))
+    return found
 
 
 def _refuse_for_bundles(models: list[Path], given: dict[str, Any]) -> None:
@@ -153,39 +213,53 @@ def _refuse_for_bundles(models: list[Path], given: dict[str, Any]) -> None:
 
 
 def _score_folder(
-    model: Path,
-    folder: Path,
-    truth: Path,
-    against: Path | None,
-    confusion: Path | None,
-    results: Results,
-    given: dict[str, Any],
-) -> None:
+    models: Sequence[Path], folder: Path, truth: Path, against: Path | None, given: dict[str, Any]
+) -> list[_Scored]:
     for name in ("split", "fold"):
         if given.pop(name) is not None:
             raise click.UsageError(f"--{name} is of a cache's actors: leave it out with a table")
-    result, other = (
-        _show_progress(evaluate_folder, one, folder, truth, **given) if one is not None else None
-        for one in (model, against)
-    )
-    assert result
-    evaluation, comparison = result.evaluation, None
-    if other:
-        require_same_clips(result, other)
-        comparison = compare_models(evaluation, other.evaluation)
-    if confusion is not None:
-        plot_confusion(evaluation.scores.confusion, evaluation.labels, confusion)
-    second = other.evaluation if other else None
-    text = f"{_format_clips(result)}\n\n{_format(evaluation, f'of {folder}')}"
-    if second and comparison:
-        text += "\n\n" + _format_comparison(evaluation, second, comparison)
-    results.tell(_describe(result.to_dict(), second, comparison), text)
-    for file, error in result.failures:
-        warn(f"{file} is not scored: {error}")
-    if result.unlisted:
-        warn(f"{result.unlisted} media files in {folder} are not in {truth}")
-    if result.failures:
-        raise click.exceptions.Exit(1)
+    asked = (*models, *([against] if against else []))
+    results: list[FolderEvaluation] = [
+        _show_progress(evaluate_folder, model, folder, truth, **given) for model in asked
+    ]
+    found = []
+    for one in results:
+        require_same_clips(results[0], one)
+        warnings = [f"{file} is not scored: {error}" for file, error in one.failures]
+        if one.unlisted:
+            warnings.append(f"{one.unlisted} media files in {folder} are not in {truth}")
+        text = f"{format_clips(one)}\n\n{format_evaluation(one.evaluation, f'of {folder}')}"
+        failed = bool(one.failures)
+        found.append(_Scored(one.evaluation, one.to_dict(), text, tuple(warnings), failed))
+    return found
+
+
+def _tell(found: Sequence[_Scored], against: Path | None, results: Results) -> None:
+    """One model's results, and how it compares with ``against``."""
+    first, told, text = found[0].evaluation, found[0].described, found[0].text
+    if against is not None:
+        second = found[1].evaluation
+        comparison = compare_models(first, second)
+        told = {**told, "against": second.to_dict(), **comparison.to_dict()}
+        text += "\n\n" + format_comparison(first, second, comparison)
+    results.tell(told, text)
+
+
+def _list_points(evaluations: Sequence[Evaluation]) -> list[Point]:
+    points = []
+    for one in evaluations:
+        times = one.latency
+        assert times is not None  # taken on every cache
+        points.append(
+            Point(
+                one.model,
+                one.scores.prec1,
+                one.intervals["prec1"],
+                times.median,
+                (times.low, times.high),
+            )
+        )
+    return points
 
 
 def _show_progress(evaluate: Callable[..., Any], model: Path, *args: Any, **options: Any) -> Any:
@@ -196,82 +270,6 @@ def _show_progress(evaluate: Callable[..., Any], model: Path, *args: Any, **opti
             bar.update(done - bar.pos)
 
         return evaluate(model, *args, progress=show, **options)
-
-
-def _describe(
-    described: dict[str, Any], other: Evaluation | None, comparison: Comparison | None
-) -> dict[str, Any]:
-    if other is None or comparison is None:
-        return described
-    return {**described, "against": other.to_dict(), **comparison.to_dict()}
-
-
-def _format_clips(result: FolderEvaluation) -> str:
-    """Table, a line a clip; place is where the right label stands among the answers."""
-    width = max(len("file"), *(len(one.file) for one in result.answers))
-    labels = max(len("answer"), *(len(label) for label in result.evaluation.labels))
-    lines = [f"{'file':{width}}  {'label':{labels}}  {'answer':{labels}}  prob.  place"]
-    for one in result.answers:
-        absent = [name for name, there in (("face", one.face), ("voice", one.voice)) if not there]
-        note = f"  (no {' or '.join(absent)})" if absent else ""
-        lines.append(
-            f"{one.file:{width}}  {one.label:{labels}}  {one.answer:{labels}}  "
-            f"{one.probability:5.1%}  {one.rank + 1:5}{note}"
-        )
-    return "\n".join(lines)
-
-
-def _format_comparison(first: Evaluation, second: Evaluation, paired: Comparison) -> str:
-    low, high = paired.interval
-    rows = [("", "loss", "prec1", "prec5", "uar")]
-    for name, one in (("A", first.scores), ("B", second.scores)):
-        figures = f"{one.loss:.3f}", f"{one.prec1:.2f}", f"{one.prec5:.2f}", f"{one.uar:.2f}"
-        rows.append((name, *figures))
-    table = "\n".join(f"{a:3}{b:>7}{c:>8}{d:>8}{e:>8}" for a, b, c, d, e in rows)
-    return (
-        f"A is {first.model}\nB is {second.model}\n{table}\n"
-        f"same answer in {paired.agreement:.2f} % of {paired.n} clips; "
-        f"only A is right in {paired.only_a}, only B in {paired.only_b} "
-        f"(McNemar p {paired.mcnemar_p:.3f})\n"
-        f"prec1 of A minus B {paired.prec1_difference:+.2f} points   "
-        f"95 %: {low:+.2f} to {high:+.2f}\n"
-        f"|Δlogit| at most {paired.max_logit_difference:.1e}, "
-        f"{paired.mean_logit_difference:.1e} on average"
-    )
-
-
-def _format(evaluation: Evaluation, where: str) -> str:
-    scores, intervals, feed = evaluation.scores, evaluation.intervals, evaluation.feed
-    fed = f"modality {feed.modality}"
-    for name, presence in (("face", feed.face), ("voice", feed.voice)):
-        fed += f", noise for the {name}" if presence == "noise" else ""
-    lines = [
-        f"{evaluation.kind} {evaluation.model}",
-        f"{scores.n} clips, {where}, {fed}",
-        "",
-        f"loss   {scores.loss:6.3f}",
-    ]
-    for name in ("prec1", "prec5", "uar"):
-        low, high = intervals[name]
-        lines.append(f"{name:5}  {getattr(scores, name):6.2f} %   95 %: {low:.2f} to {high:.2f}")
-    lines.append(f"ece    {evaluation.ece:6.2f} %   at temperature {evaluation.temperature:.3f}")
-    width = max(len("class"), *map(len, evaluation.labels))
-    lines += ["", f"{'class':{width}}  clips  recall  precision     f1"]
-    for label, one in zip(evaluation.labels, scores.per_class, strict=True):
-        lines.append(
-            f"{label:{width}}  {one.n:5}  {_percent(one.recall):>6}  "
-            f"{_percent(one.precision):>9}  {_percent(one.f1):>5}"
-        )
-    cells = max(5, len(str(scores.confusion.max())) + 1)
-    heads = "".join(f"{label[: cells - 1]:>{cells}}" for label in evaluation.labels)
-    lines += ["", f"{'true class':{width}} answered{heads}"]
-    for label, counts in zip(evaluation.labels, scores.confusion, strict=True):
-        lines.append(f"{label:{width + 9}}" + "".join(f"{count:{cells}}" for count in counts))
-    return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from mer.data.dataset import require_device
 from mer.errors import CheckpointError
 from mer.models import Standardiser
 from mer.weights import SHIPPED, find_checkpoint
-from mer_runtime.bundle import list_shipped_bundles, shipped_bundle
+from mer_runtime.bundle import list_shipped_bundles, measure_graphs, shipped_bundle
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.files import is_there
 from mer_runtime.recognizer import Recognizer
@@ -90,6 +90,7 @@ class OpenModel:
     Attributes:
         name: as it was asked for.
         temperature: what its logits are divided by before the softmax.
+        size: bytes of the checkpoint's file, or of the bundle's graphs.
         face_detector: the YuNet file that a bundle carries.
     """
 
@@ -97,6 +98,7 @@ class OpenModel:
     kind: Literal["checkpoint", "bundle"]
     classifier: Classifier
     temperature: float
+    size: int
     face_detector: Path | None = None
 
     @property
@@ -128,11 +130,15 @@ def open_model(
     if path.is_dir():
         recognizer = Recognizer.load(path)
         bundle = recognizer.bundle
-        return OpenModel(str(model), "bundle", recognizer, bundle.temperature, bundle.face_detector)
+        size = measure_graphs(bundle)
+        return OpenModel(
+            str(model), "bundle", recognizer, bundle.temperature, size, bundle.face_detector
+        )
     checkpoint = load_checkpoint(path, num_heads=num_heads, labels=labels)
     logger.info("checkpoint %s: fusion %s on %s", path, checkpoint.spec.fusion, device)
     classifier = NetworkClassifier(checkpoint, device)
-    return OpenModel(str(model), "checkpoint", classifier, checkpoint.temperature)
+    size = path.stat().st_size
+    return OpenModel(str(model), "checkpoint", classifier, checkpoint.temperature, size)
 
 
 def find_model(model: str | Path) -> Path:

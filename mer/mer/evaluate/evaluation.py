@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +24,8 @@ from mer.evaluate.comparison import Comparison, compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics, Interval, Scores
 from mer.protocols import Modality
+from mer_runtime.intervals import Interval as MedianInterval
+from mer_runtime.intervals import find_interval
 
 #: Rows of a cache to features (frames, F) of their faces.
 Encoding = Callable[[int], NDArray[np.float32]]
@@ -33,7 +37,9 @@ class Evaluation:
 
     ``logits`` (n, classes) and ``targets`` (n,) are in the order of the clips. ``ece`` is the
     expected calibration error (``mer.evaluate.confidence``) at the model's own ``temperature``; the
-    loss is that of the logits as they are.
+    loss is that of the logits as they are. ``size`` is of the checkpoint's file or the bundle's
+    graphs, in bytes. ``times`` are milliseconds for each clip's faces and answer, empty where they
+    weren't taken.
     """
 
     model: str
@@ -49,6 +55,13 @@ class Evaluation:
     intervals: dict[str, Interval]
     logits: NDArray[np.float32]
     targets: NDArray[np.int64]
+    size: int
+    times: tuple[float, ...] = ()
+
+    @property
+    def latency(self) -> MedianInterval | None:
+        """Median of ``times``, milliseconds, with its 95 % interval over clips."""
+        return find_interval(self.times) if self.times else None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-eval --json`` prints."""
@@ -82,6 +95,8 @@ class Evaluation:
             "modality": self.feed.modality,
             "face": self.feed.face,
             "voice": self.feed.voice,
+            "size": self.size,
+            "latency": self.latency.to_dict() if self.latency else None,
         }
 
 
@@ -127,24 +142,30 @@ def evaluate_model(
     data.require(spec)
     rows = data.select(split, fold)
     targets = read_targets(data, rows, spec)
-    encode = _choose_encoding(opened, data, rows, kept_features)
-    logits = []
+    kept = _find_kept(opened, data, rows) if kept_features else None
+    logits, times = [], []
     for row in rows:
         told = data.rows[row]
-        features = None
-        if feed.face == "noise":
-            features = classifier.encode(make_noise_crops(spec.video, told.id))
-        elif feed.face == "present" and told.has_face:
-            features = encode(row)
         mfcc: NDArray[np.float32] = np.zeros(spec.audio.shape, np.float32)
         if feed.voice == "noise":
             mfcc = make_noise_mfcc(spec.audio, told.id)
         elif feed.voice == "present":
             mfcc = data.mfcc(row, spec.audio)
+        crops = None
+        if feed.face == "noise":
+            crops = make_noise_crops(spec.video, told.id)
+        elif feed.face == "present" and told.has_face and kept is None:
+            crops = read_crops(data, row, spec)
+        start = perf_counter()
+        features = None if crops is None else classifier.encode(crops)
+        if kept is not None and feed.face == "present" and told.has_face:
+            features = kept(row)
         logits.append(classifier.classify(mfcc, features))
+        times.append(1e3 * (perf_counter() - start))
         if progress:
             progress(len(logits), len(rows))
-    return score_answers(opened, np.stack(logits), targets, data.digest, feed, split, fold)
+    scored = score_answers(opened, np.stack(logits), targets, data.digest, feed, split, fold)
+    return scored if kept else dataclasses.replace(scored, times=tuple(times))
 
 
 def score_answers(
@@ -181,6 +202,7 @@ def score_answers(
         intervals=metrics.compute_intervals(),
         logits=logits,
         targets=targets,
+        size=model.size,
     )
 
 
@@ -201,14 +223,15 @@ def compare_models(first: Evaluation, second: Evaluation) -> Comparison:
     return compare_logits(first.logits, second.logits[:, order], first.targets)
 
 
-def _choose_encoding(model: OpenModel, cache: Cache, rows: list[int], kept: bool) -> Encoding:
-    """The classifier's own encoder or, where wanted and there, what it left in the cache."""
-    classifier, spec = model.classifier, model.spec
-    if kept and isinstance(classifier, NetworkClassifier):
-        faces = FrozenFaces(cache, spec, classifier.model, classifier.device)
-        if faces.cover(rows):
-            return lambda row: np.asarray(faces.features([Example(row)])[0].cpu().numpy())
-    return lambda row: classifier.encode(read_crops(cache, row, spec))
+def _find_kept(model: OpenModel, cache: Cache, rows: list[int]) -> Encoding | None:
+    """What the model's encoder left in the cache, if it covers all rows."""
+    classifier = model.classifier
+    if not isinstance(classifier, NetworkClassifier):
+        return None
+    faces = FrozenFaces(cache, model.spec, classifier.model, classifier.device)
+    if not faces.cover(rows):
+        return None
+    return lambda row: np.asarray(faces.features([Example(row)])[0].cpu().numpy())
 
 
 def _rounded(value: float | None) -> float | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Quantile of the normal distribution for a two-sided 95 % interval.
-Z_95 = 1.959964
+from mer_runtime.intervals import wilson_interval
+
 BOOTSTRAP_RESAMPLES = 2_000
 
 Interval = tuple[float, float]
@@ -161,14 +160,6 @@ def score_class(confusion: NDArray[np.int64], c: int) -> ClassScores:
         precision=100 * right / answered if answered else None,
         f1=200 * right / (clips + answered) if clips + answered else None,
     )
-
-
-def wilson_interval(hits: int, n: int) -> Interval:
-    """95 % interval of a share, in percent (Wilson 1927): sound for few clips and near 0 or 100."""
-    share, spread = hits / n, Z_95**2 / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
 def bootstrap_uar(

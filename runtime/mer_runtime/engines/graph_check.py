@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-from mer_runtime.engines.graph_rules import RULES, Tensors, follow
-from mer_runtime.engines.wire import Node, read_graph
+from mer_runtime.engines.graph_rules import RULES
+from mer_runtime.engines.graph_tensors import Tensors, follow
+from mer_runtime.engines.wire import Graph, Node, read_graph
 
 #: Of the operators' own set. Ours are written in 18 and 19, and from there the rules hold.
 OPSETS = range(18, 26)
@@ -37,17 +38,13 @@ def check_graph(content: bytes, crops: int) -> None:
         raise ValueError(f"it is written in opset {version}, not {OPSETS[0]} to {OPSETS[-1]}")
     if len(graph.nodes) > MOST_NODES:
         raise ValueError(f"it has more than {MOST_NODES} operations")
-    known = Tensors()
-    for name, constant in graph.constants.items():
-        known.learn(name, constant)
-    for name, shape in graph.inputs.items():
-        known.sizes[name] = tuple(crops if size is None else size for size in shape)
+    known = find_sizes(graph, crops)
     last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     last |= dict.fromkeys(graph.outputs, len(graph.nodes))
     held = sum(math.prod(known.sizes[name]) for name in graph.inputs)
     plain = 0
     for i, node in enumerate(graph.nodes):
-        made = _measure(node, known)
+        made = measure_node(node, known)
         held += made
         plain += made
         what = f"its operator {node.operator} takes more"
@@ -59,8 +56,22 @@ def check_graph(content: bytes, crops: int) -> None:
         held -= sum(math.prod(known.sizes[name]) for name in done if last.get(name, i) == i)
 
 
-def _measure(node: Node, known: Tensors) -> int:
-    """Learn what an operation makes, and count its elements."""
+def find_sizes(graph: Graph, crops: int) -> Tensors:
+    """What is known of a graph's tensors before its first operation."""
+    known = Tensors()
+    for name, constant in graph.constants.items():
+        known.learn(name, constant)
+    for name, shape in graph.inputs.items():
+        known.sizes[name] = tuple(crops if size is None else size for size in shape)
+    return known
+
+
+def measure_node(node: Node, known: Tensors) -> int:
+    """Learn what an operation makes, and count its elements.
+
+    Raises:
+        ValueError: ``mer-export`` doesn't write such an operation.
+    """
     rule = RULES.get(node.operator)
     if rule is None or node.domain not in OWN_DOMAINS:
         name = f"{node.domain}.{node.operator}".lstrip(".")

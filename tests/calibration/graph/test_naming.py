@@ -11,6 +11,7 @@ import pytest
 from onnx import ModelProto
 
 from mer_calibration import DIALECTS, Quantised, check_dialect, shorten_names
+from mer_calibration.graph.naming import Names
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -41,7 +42,7 @@ def test_layers_keep_theirs(
     """Profiles name nodes."""
     for model in (net, quantise(net, feeds).model):
         names = [node.name for node in shorten_names(model).graph.node]
-        layers = [name for name in names if not name.startswith(".")]
+        layers = [name for name in names if "/" not in name]
         assert layers == ["stem", "left", "right", "join", "gate", "mix", "fc"]
 
 
@@ -70,3 +71,34 @@ def test_inputs_left_out_stay_left_out(
     short = shorten_names(model)
     assert short.graph.node[0].input[1] == ""
     assert run_onnx(short, {"x": np.float32([-5, 5])}).tolist() == [-5, 1]
+
+
+def test_nodes_say_where_they_belong(
+    net: ModelProto, feeds: list[Any], quantise: Callable[..., Quantised]
+) -> None:
+    """What quantisation adds is named after the layer, weight or input that it stands at."""
+    named = ModelProto()
+    named.CopyFrom(net)
+    for node in named.graph.node:
+        if node.op_type == "Relu":
+            node.name = f"network.{node.output[0]}/Relu"
+    graph = shorten_names(quantise(named, feeds).model).graph
+    names = {node.name: node for node in graph.node}
+    made = {name: node.name for node in graph.node for name in node.output}
+    assert any(name.startswith("network.") and name.endswith("/Relu") for name in names)
+    assert names["stem.weight/DequantizeLinear"].op_type == "DequantizeLinear"
+    for node in graph.node:
+        before = made.get(node.input[0], "")
+        if node.op_type == "QuantizeLinear" and before:
+            assert node.name.rpartition("/")[0] == before.partition("/")[0]
+
+
+def test_equal_names_are_told_apart() -> None:
+    names = Names(["a"])
+    assert [names.add(one) for one in ("a", "a", "b", "a.2", "b")] == [
+        "a.2",
+        "a.3",
+        "b",
+        "a.2.2",
+        "b.2",
+    ]

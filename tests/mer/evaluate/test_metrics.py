@@ -14,8 +14,8 @@ from mer.evaluate.metrics import (
     bootstrap_uar,
     count_confusion,
     score_class,
-    wilson_interval,
 )
+from mer_runtime.intervals import wilson_interval
 
 
 def score(logits: np.ndarray, targets: np.ndarray, batch: int = 7) -> ClassificationMetrics:

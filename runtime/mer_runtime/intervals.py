@@ -1,4 +1,4 @@
-"""Medians of rounds, and 95 % bootstrap intervals of them and of their ratios.
+"""Intervals of 95 %: of shares, of medians of rounds, and of their ratios.
 
 A round is one number: the median of what was timed in one turn. Times within a turn resemble each
 other, so the bootstrap (Efron 1979, percentile intervals) draws turns, not single times.
@@ -6,6 +6,7 @@ other, so the bootstrap (Efron 1979, percentile intervals) draws turns, not sing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 #: Resamples of a bootstrap; the seed makes a table from the same rounds the same.
 RESAMPLES, SEED = 2000, 0
+#: Quantile of the normal distribution for a two-sided 95 % interval.
+Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,14 @@ def find_ratio_apart(slow: Sequence[float], fast: Sequence[float]) -> Interval:
     above = np.median(one[_draws(len(one))], axis=1)
     below = np.median(other[_draws(len(other), SEED + 1)], axis=1)
     return _interval(float(np.median(one) / np.median(other)), above / below)
+
+
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share, in percent (Wilson 1927): sound for few clips and near 0 or 100."""
+    share, spread = hits / n, Z_95**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
 def _draws(count: int, seed: int = SEED) -> NDArray[np.int64]:

@@ -1,0 +1,1 @@
+"""What is in a bundle's graphs, layer by layer."""
