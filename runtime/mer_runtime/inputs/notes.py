@@ -37,3 +37,12 @@ def describe_sound(tracks: Mapping[int, WaveformBuffer], track: int, window: str
         yield f"samples of its sound that aren't numbers ({sound.unusable}) count as silence"
     if sound.cancelled:
         yield "its channels cancel each other out: one of them was taken"
+
+
+def describe_rest(start: float, end: float, duration: float, covering: str) -> Iterator[str]:
+    """That most of a long clip wasn't looked at; ``covering`` names what covers all of it."""
+    if duration > 2 * (end - start):
+        yield (
+            f"only {start:.1f} to {end:.1f} s of its {duration:.1f} s were looked at: "
+            f"{covering} covers all of it"
+        )

@@ -15,6 +15,7 @@ class StreamEvent:
 
     Attributes:
         time: seconds on the stream's clock at which the window ends.
+        start: and at which it begins, at the stream's beginning at the earliest.
         label: the most probable emotion; None where there was neither face nor voice.
         probabilities: by label, in the spec's order, smoothed where that was asked for; they
             sum to 1. Empty where ``label`` is None.
@@ -39,6 +40,7 @@ class StreamEvent:
     """
 
     time: float
+    start: float
     label: str | None
     probabilities: Mapping[str, float]
     face: bool
@@ -52,6 +54,11 @@ class StreamEvent:
     dropped: int
     people: int = 0
 
+    @property
+    def end(self) -> float:
+        """The same as ``time``: the answer is about what was from ``start`` to ``end``."""
+        return self.time
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-run --json`` prints for a stream.
 
@@ -60,6 +67,8 @@ class StreamEvent:
         box = self.box
         return {
             "time": round(self.time, 3),
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
             "label": self.label,
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "face": self.face,
