@@ -7,10 +7,14 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
 
+#: Threads that convert a picture, which else are made anew for each, and which a forked process
+#: waits for in vain. PyAV 15 has one, and no such setting.
+ONE_THREAD = {"threads": 1} if "threads" in str(VideoReformatter.reformat.__doc__) else {}
 #: Pixels of a picture at most; a larger one is scaled down while it is converted.
 LARGEST = 1920 * 1080
 #: Widths to heights of a pixel that are believed, and their inverses.
@@ -63,6 +67,7 @@ class FrameDrawer:
     def __init__(self, aspect: float = 1.0) -> None:
         self._aspect = aspect if 1 / ASPECTS <= aspect <= ASPECTS else 1.0
         self._known: tuple[int, Orientation] | None = None
+        self._converter: Any = VideoReformatter()
 
     def size(self, frame: Any) -> tuple[int, int]:
         """Width and height in which a frame is shown: square pixels, upright, bounded."""
@@ -82,8 +87,9 @@ class FrameDrawer:
         shown = size or self.size(frame)
         width, height = shown[::-1] if orientation.transposed else shown
         # Averages where it shrinks a lot; for a picture of its own size the method doesn't matter.
-        method = {"interpolation": "AREA"} if frame.width * frame.height > LARGEST else {}
-        rgb = frame.reformat(width=width, height=height, format="rgb24", **method)
+        large = frame.width * frame.height > LARGEST
+        method: dict[str, Any] = ONE_THREAD | ({"interpolation": "AREA"} if large else {})
+        rgb = self._converter.reformat(frame, width, height, "rgb24", **method)
         return orientation.show(rgb.to_ndarray())
 
     def _orientation(self, frame: Any) -> Orientation:

@@ -15,7 +15,6 @@ class StreamEvent:
 
     Attributes:
         time: seconds on the stream's clock at which the window ends.
-        start: and at which it begins, at the stream's beginning at the earliest.
         label: the most probable emotion; None where there was neither face nor voice.
         probabilities: by label, in the spec's order, smoothed where that was asked for; they
             sum to 1. Empty where ``label`` is None.
@@ -37,10 +36,10 @@ class StreamEvent:
         dropped: used frames that were dropped since the stream began, because inference was
             behind.
         people: how many persons' faces the window shows.
+        start: seconds at which the window begins, at the stream's beginning at the earliest.
     """
 
     time: float
-    start: float
     label: str | None
     probabilities: Mapping[str, float]
     face: bool
@@ -53,6 +52,7 @@ class StreamEvent:
     age: float
     dropped: int
     people: int = 0
+    start: float = 0.0
 
     @property
     def end(self) -> float:

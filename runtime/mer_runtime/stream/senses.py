@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import local
+from threading import Lock, local
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,7 @@ class SensesAhead(Senses):
         super().__init__(spec, None)
         self._open_detector = open_detector
         self._own = local()
+        self._drawing = Lock()  # a stream has one converter
         self._pool = ThreadPoolExecutor(threads, "mer-senses")
         self._epoch = -1
         self._looks: deque[tuple[int, _Look]] = deque()  # the newest frames, by number
@@ -120,7 +121,7 @@ class SensesAhead(Senses):
         self._pool.shutdown(cancel_futures=True)
 
     def _begin(self, picked: PickedFrame) -> None:
-        look = _Look(self._count, self._pool.submit(_draw, picked))
+        look = _Look(self._count, self._pool.submit(self._draw, picked))
         if self._count % EVERY == 0:
             look.seen = self._pool.submit(self._detect, look)
         self._looks.append((picked.frame, look))
@@ -150,6 +151,10 @@ class SensesAhead(Senses):
             return None
         seen = {0: first.result(), EVERY: last.result()}
         return follow_between(images, 0, EVERY, range(1, EVERY), seen)
+
+    def _draw(self, picked: PickedFrame) -> Picture:
+        with self._drawing:
+            return _draw(picked)
 
     def _detect(self, look: _Look) -> Seen:
         if not hasattr(self._own, "detector"):
