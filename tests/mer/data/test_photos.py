@@ -11,8 +11,8 @@ import pytest
 
 from mer.data.photos import load_halves, load_photos, split_photos
 from mer.errors import CorpusError
-from mer_runtime.inputs.still import read_size
 from mer_runtime import MerWarning
+from mer_runtime.inputs.still import read_size
 
 SIDE = 48
 
