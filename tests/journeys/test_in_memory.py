@@ -116,7 +116,7 @@ def test_what_is_refused(
 
 
 def test_url_text_and_nothing_are_refused(recognizer: Recognizer, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="https://host/x.mp4: is a URL, and nothing is fetched"):
+    with pytest.raises(MediaError, match=r"https://host/x\.mp4: is a URL, and"):
         recognizer.predict("https://me:secret@host/x.mp4")
     (tmp_path / "x.mp4").write_text("Dear reader")
     with (tmp_path / "x.mp4").open() as file, pytest.raises(SpecError, match="mode 'rb'"):
