@@ -19,7 +19,7 @@ from mer_runtime.inputs.crops import crop_face
 from mer_runtime.inputs.face import Box
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
-from mer_runtime.recognizer import softmax
+from mer_runtime.model import softmax
 
 
 class Subject:

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from mer_runtime.live.page import PageServer
     from mer_runtime.live.session import Input, LiveSession
     from mer_runtime.live.sources import Notice, SourceError, camera, microphone, parse_source
+    from mer_runtime.prediction import Analysis, Prediction
     from mer_runtime.proof.self_test import SelfTest
-    from mer_runtime.recognizer import Analysis, Prediction, Recognizer
+    from mer_runtime.recognizer import Recognizer
     from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
+    from mer_runtime.timeline import Timeline, write_timeline
 
 __version__ = "0.1.0"
 
@@ -59,6 +61,7 @@ __all__ = [
     "SourceError",
     "Spec",
     "SpecError",
+    "Timeline",
     "VideoSpec",
     "__version__",
     "camera",
@@ -68,10 +71,11 @@ __all__ = [
     "mix_down",
     "parse_source",
     "write_overlay",
+    "write_timeline",
 ]
 
 _HOMES = {
-    "Analysis": "recognizer",
+    "Analysis": "prediction",
     "AudioSpec": "spec",
     "Bundle": "bundle",
     "BundleError": "errors",
@@ -89,13 +93,14 @@ _HOMES = {
     "Notice": "live.sources",
     "OutputError": "errors",
     "PageServer": "live.page",
-    "Prediction": "recognizer",
+    "Prediction": "prediction",
     "RAVDESS_LABELS": "spec",
     "Recognizer": "recognizer",
     "SelfTest": "proof.self_test",
     "SourceError": "live.sources",
     "Spec": "spec",
     "SpecError": "errors",
+    "Timeline": "timeline",
     "VideoSpec": "spec",
     "camera": "live.sources",
     "list_media": "inputs.listing",
@@ -104,6 +109,7 @@ _HOMES = {
     "mix_down": "inputs.waveform",
     "parse_source": "live.sources",
     "write_overlay": "live.overlay",
+    "write_timeline": "timeline",
 }
 
 # Here, because none of our packages imports an engine before this one is imported.

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from mer_runtime.console import log_settings, show_logs
 from mer_runtime.errors import MediaError, MerError, MerWarning
+from mer_runtime.prediction import Analysis
 from mer_runtime.processes import start_python
-from mer_runtime.recognizer import Analysis, Recognizer
+from mer_runtime.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
 

@@ -2,94 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.bundle import Bundle, load_bundle
-from mer_runtime.engines import Backend, read_no_face
-from mer_runtime.engines.cores import bound_threads, usable_cores
-from mer_runtime.engines.sharing import Turn
-from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
+from mer_runtime.errors import SpecError
 from mer_runtime.inputs.clip import read_clip, timed
-from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
-from mer_runtime.inputs.face_search import FaceSearch
-from mer_runtime.inputs.media import ClipWindow
-from mer_runtime.inputs.window_faces import EVERY, FaceCrops
-from mer_runtime.proof.choice import EngineChoice, choose_backend
-from mer_runtime.proof.self_test import SelfTest, run_self_test
-from mer_runtime.spec import Spec
+from mer_runtime.inputs.given import Arrays, Colour
+from mer_runtime.inputs.media_file import MEDIA, Media, MediaFile
+from mer_runtime.inputs.tracking import Faces
+from mer_runtime.model import Model, softmax
+from mer_runtime.prediction import Analysis, Prediction
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mer_runtime.timeline import Timeline
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one clip.
-
-    Attributes:
-        source: the clip's path.
-        label: the most probable emotion.
-        probabilities: by label, in the spec's order; they sum to 1.
-        face, voice: whether that modality was there; a missing one is fed as zeros. A face is one
-            that moves on with time (``crop_faces``), a voice something like speech
-            (``hears_voice``).
-        settled: whether rounding can't have decided: False where the two best classes are so close
-            that the float model may answer otherwise (``Recognizer.is_settled``).
-        faces_found: in how many of the window's frames the face was found.
-        people: how many persons' faces the window shows; the answer is about one of them, the one
-            seen longest, of several the one with the largest face.
-        seconds: by stage (decode, mfcc, face, inference) and in total. Faces are looked for
-            while the clip is decoded; ``face`` is what it takes from then on.
-        audio_track: the audio track listened to, counted from 1; None without one.
-        notes: what was wrong with the clip and is missing or mended here, a sentence each.
-    """
-
-    source: str
-    label: str
-    probabilities: Mapping[str, float]
-    face: bool
-    voice: bool
-    settled: bool
-    faces_found: int
-    people: int
-    seconds: Mapping[str, float]
-    audio_track: int | None = None
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data: what ``mer-run --json`` prints."""
-        return {
-            "source": self.source,
-            "label": self.label,
-            "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
-            "face": self.face,
-            "voice": self.voice,
-            "settled": self.settled,
-            "faces_found": self.faces_found,
-            "people": self.people,
-            "audio_track": self.audio_track,
-            "notes": list(self.notes),
-            "seconds": {stage: round(s, 6) for stage, s in self.seconds.items()},
-        }
+#: A picture, or several.
+Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """A prediction and what it was made from, for drawing."""
-
-    prediction: Prediction
-    window: ClipWindow
-    faces: FaceCrops | None
-
-
-class Recognizer:
+class Recognizer(Model):
     """A bundle ready to answer. Several threads may use it: they take turns.
 
     One decodes while another's window is in the engine; no more than that, since every engine has
@@ -108,284 +43,126 @@ class Recognizer:
     'happy'
     """
 
-    def __init__(
+    def predict(
         self,
-        bundle: Bundle,
-        backend: Backend,
-        detector: FaceDetector | None = None,
-        threads: int | None = None,
+        clip: Media | Frames | None = None,
         *,
-        detect_size: int = DETECTION_SIZE,
-        detect_every: int = EVERY,
-    ) -> None:
-        self.bundle = bundle
-        self.backend = backend
-        self.considered: Mapping[str, str] = {}
-        self.audio_track: int | None = None
-        self._detector = detector
-        self._detect_size = detect_size
-        cores = threads or usable_cores()
-        self._search = FaceSearch(self.find_detector, cores, every=detect_every)
-        self._reading, self._computing = Turn(self._search), Turn(backend)
-        self._no_voice = np.zeros(bundle.spec.audio.shape, np.float32)
-        no_face = read_no_face(bundle, backend.feature_width)
-        self._no_face = np.tile(no_face, (bundle.spec.video.frames, 1))
-
-    @classmethod
-    def load(
-        cls,
-        bundle: str | Path,
-        threads: int | None = None,
-        face_detector: str | Path | None = None,
-        *,
-        detect_size: int = DETECTION_SIZE,
-        detect_every: int = EVERY,
-        backend: EngineChoice | None = None,
-        prove: bool = True,
-    ) -> Recognizer:
-        """Check a bundle's hashes, load its engine, and prove that its answers are right here.
-
-        The proof is a replay of the golden inputs, once for each bundle, version of the engine
-        and kind of processor or GPU. Where that can't be kept, it is repeated at each start.
+        times: Sequence[float] | NDArray[Any] | None = None,
+        waveform: NDArray[Any] | None = None,
+        sample_rate: int | None = None,
+        colour: Colour = "rgb",
+        audio_track: int | None = None,
+    ) -> Prediction:
+        """Recognise the emotion in a clip's centre window, the 3.6 s in its middle.
 
         Args:
-            bundle: its folder, or the name of one that comes with mer-edge.
-            threads: for the engine and for finding faces; by default as many as this process
-                may use cores.
-            face_detector: a YuNet file, or ``haar`` for OpenCV's cascade; by default that of
-                ``$MER_FACE_DETECTOR``, else the bundle's, else the YuNet that comes with
-                mer-edge (see ``load_detector`` for where that isn't to be had).
-            detect_size: pixels, 64 to 4096: the longer side of a frame as faces are looked for
-                in it. One that shows none is looked at again at twice that. More finds smaller
-                faces and takes longer, with the square of it.
-            detect_every: of a clip, look for faces in every so many used frames, and follow them
-                in between where that is safe; 1 looks in every one, as a stream does.
-            backend: as ``mer-run --backend``: an engine other than the bundle's own
-                (``onnxruntime``, ``openvino``, ``tensorrt``, ``tensorrt-rtx``), or ``auto``: the
-                fastest of those whose answers are right here.
-            prove: False leaves the proof out, and so does ``MER_PROVE=0`` in the environment,
-                but ``auto`` can't do without.
+            clip: a path, a file's content (bytes) or a file object opened in binary mode: of a
+                clip, or of a still picture (JPEG or PNG). Or frames: one picture (H, W, 3) uint8,
+                upright, or several, as a list or as (n, H, W, 3). Or nothing, where there is a
+                waveform. One picture alone stands for the whole window.
+            times: of frames, (n,) seconds at which each comes on screen, in order. By default
+                they are spread evenly over the waveform's length, or without a waveform over
+                one window.
+            waveform: what is heard with the frames, or alone: (n,), (n, channels) or
+                (channels, n), floats in [-1, 1] or integers of full scale (uint8, int16, int32).
+                It begins at time 0.
+            sample_rate: the waveform's, in Hz.
+            colour: the frames' order of colours: ``rgb``, or ``bgr`` as OpenCV's.
+            audio_track: of a file, the audio track to listen to, counted from 1; by default that
+                of ``self.audio_track``.
 
         Raises:
-            BundleError: the bundle is missing, foreign, edited, can't run or answers wrong here.
-            FaceDetectorError: ``face_detector`` isn't a YuNet file.
-            SpecError: ``threads``, ``detect_size`` or ``detect_every`` is out of range.
-            MissingExtraError: the bundle's engine isn't installed.
-        """
-        if threads is not None and threads < 1:
-            raise SpecError(f"threads must be at least 1, not {threads}")
-        threads = bound_threads(threads)
-        loaded = load_bundle(bundle)
-        check_size(detect_size)
-        if detect_every < 1:
-            raise SpecError(f"detect_every must be at least 1, not {detect_every}")
-        detector = load_detector(face_detector, size=detect_size) if face_detector else None
-        choice = choose_backend(loaded, backend, threads, prove=prove)
-        recognizer = cls(
-            loaded,
-            choice.backend,
-            detector,
-            threads,
-            detect_size=detect_size,
-            detect_every=detect_every,
-        )
-        recognizer.considered = choice.considered
-        return recognizer
-
-    @property
-    def spec(self) -> Spec:
-        """What the model expects: labels, audio and video preprocessing, fusion."""
-        return self.bundle.spec
-
-    def infer(
-        self, mfcc: NDArray[np.float32] | None, faces: NDArray[np.uint8] | None
-    ) -> NDArray[np.float32]:
-        """Run both graphs on a window's prepared inputs.
-
-        Args:
-            mfcc: ``spec.audio.shape``, that is (n_mfcc, T), float32, raw (not standardised).
-            faces: ``spec.video.shape``, that is (frames, S, S, 3), uint8, 0 to 255, in the
-                spec's colour order.
-
-        Returns:
-            Logits (classes,) float32.
-
-        Raises:
-            MissingModalityError: both are None.
-            SpecError: a shape or type isn't the spec's, or an MFCC isn't finite.
-            BundleError: the engine fails, or answers with what is no finite number; so do
-                ``encode`` and ``classify``.
-            MerError: this process was forked from the one that loaded the bundle.
-        """
-        _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
-        _check("faces", faces, self.spec.video.shape, np.uint8)
-        with self._computing:
-            features = None if faces is None else self._require_numbers(self.backend.encode(faces))
-            return self._classify(mfcc, features)
-
-    def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Describe face crops: a stream encodes each crop once, in however many windows it is.
-
-        Args:
-            faces: (n, S, S, 3) uint8 as for ``infer``, n from 1 to ``spec.video.frames``.
-
-        Returns:
-            Frame features (n, F) float32; F is ``backend.feature_width``.
-
-        Raises:
-            SpecError: the shape or type isn't the spec's.
-        """
-        most, *crop = self.spec.video.shape
-        count = len(faces) if faces.ndim else 0
-        if not 1 <= count <= most:
-            raise SpecError(f"faces must be 1 to {most} crops, not {count}")
-        _check("faces", faces, (count, *crop), np.uint8)
-        with self._computing:
-            return self._require_numbers(self.backend.encode(faces))
-
-    def classify(
-        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        """Answer from a window's MFCCs and frame features.
-
-        Args:
-            mfcc: as for ``infer``.
-            features: (frames, F) float32 from ``encode``, in order of time. None stands for
-                black crops, as in training; their features come with the bundle, and the encoder
-                isn't run.
-
-        Returns:
-            Logits (classes,) float32.
-
-        Raises:
-            MissingModalityError: both are None.
-            SpecError: a shape or type isn't the spec's, or a value isn't finite.
-        """
-        window = (self.spec.video.frames, self.backend.feature_width)
-        _check("mfcc", mfcc, self.spec.audio.shape, np.float32)
-        _check("features", features, window, np.float32)
-        with self._computing:
-            return self._classify(mfcc, features)
-
-    def is_settled(self, probabilities: NDArray[np.float64], *, face: bool, voice: bool) -> bool:
-        """Whether the two best classes are farther apart than the bundle's rounding reaches.
-
-        How far it reaches was measured when the bundle was proved, for both modalities and for
-        each alone; a bundle in float32 leaves hardly an answer unsettled.
-
-        Args:
-            probabilities: (classes,), at the bundle's temperature.
-            face, voice: what was there.
-        """
-        shown = "both" if face and voice else "video" if face else "audio"
-        best = np.log(np.maximum(np.sort(probabilities)[-2:], np.finfo(np.float64).tiny))
-        margin = self.bundle.temperature * float(best[-1] - best[0])
-        return margin > self.bundle.doubtful_margins.get(shown, 0.0)
-
-    def _classify(
-        self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        if mfcc is None and features is None:
-            raise MissingModalityError("neither face nor voice: give at least one of them")
-        logits = self.backend.classify(
-            self._no_voice if mfcc is None else mfcc,
-            self._no_face if features is None else features,
-        )
-        return self._require_numbers(logits)
-
-    def _require_numbers(self, answer: NDArray[np.float32]) -> NDArray[np.float32]:
-        if np.isfinite(answer).all():
-            return answer
-        raise BundleError(
-            self.bundle.path,
-            f"{self.backend.name} answers with what are no finite numbers: export the bundle again",
-        )
-
-    def predict(self, path: str | Path, *, audio_track: int | None = None) -> Prediction:
-        """Recognise the emotion in a clip's centre window.
-
-        Args:
-            audio_track: the audio track to listen to, counted from 1; by default that of
-                ``self.audio_track``.
-
-        Raises:
-            MediaError: the clip can't be decoded, or has no such track.
+            MediaError: the clip can't be decoded, has no such track, or is a URL.
             MissingModalityError: it shows no face that moves on, and holds no voice.
+            SpecError: an array isn't such a one, or these arguments don't go together.
         """
-        return self.analyse(path, audio_track=audio_track).prediction
+        return self.analyse(
+            clip,
+            times=times,
+            waveform=waveform,
+            sample_rate=sample_rate,
+            colour=colour,
+            audio_track=audio_track,
+        ).prediction
 
-    def analyse(self, path: str | Path, *, audio_track: int | None = None) -> Analysis:
+    def analyse(
+        self,
+        clip: Media | Frames | None = None,
+        *,
+        times: Sequence[float] | NDArray[Any] | None = None,
+        waveform: NDArray[Any] | None = None,
+        sample_rate: int | None = None,
+        colour: Colour = "rgb",
+        audio_track: int | None = None,
+    ) -> Analysis:
         """As ``predict``, keeping the frames, boxes and waveform."""
+        source: MediaFile | Arrays
+        if isinstance(clip, MEDIA):
+            if not (times is None and waveform is None and sample_rate is None):
+                raise SpecError(
+                    "a file has its own times and sound: give frames, or the file alone"
+                )
+            source = MediaFile(clip)
+        else:
+            source = Arrays(clip, times, waveform, sample_rate, colour)
         with self._reading:
-            clip = read_clip(path, self.spec, self._search, audio_track or self.audio_track)
-        faces, seconds = clip.faces, clip.seconds
+            read = read_clip(source, self.spec, self._search, audio_track or self.audio_track)
+        faces, seconds, window = read.faces, read.seconds, read.window
         with timed(seconds, "inference"):
-            logits = self.infer(clip.mfcc, faces.crops if faces else None)
+            logits = self.infer(read.mfcc, faces.crops if faces else None)
         seconds["total"] = sum(seconds.values())
         probabilities = softmax(logits, self.bundle.temperature)
+        face, voice = faces is not None, read.mfcc is not None
         prediction = Prediction(
-            source=str(path),
+            source=read.source,
+            start=window.start,
+            end=window.end,
             label=self.spec.labels[int(probabilities.argmax())],
             probabilities=dict(zip(self.spec.labels, probabilities.tolist(), strict=True)),
-            face=faces is not None,
-            voice=clip.mfcc is not None,
-            settled=self.is_settled(
-                probabilities, face=faces is not None, voice=clip.mfcc is not None
-            ),
+            face=face,
+            voice=voice,
+            settled=self.is_settled(probabilities, face=face, voice=voice),
             faces_found=int(faces.found.sum()) if faces else 0,
             people=faces.people if faces else 0,
             seconds=seconds,
-            audio_track=clip.window.audio_track,
-            notes=clip.window.notes,
+            audio_track=window.audio_track,
+            notes=window.notes,
         )
-        return Analysis(prediction, clip.window, faces)
+        return Analysis(prediction, window, faces)
 
-    def self_test(self) -> SelfTest:
-        """Replay the bundle's golden inputs on this device's engine."""
-        with self._computing:
-            return run_self_test(self.bundle, self.backend)
+    def timeline(
+        self,
+        path: str | Path,
+        *,
+        faces: Faces = "one",
+        hop: float | None = None,
+        audio_track: int | None = None,
+        overlay: str | Path | None = None,
+    ) -> Timeline:
+        """Recognise the emotions of a whole clip, an answer every 0.48 s, as a stream's.
 
-    def find_detector(self) -> FaceDetector:
-        """The one that it was given, else that of the environment, the bundle's, or ours.
+        Args:
+            path: the clip's. It is read as the answers are, and no more of it than that is held.
+            faces: ``one`` is about one person, ``all`` gives an answer for each person in view.
+            hop: seconds from answer to answer, a multiple of the slot (0.24 s); by default two.
+            audio_track: as for ``predict``.
+            overlay: an .mp4 to write: the whole clip with its answers drawn in.
+
+        Returns:
+            The answers in order of time, to be read once.
 
         Raises:
-            FaceDetectorError: the environment's file isn't a YuNet model.
+            MediaError: it can't be read, as a rule only when the first answer is asked for.
+            OutputError: ``overlay`` can't be written.
+            SpecError: ``hop`` isn't a multiple of the slot.
         """
-        if self._detector is None:
-            self._detector = self._choose_detector()
-        return self._detector
+        from mer_runtime.timeline import Timeline
 
-    def _choose_detector(self) -> FaceDetector:
-        trained = self.spec.video.detector
-        detector = load_detector(
-            bundled=self.bundle.face_detector, trained=trained, size=self._detect_size
+        return Timeline(
+            self,
+            path,
+            faces=faces,
+            hop=hop,
+            audio_track=audio_track or self.audio_track,
+            overlay=overlay,
         )
-        logger.info("faces are found by %s (%s)", detector.name, detector.file)
-        if detector.name != trained:
-            warnings.warn(
-                f"the model was trained on faces found by {trained}, here {detector.name} finds "
-                "them, so answers may be less accurate",
-                MerWarning,
-                stacklevel=3,
-            )
-        return detector
-
-
-def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Finite logits (classes,), divided by a temperature of at least 0.01, to probabilities."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max())
-    return np.asarray(powers / powers.sum())
-
-
-def _check(
-    name: str, value: NDArray[Any] | None, shape: tuple[int, ...], dtype: type[np.generic]
-) -> None:
-    if value is None:
-        return
-    if value.shape != shape or value.dtype != dtype:
-        raise SpecError(
-            f"{name} must be {shape} {np.dtype(dtype)}, not {value.shape} {value.dtype}"
-        )
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise SpecError(f"{name} holds values that are not finite numbers")

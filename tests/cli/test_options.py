@@ -105,7 +105,7 @@ def test_log_level(bundle: Path, sample_clip: Path) -> None:
     told = run(bundle, sample_clip, "-v", "info").stderr
     assert "INFO mer_runtime.proof.choice: onnxruntime " in told
     assert "self-test" in told
-    assert "INFO mer_runtime.recognizer: faces are found by yunet" in told
+    assert "INFO mer_runtime.model: faces are found by yunet" in told
     assert all(not logging.getLogger(name).handlers for name in PACKAGES)
 
 

@@ -20,7 +20,7 @@ from mer_runtime.cli import main
 from mer_runtime.console import show_logs
 from mer_runtime.errors import BundleError, MediaError, MerError
 from mer_runtime.jobs import answer_in_parallel, work_in_parallel
-from mer_runtime.recognizer import Analysis
+from mer_runtime.prediction import Analysis
 
 MakeClip = Callable[..., Path]
 

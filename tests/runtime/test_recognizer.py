@@ -27,7 +27,7 @@ from mer_runtime.bundle import Bundle, load_bundle, write_no_face
 from mer_runtime.inputs.face import DETECTOR_VARIABLE
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
-from mer_runtime.recognizer import softmax
+from mer_runtime.model import softmax
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
 
@@ -370,7 +370,7 @@ def test_detector_unlike_the_trained_one_is_told(
 def test_yunet_without_being_asked_by_argument_or_variable(
     bundle: Path, sample_clip: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = Recognizer.load(bundle, face_detector=yunet).predict(sample_clip)
+    given = Recognizer.load(bundle, detector=yunet).predict(sample_clip)
     monkeypatch.setenv(DETECTOR_VARIABLE, str(yunet))
     named = Recognizer.load(bundle).predict(sample_clip)
     monkeypatch.delenv(DETECTOR_VARIABLE)
@@ -380,7 +380,7 @@ def test_yunet_without_being_asked_by_argument_or_variable(
 
 def test_bad_detector_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(FaceDetectorError, match="no such face detector"):
-        Recognizer.load(bundle, face_detector=tmp_path / "none.onnx")
+        Recognizer.load(bundle, detector=tmp_path / "none.onnx")
 
 
 def test_clip_that_is_none(recognizer: Recognizer, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer.data.pictures import decode_picture
 from mer.errors import CorpusError
 from mer_runtime.archives import read_members
 from mer_runtime.errors import MerWarning
 from mer_runtime.inputs.listing import HIDDEN, describe_left_out, is_hidden, walk_files
+from mer_runtime.inputs.still import decode_picture
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 #: Bytes of a photo's file.

@@ -28,7 +28,7 @@ from mer_runtime.inputs.clip import describe_lack
 from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.listing import list_media
 from mer_runtime.inputs.media import read_window
-from mer_runtime.recognizer import softmax
+from mer_runtime.model import softmax
 from mer_runtime.spec import Spec
 
 

@@ -17,7 +17,8 @@ from mer_runtime.inputs.listing import list_media
 from mer_runtime.jobs import answer_in_parallel, tell_unexpected
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.options import Results
-from mer_runtime.recognizer import Analysis, Prediction, Recognizer
+from mer_runtime.prediction import Analysis, Prediction
+from mer_runtime.recognizer import Recognizer
 
 
 def answer_clips(
@@ -41,7 +42,7 @@ def answer_clips(
             except Exception as error:  # noqa: BLE001 # the clip's own, whatever it is
                 failed += 1
                 told = error if isinstance(error, MerError) else tell_unexpected(clip, error)
-                _report_failure(clip, told, results)
+                report_failure(clip, told, results)
                 continue
             _report(analysis.prediction, recognizer if len(clips) == 1 else None, results)
             if clip in overlays:
@@ -63,7 +64,7 @@ def answer_folder(
         for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlays=overlays)):
             if outcome.error is not None:
                 failed += 1
-                _report_failure(outcome.item, outcome.error, results)
+                report_failure(outcome.item, outcome.error, results)
             else:
                 _report(outcome.value, None, results)
             bar.update(1)
@@ -98,10 +99,34 @@ def list_clips(source: Path) -> list[Path]:
     return list(listing.clips)
 
 
-def place_overlays(overlay: Path | None, source: Path, clips: Sequence[Path]) -> dict[Path, Path]:
-    """Where each clip's overlay goes: of a folder, into folders like its own.
+def place_outputs(out: Path, source: Path, clips: Sequence[Path], suffix: str) -> dict[Path, Path]:
+    """Where each clip of a folder gets a file: in ``out``, in folders like its own.
 
     Two clips there whose names differ in the suffix alone keep it: a.mp4.png, a.wav.png.
+
+    Raises:
+        OutputError: it can't be written, or is a clip.
+    """
+    bare = {clip: out / clip.relative_to(source).with_suffix(suffix) for clip in clips}
+    taken = Counter(bare.values())
+    placed = {
+        clip: path if taken[path] == 1 else path.with_name(f"{clip.name}{suffix}")
+        for clip, path in bare.items()
+    }
+    for folder in {path.parent for path in placed.values()}:
+        make_folder(folder)
+    for path in placed.values():
+        check_output(path, *(clip for clip in clips if clip.name == path.name))
+    return placed
+
+
+def place_overlays(
+    overlay: Path | None, source: Path, clips: Sequence[Path], *, whole: bool = False
+) -> dict[Path, Path]:
+    """Where each clip's overlay goes.
+
+    Args:
+        whole: whether it shows the whole clip, so that it has to be a video.
 
     Raises:
         click.UsageError: ``overlay`` names a file for a folder's clips, or is no picture or video.
@@ -109,25 +134,18 @@ def place_overlays(overlay: Path | None, source: Path, clips: Sequence[Path]) ->
     """
     if overlay is None:
         return {}
-    media = overlay.suffix.lower() in (PICTURE_SUFFIX, VIDEO_SUFFIX)
+    suffix = overlay.suffix.lower()
+    media = suffix in (PICTURE_SUFFIX, VIDEO_SUFFIX)
     if not source.is_dir():
+        if whole and suffix != VIDEO_SUFFIX:
+            raise click.UsageError("--overlay with --timeline must end in .mp4")
         if not media:
             raise click.UsageError("--overlay must end in .png or .mp4")
         check_output(overlay, source)
         return {source: overlay}
     if media:
         raise click.UsageError("--overlay must name a folder where SOURCE is a folder")
-    bare = {clip: overlay / clip.relative_to(source).with_suffix(PICTURE_SUFFIX) for clip in clips}
-    taken = Counter(bare.values())
-    placed = {
-        clip: out if taken[out] == 1 else out.with_name(f"{clip.name}{PICTURE_SUFFIX}")
-        for clip, out in bare.items()
-    }
-    for folder in {out.parent for out in placed.values()}:
-        make_folder(folder)
-    for out in placed.values():
-        check_output(out, *(clip for clip in clips if clip.name == out.name))
-    return placed
+    return place_outputs(overlay, source, clips, VIDEO_SUFFIX if whole else PICTURE_SUFFIX)
 
 
 def _report(prediction: Prediction, recognizer: Recognizer | None, results: Results) -> None:
@@ -142,7 +160,8 @@ def _format(prediction: Prediction, recognizer: Recognizer | None) -> Iterator[s
     if not prediction.settled:
         note += "  (a close call: rounding may have decided it)"
     source, answer = escape_name(prediction.source), escape_name(prediction.label)
-    yield f"{source}: {answer} {probability:.1%}{note}"
+    span = f" at {prediction.start:.1f} to {prediction.end:.1f} s" if prediction.end else ""
+    yield f"{source}: {answer} {probability:.1%}{span}{note}"
     for sentence in prediction.notes:
         yield f"  {sentence}"
     if recognizer is None:
@@ -157,7 +176,7 @@ def _format(prediction: Prediction, recognizer: Recognizer | None) -> Iterator[s
     yield f"  {stages}  ({recognizer.backend.name})"
 
 
-def _report_failure(clip: Path, error: MerError, results: Results) -> None:
+def report_failure(clip: Path, error: MerError, results: Results) -> None:
     message = " ".join(str(error).split())
     results.tell({"source": str(clip), "error": message})
     if not results.as_json:

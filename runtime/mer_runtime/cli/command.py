@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,7 @@ from mer_runtime.cli.clip import (
     report_self_test,
 )
 from mer_runtime.cli.config import GIVEN, read_config
+from mer_runtime.cli.timelines import TimelineOptions, answer_timelines, place_timelines
 from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
 from mer_runtime.files import check_output
@@ -30,6 +32,7 @@ EPILOG = """\b
 Examples:
   mer-run ia-int8 clip.mp4
   mer-run ia-int8 clip.mp4 --overlay answer.png
+  mer-run ia-int8 interview.mp4 --timeline answers.csv --faces all
   mer-run ia-int8 recordings/ --jobs 4 --json > answers.jsonl
   mer-run ia-int8 /dev/video0 --microphone --serve 8080
   mer-run ia-int8 rtsp://camera/stream --json
@@ -39,11 +42,11 @@ Examples:
   mer-run ia-int8 --self-test
 """
 
+#: Options of answers over time: a stream's, and a clip's timeline.
+OVER_TIME = ("hop", "faces")
 #: Options that a clip has no use for.
 LIVE_ONLY = (
-    "hop",
     "smoothing",
-    "faces",
     "record",
     "record_every",
     "keep",
@@ -62,7 +65,7 @@ class _Engine(NamedTuple):
     """What loading a bundle takes, and what it is to listen to."""
 
     threads: int | None
-    face_detector: Path | None
+    detector: Path | None
     detect_size: int
     backend: EngineChoice | None
     audio_track: int | None
@@ -77,7 +80,15 @@ class _Engine(NamedTuple):
     type=click.Path(path_type=Path),
     metavar="OUT",
     help="Of a clip, draw box, label and probabilities: OUT.png, OUT.mp4, or a folder of "
-    "pictures where SOURCE is a folder.",
+    "pictures where SOURCE is a folder. With --timeline an .mp4 has the whole clip.",
+)
+@click.option(
+    "--timeline",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Answer all of a clip, every 0.48 s, into OUT.csv, OUT.json or OUT.png, and tell what "
+    "share of the time each emotion has. Of a folder, into one file for each clip in the folder "
+    "OUT, of the kind that OUT ends in.",
 )
 @options.threads
 @click.option(
@@ -209,6 +220,7 @@ def main(
     source: str | None,
     results: Results,
     overlay: Path | None,
+    timeline: Path | None,
     threads: int | None,
     jobs: int,
     face_detector: Path | None,
@@ -242,12 +254,19 @@ def main(
         raise click.UsageError("give a SOURCE, --camera or --microphone, or --self-test")
     is_file = source is not None and parse_source(source).kind == "file"
     if pace is None and is_file and camera is None and microphone is None and source is not None:
-        _refuse_live_options(context)
+        _refuse_live_options(context, LIVE_ONLY if timeline else (*LIVE_ONLY, *OVER_TIME))
         path = Path(source)
         clips = list_clips(path)
-        overlays = place_overlays(overlay, path, clips)
+        overlays = place_overlays(overlay, path, clips, whole=timeline is not None)
         if results.out is not None:
             check_output(results.out, *clips)
+        if timeline is not None:
+            placed = place_timelines(timeline, path, clips, results.out, *overlays.values())
+            asked = TimelineOptions(placed, overlays, live["faces"], live["hop"])
+            parts = max(usable_cores() // min(jobs, len(clips)), 1)
+            load = partial(_load, bundle, engine._replace(threads=threads or parts))
+            answer_timelines(load, clips, asked, jobs, results)
+            return
         if jobs > 1 and path.is_dir():
             share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
             answer_folder(partial(_load, bundle, share), clips, overlays, jobs, results)
@@ -257,6 +276,8 @@ def main(
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
+    if timeline is not None:
+        raise click.UsageError("--timeline is for clips; a stream has --json-out")
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
@@ -278,16 +299,17 @@ def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
     return recognizer
 
 
-def _refuse_live_options(context: click.Context) -> None:
-    """A clip gets one answer; what only a stream has would be passed over in silence."""
+def _refuse_live_options(context: click.Context, refused: Sequence[str]) -> None:
+    """What only a stream has would be passed over in silence."""
     given = [
-        name for name in (*LIVE_ONLY, "camera_mode") if context.get_parameter_source(name) in GIVEN
+        name for name in (*refused, "camera_mode") if context.get_parameter_source(name) in GIVEN
     ]
     if given:
         parameter = next(p for p in context.command.params if p.name == given[0])
         option = (parameter.secondary_opts or parameter.opts)[
             0
         ]  # of --audio/--no-audio, the latter
+        also = " and for --timeline" if given[0] in OVER_TIME else ""
         raise click.UsageError(
-            f"{option} is for streams: with --pace real or --pace fast a file is one"
+            f"{option} is for streams{also}: with --pace real or --pace fast a file is one"
         )

@@ -1,4 +1,4 @@
-"""From a clip's file to what a model takes: decoded, its faces cropped, its voice as MFCCs."""
+"""From a clip, however it is given, to what a model takes: face crops, and a voice as MFCCs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import MissingModalityError
+from mer_runtime.errors import MediaError, MissingModalityError
 from mer_runtime.inputs.face_search import FaceSearch
+from mer_runtime.inputs.given import Arrays, decode_still, read_arrays
 from mer_runtime.inputs.media import ClipWindow, read_window
+from mer_runtime.inputs.media_file import Media, MediaFile
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.inputs.motion import moves_on, sketch
 from mer_runtime.inputs.voice_activity import hears_voice
@@ -27,12 +28,14 @@ class ClipReading:
     """A clip's centre window and the inputs made of it; None where a modality is missing.
 
     Attributes:
+        source: the path, or such as "<frames>".
         mfcc: (n_mfcc, T) float32, raw.
         faces: crops in the spec's colour order.
         seconds: by stage: decode, mfcc, face. Faces are looked for while the clip is decoded;
             ``face`` is what it takes from then on.
     """
 
+    source: str
     window: ClipWindow
     mfcc: NDArray[np.float32] | None
     faces: FaceCrops | None
@@ -40,27 +43,59 @@ class ClipReading:
 
 
 def read_clip(
-    path: str | Path, spec: Spec, search: FaceSearch, audio_track: int | None = None
+    clip: Media | MediaFile | Arrays,
+    spec: Spec,
+    search: FaceSearch,
+    audio_track: int | None = None,
 ) -> ClipReading:
     """Decode a clip's centre window and prepare both modalities.
+
+    Args:
+        clip: a path, a file's content or a file object, of a clip or of a still picture (JPEG or
+            PNG), or arrays.
 
     Raises:
         MediaError: the clip can't be decoded.
         MissingModalityError: it shows no face that moves on and holds no voice.
+        SpecError: an array isn't as ``Arrays`` has it.
     """
     seconds: dict[str, float] = {}
     faces = None
+    source = clip if isinstance(clip, Arrays | MediaFile) else MediaFile(clip)
     with search:
         with timed(seconds, "decode"):
-            window = read_window(path, spec, search.watch, audio_track=audio_track)
+            window = _read(source, spec, search, audio_track)
         with timed(seconds, "mfcc"):
             mfcc = describe_voice(window.waveform, spec.audio)
         with timed(seconds, "face"):
             if window.frames is not None:
-                faces = discount(search.crop(window.frames, spec.video), window)
+                faces = _find_face(window.frames, window, spec, search)
     if faces is None and mfcc is None:
-        raise MissingModalityError(f"{path}: {describe_lack(window)}")
-    return ClipReading(window, mfcc, faces, seconds)
+        raise MissingModalityError(f"{source.name}: {describe_lack(window)}")
+    return ClipReading(source.name, window, mfcc, faces, seconds)
+
+
+def _read(
+    source: MediaFile | Arrays, spec: Spec, search: FaceSearch, audio_track: int | None
+) -> ClipWindow:
+    if isinstance(source, Arrays):
+        return read_arrays(source, spec, search.watch)
+    try:
+        return read_window(source, spec, search.watch, audio_track=audio_track)
+    except MediaError:
+        picture = decode_still(source)
+        if picture is None:
+            raise
+        return read_arrays(Arrays(picture), spec)
+
+
+def _find_face(
+    frames: NDArray[np.uint8], window: ClipWindow, spec: Spec, search: FaceSearch
+) -> FaceCrops | None:
+    if not window.still:
+        return discount(search.crop(frames, spec.video), window)
+    faces = search.crop(frames[:1], spec.video)
+    return None if faces is None else faces.repeat(len(frames))
 
 
 def discount(faces: FaceCrops | None, window: ClipWindow) -> FaceCrops | None:
@@ -73,7 +108,13 @@ def discount(faces: FaceCrops | None, window: ClipWindow) -> FaceCrops | None:
 def describe_lack(window: ClipWindow) -> str:
     """Why a window has neither a face nor a voice, for an error."""
     frames, waveform = window.frames, window.waveform
-    frozen = frames is not None and not moves_on([sketch(frame) for frame in frames])
+    if window.still and waveform is None:
+        return "no face was found"
+    frozen = (
+        not window.still
+        and frames is not None
+        and not moves_on([sketch(frame) for frame in frames])
+    )
     picture = "the picture is frozen" if frozen else "no face was found"
     silent = waveform is None or not waveform.any()
     notes = f" ({'; '.join(window.notes)})" if window.notes else ""

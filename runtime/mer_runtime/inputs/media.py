@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from errno import EINVAL
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal
 
 import av
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import MediaError, MerError
-from mer_runtime.inputs.container import open_file, pixel_aspect
-from mer_runtime.inputs.notes import describe_jumps, describe_picture, describe_sound
+from mer_runtime.inputs.container import pixel_aspect
+from mer_runtime.inputs.media_file import Media, MediaFile
+from mer_runtime.inputs.notes import describe_jumps, describe_picture, describe_rest, describe_sound
 from mer_runtime.inputs.picks import STALE, FramePicks, Watcher
 from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
@@ -32,6 +32,8 @@ DURATION_SLACK = 0.5
 LOOK_AHEAD = 1.0
 #: Bytes and number of packets that may be held for that; beyond, every frame is decoded.
 HELD_BYTES, HELD_PACKETS = 64_000_000, 50_000
+#: What covers all of a long clip.
+TIMELINES = "mer-run --timeline, or Recognizer.timeline,"
 #: Of full scale (3 steps of 16 bits): a track that stays within this is silent.
 SILENCE = 1e-4
 
@@ -56,7 +58,10 @@ class ClipWindow:
         shown: (spec.video.frames,) bool, where a frame was on screen; elsewhere the nearest such
             frame stands in. None without ``frames``.
         audio_track: which audio track was listened to, counted from 1; None without.
-        notes: what was wrong with the clip and is missing or mended here, a sentence each.
+        notes: what was wrong with the clip and is missing or mended here, and whether the rest of
+            a long one wasn't looked at; a sentence each.
+        still: whether it is one picture, which stands in every slot.
+        start, end: seconds from the first moment: the part of the clip that lies in the window.
     """
 
     frames: NDArray[np.uint8] | None
@@ -65,10 +70,13 @@ class ClipWindow:
     shown: NDArray[np.bool_] | None = None
     audio_track: int | None = None
     notes: tuple[str, ...] = ()
+    still: bool = False
+    start: float = 0.0
+    end: float = 0.0
 
 
 def read_window(
-    path: str | Path,
+    media: Media | MediaFile,
     spec: Spec,
     watch: Watcher | None = None,
     *,
@@ -88,6 +96,7 @@ def read_window(
     is left out, and ``notes`` say so, as long as the other one is there.
 
     Args:
+        media: a path, a file's content, or a file object (see ``MediaFile``).
         watch: told of each picture as soon as it is decoded, in the caller's thread; ``frames``
             holds the same.
         audio_track: the audio track to listen to, counted from 1; by default the first one that
@@ -99,39 +108,19 @@ def read_window(
         MediaError: the file is missing, empty, not media, damaged, holds neither stream, has no
             such track, ends before ``part``, or needs more memory than there is.
     """
-    path = Path(path)
-    check_file(path)
-    reading = _Reading(path, spec, watch, audio_track, part)
+    file = media if isinstance(media, MediaFile) else MediaFile(media)
+    reading = _Reading(file, spec, watch, audio_track, part)
     try:
         try:
             return reading.read(sparing=True)
         except _OtherFramesError:
             return reading.read(sparing=False)
     except MemoryError as error:
-        raise MediaError(path, "there isn't memory enough to decode it") from error
+        raise MediaError(file.name, "there isn't memory enough to decode it") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MerError):
             raise
-        raise MediaError(path, f"not a media file, or damaged ({_reason(error)})") from error
-
-
-def check_file(path: Path) -> None:
-    """Refuse what can't be a clip.
-
-    Raises:
-        MediaError: it isn't a file, or holds nothing.
-    """
-    try:
-        if path.is_dir():
-            raise MediaError(path, "is a folder, not a clip")
-        if not path.exists():
-            raise MediaError(path, "there is no such file")
-        if not path.is_file():
-            raise MediaError(path, "is a device or a pipe, not a clip")
-        if path.stat().st_size == 0:
-            raise MediaError(path, "the file is empty")
-    except OSError as error:
-        raise MediaError(path, f"can't be read ({error.strerror})") from error
+        raise MediaError(file.name, f"not a media file, or damaged ({_reason(error)})") from error
 
 
 class _OtherFramesError(Exception):
@@ -153,13 +142,13 @@ class _Reading:
 
     def __init__(
         self,
-        path: Path,
+        file: MediaFile,
         spec: Spec,
         watch: Watcher | None,
         track: int | None,
         part: tuple[float, float],
     ) -> None:
-        self._path, self._spec, self._watch, self._track = path, spec, watch, track
+        self._file, self._spec, self._watch, self._track = file, spec, watch, track
         self._part = part
 
     def read(self, *, sparing: bool) -> ClipWindow:
@@ -171,8 +160,8 @@ class _Reading:
         faults: tuple[str, ...] = ()
         bases: tuple[Basis, ...] = ("header", "packets", "closed")
         for basis in bases:
-            with open_file(self._path) as container:
-                streams = MediaStreams(self._path, container, self._track)
+            with self._file.open() as container:
+                streams = MediaStreams(self._file.name, container, self._track)
                 span = self._span(container, streams, basis)
                 faults = streams.notes
             if span is None:
@@ -185,7 +174,9 @@ class _Reading:
                 return window
             faults = window
         reason = f" ({'; '.join(faults)})" if faults else ""
-        raise MediaError(self._path, f"holds neither video nor sound that can be decoded{reason}")
+        raise MediaError(
+            self._file.name, f"holds neither video nor sound that can be decoded{reason}"
+        )
 
     def _timeline(self, basis: Basis) -> Timeline:
         return Timeline(STALE * self._spec.video.window if basis == "closed" else math.inf)
@@ -211,12 +202,12 @@ class _Reading:
         begin, finish = span[0] + self._part[0], min(span[1], span[0] + self._part[1])
         if begin >= span[1]:
             raise MediaError(
-                self._path, f"ends at {span[1] - span[0]:.1f} s, before {self._part[0]:g} s"
+                self._file.name, f"ends at {span[1] - span[0]:.1f} s, before {self._part[0]:g} s"
             )
         start = (begin + finish - spec.video.window) / 2
         end = start + spec.video.window
-        with open_file(self._path) as container:
-            streams = MediaStreams(self._path, container, self._track)
+        with self._file.open() as container:
+            streams = MediaStreams(self._file.name, container, self._track)
             timeline = self._timeline(basis)
             video = streams.video
             drawer = FrameDrawer(1.0 if video is None else pixel_aspect(video))
@@ -262,18 +253,23 @@ class _Reading:
             raise _OtherFramesError
         track = _choose_track(tracks)
         notes = [*faults, *describe_jumps(timeline)]
+        duration = span[1] - span[0]
+        opens, closes = max(start - span[0], 0.0), min(end - span[0], duration)
         window = f"from {start - span[0]:.1f} to {end - span[0]:.1f} s, the window"
         if video is not None:
             notes += describe_picture(picks, window)
         if track is not None:
             notes += describe_sound(tracks, track, window)
+        notes += describe_rest(opens, closes, duration, TIMELINES)
         return ClipWindow(
             frames,
             None if track is None else tracks[track].waveform(),
-            span[1] - span[0],
+            duration,
             None if frames is None else picks.shown,
             track,
             tuple(notes),
+            start=opens,
+            end=closes,
         )
 
 

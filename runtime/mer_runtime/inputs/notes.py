@@ -44,3 +44,12 @@ def describe_sound(tracks: Mapping[int, WaveformBuffer], track: int, window: str
 def describe_unusable(count: int) -> str:
     """Samples that aren't finite numbers."""
     return f"samples of its sound that aren't numbers ({count}) count as silence"
+
+
+def describe_rest(start: float, end: float, duration: float, covering: str) -> Iterator[str]:
+    """That most of a long clip wasn't looked at; ``covering`` names what covers all of it."""
+    if duration > 2 * (end - start):
+        yield (
+            f"only {start:.1f} to {end:.1f} s of its {duration:.1f} s were looked at: "
+            f"{covering} covers all of it"
+        )

@@ -10,6 +10,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from mer_runtime.errors import SpecError
+
 #: Threads that convert a picture, which else are made anew for each, and which a forked process
 #: waits for in vain. PyAV 15 has one, and no such setting.
 ONE_THREAD = {"threads": 1} if "threads" in str(VideoReformatter.reformat.__doc__) else {}
@@ -97,3 +99,36 @@ class FrameDrawer:
         if self._known is None or self._known[0] != turn:
             self._known = (turn, read_orientation(frame))
         return self._known[1]
+
+
+def check_frame(image: object) -> None:
+    """Refuse what isn't a picture in colour.
+
+    Raises:
+        SpecError: not an array (H, W, 3) of uint8 with at least one pixel.
+    """
+    shape = getattr(image, "shape", type(image).__name__)
+    kind = getattr(image, "dtype", "")
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or not image.size
+    ):
+        raise SpecError(f"a frame must be (H, W, 3) uint8, not {shape} {kind}{_advise(image)}")
+
+
+def _advise(image: object) -> str:
+    """What brings an array that is nearly a frame into shape."""
+    if not isinstance(image, np.ndarray) or not image.size:
+        return ""
+    if image.dtype.kind == "f":
+        return ": floats from 0 to 1 become one by (255 * frame).astype('uint8')"
+    if image.ndim == 2 or image.shape[-1] == 1:
+        return ": grey becomes one by cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)"
+    if image.ndim == 3 and image.shape[0] == 3:
+        return ": the colours are the last axis, frame.transpose(1, 2, 0)"
+    if image.ndim == 3 and image.shape[2] == 4:
+        return ": leave out the fourth channel, frame[..., :3]"
+    return ""

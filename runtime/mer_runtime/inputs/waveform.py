@@ -50,8 +50,11 @@ class WaveformBuffer:
 
     def add(self, frame: Any, time: float) -> None:
         """Take a decoded ``av.AudioFrame`` that begins at ``time`` seconds."""
-        rate = frame.sample_rate
-        mean, loudest = self._mixer.mix(frame_samples(frame), rate)
+        self.add_samples(frame_samples(frame), frame.sample_rate, time)
+
+    def add_samples(self, data: NDArray[Any], rate: int, time: float) -> None:
+        """The same of (channels, n) at ``rate`` Hz, floats or integers of full scale."""
+        mean, loudest = self._mixer.mix(data, rate)
         mean, unusable = zero_unusable(mean)
         if self._mean is None:
             self._native_rate = rate
@@ -210,4 +213,5 @@ def _to_floats(data: NDArray[Any]) -> NDArray[np.float32]:
 def _power(samples: NDArray[np.float32]) -> float:
     """Sum of squares of what is a number."""
     usable, _ = zero_unusable(samples)
-    return float(np.dot(usable, usable))
+    # Not np.dot: OpenBLAS's threads would wait busily into the inference after.
+    return float(np.einsum("i,i->", usable, usable))

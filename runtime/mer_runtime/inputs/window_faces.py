@@ -58,6 +58,15 @@ class FaceCrops:
     found: NDArray[np.bool_]
     people: int
 
+    def repeat(self, frames: int) -> FaceCrops:
+        """One frame's crop in so many frames, as of a still picture."""
+        return FaceCrops(
+            np.repeat(self.crops, frames, axis=0),
+            self.boxes * frames,
+            np.repeat(self.found, frames),
+            self.people,
+        )
+
 
 def crop_faces(
     frames: Frames, spec: VideoSpec, detector: FaceDetector, *, every: int = 1
@@ -100,7 +109,7 @@ def follow_faces(frames: Frames, look: Look, every: int) -> list[tuple[Face, ...
     doubtful: list[int] = []
     for start, end in pairwise(keys):
         between = [i for i in range(start + 1, end) if fresh[i]]
-        followed = _follow(frames, start, end, between, seen)
+        followed = follow_between(frames, start, end, between, seen)
         if followed is None:
             doubtful += between
         else:
@@ -118,14 +127,14 @@ def still_shows(repeated: int, frames: int) -> bool:
     return repeated <= frames // 2
 
 
-def _follow(
-    frames: Frames,
+def follow_between(
+    frames: Frames | Sequence[Frames],
     start: int,
     end: int,
     between: Sequence[int],
     seen: dict[int, tuple[Face, ...]],
 ) -> dict[int, tuple[Face, ...]] | None:
-    """The faces between two frames, or None where that is in doubt."""
+    """The faces of the frames ``between`` two that were looked at; None where that is in doubt."""
     pairs = match(dict(enumerate(seen[start])), seen[end])
     if not len(pairs) == len(seen[start]) == len(seen[end]):
         return None

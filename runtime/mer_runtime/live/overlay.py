@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mer_runtime.errors import OutputError
 from mer_runtime.files import replacing
 from mer_runtime.inputs.face import Box
-from mer_runtime.recognizer import Analysis
+from mer_runtime.prediction import Analysis
 from mer_runtime.spec import Spec
 from mer_runtime.stream.event import StreamEvent
 

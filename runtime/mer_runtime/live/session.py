@@ -17,7 +17,7 @@ from mer_runtime.live.monitor import Monitor
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.recording import Recorder, check_recording
 from mer_runtime.live.sources import Address, Capture, Notice, Pace, Picture, Sound
-from mer_runtime.recognizer import Recognizer
+from mer_runtime.model import Model
 from mer_runtime.stream import StreamEvent, StreamRecognizer, StreamStatistics
 
 #: Seconds between two looks at the sources and at whether to stop.
@@ -67,7 +67,7 @@ class LiveSession:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: Model,
         inputs: Sequence[Input],
         *,
         pace: Pace = "live",
@@ -201,7 +201,7 @@ class LiveSession:
             return
         self._audio_track = sound.track
         samples = sound.samples if sound.channels is None else sound.channels
-        self._stream.push_audio(samples, sound.rate, sound.time)
+        self._stream.push_audio(samples, sound.rate, sound.time, channels_last=False)
         if self._recorder is not None:
             self._recorder.add(sound, self._drawn(sound.time))
 

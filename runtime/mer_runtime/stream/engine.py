@@ -9,9 +9,8 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.clip import describe_voice
 from mer_runtime.inputs.crops import crop_face, find_nearest
-from mer_runtime.inputs.face import Box, FaceDetector
+from mer_runtime.inputs.face import Box
 from mer_runtime.inputs.motion import Sketch, moves_on, sketch
 from mer_runtime.inputs.notes import CANCELLED, describe_unusable
 from mer_runtime.inputs.tracking import (
@@ -21,15 +20,14 @@ from mer_runtime.inputs.tracking import (
     choose_person,
     list_people,
     scale_box,
-    see,
     shows,
 )
 from mer_runtime.inputs.window_faces import still_shows
-from mer_runtime.recognizer import Recognizer, softmax
-from mer_runtime.stream.checks import check_image
+from mer_runtime.model import Model, softmax
 from mer_runtime.stream.event import StreamEvent
 from mer_runtime.stream.frame_slots import PickedFrame
 from mer_runtime.stream.intake import Task, WindowTask
+from mer_runtime.stream.senses import Senses
 from mer_runtime.stream.smoothing import Smoother
 from mer_runtime.stream.statistics import StreamStatistics
 
@@ -72,8 +70,8 @@ class StreamEngine:
     most twice.
 
     Args:
-        detector: None where no frame will come.
-        audio: whether sound may come.
+        senses: look at frames and listen to windows.
+        video, audio: whether frames and sound may come.
 
     Raises:
         MerError: what the recogniser raises.
@@ -81,19 +79,20 @@ class StreamEngine:
 
     def __init__(
         self,
-        recognizer: Recognizer,
-        detector: FaceDetector | None,
+        recognizer: Model,
+        senses: Senses,
         *,
         faces: Faces,
         smoothing: float,
+        video: bool,
         audio: bool,
         statistics: StreamStatistics,
     ) -> None:
         self._recognizer = recognizer
-        self._detector = detector
+        self._senses = senses
         self._faces: Faces = faces
         self._smoothing = smoothing
-        self._audio = audio
+        self._video, self._audio = video, audio
         self._unusable = 0  # samples that were no numbers, when the last window was answered
         self._statistics = statistics
         self._spec = recognizer.spec
@@ -106,6 +105,13 @@ class StreamEngine:
         for picked in task.frames:
             self._look(picked)
         return self._answer(task.window) if task.window else []
+
+    def finish(self) -> Iterator[StreamEvent]:
+        """What is left to be answered: nothing, here."""
+        return iter(())
+
+    def close(self) -> None:
+        """Let go of threads, where there are any."""
 
     def _begin(self, epoch: int) -> None:
         self._epoch = epoch
@@ -132,16 +138,14 @@ class StreamEngine:
             self._first = picked.slot if self._first is None else self._first
 
     def _detect(self, picked: PickedFrame) -> UsedFrame:
-        image = picked.image() if callable(picked.image) else picked.image
-        check_image(image)
+        image = self._senses.show(picked)
         before = self._picture
         if self._last is not None and before is not None and np.array_equal(image, before):
             return self._last[1]
         self._picture = image
-        assert self._detector is not None
         size = (image.shape[0], image.shape[1])
         with self._statistics.timed("face"):
-            found = self._tracker.update(see(image, self._detector), size, picked.slot or 0)
+            found = self._tracker.update(self._senses.find(picked, image), size, picked.slot or 0)
         # The picture is large, and serves no more where somebody was seen.
         crops = {face.box: crop_face(image, face.box, self._spec.video) for face in found.values()}
         return UsedFrame(None if found else image, size, sketch(image), found, crops=crops)
@@ -190,7 +194,7 @@ class StreamEngine:
 
     def _note(self, window: WindowTask, frames: Sequence[UsedFrame], stale: int) -> Iterator[str]:
         """What is missing of a window, or was mended in it."""
-        if self._detector is not None and not frames:
+        if self._video and not frames:
             yield "there is no picture in this window"
         elif frames and stale == len(frames):
             yield "the picture stands still"
@@ -216,10 +220,8 @@ class StreamEngine:
         """The window's MFCCs; None where no voice is heard."""
         if window.sound is None:
             return None
-        audio = self._spec.audio
         with self._statistics.timed("mfcc"):
-            waveform = window.sound.waveform(audio.samples, audio.sample_rate)
-            return describe_voice(waveform, audio)
+            return self._senses.listen(window.sound)
 
     def _frames_of(self, end: int) -> tuple[list[UsedFrame], list[bool]]:
         """A frame for each slot of a window, and whether the slot had one of its own.
@@ -314,6 +316,7 @@ class StreamEngine:
         self._statistics.events += 1
         return StreamEvent(
             time=window.time,
+            start=window.time - window.filled * self._spec.video.window,
             label=label,
             probabilities=probabilities,
             face=face,

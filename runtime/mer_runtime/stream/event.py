@@ -39,6 +39,7 @@ class StreamEvent:
         audio_track: the source's audio track that was listened to, counted from 1; None where no
             source told of any, as with samples that a program pushes.
         notes: what is missing of the window or was mended in it, a sentence each.
+        start: seconds at which the window begins, at the stream's beginning at the earliest.
     """
 
     time: float
@@ -56,6 +57,12 @@ class StreamEvent:
     people: int = 0
     audio_track: int | None = None
     notes: tuple[str, ...] = ()
+    start: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """The same as ``time``: the answer is about what was from ``start`` to ``end``."""
+        return self.time
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: what ``mer-run --json`` prints for a stream.
@@ -65,6 +72,8 @@ class StreamEvent:
         box = self.box
         return {
             "time": round(self.time, 3),
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
             "label": self.label,
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "face": self.face,

@@ -6,6 +6,7 @@ import copy
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Condition, Thread, current_thread
 from time import monotonic
 from types import TracebackType
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
 from mer_runtime.inputs.face import FaceDetector
+from mer_runtime.inputs.picture import check_frame
+from mer_runtime.inputs.sound import ChannelOrder, check_sound
 from mer_runtime.inputs.tracking import Faces
 from mer_runtime.inputs.waveform import ChannelMixer
-from mer_runtime.recognizer import Recognizer
+from mer_runtime.model import Model
+from mer_runtime.stream.ahead import open_engine
 from mer_runtime.stream.audio_ring import clean
-from mer_runtime.stream.checks import check_image, check_sound, check_time, count_hop_slots
+from mer_runtime.stream.checks import check_time, count_hop_slots
 from mer_runtime.stream.engine import StreamEngine
 from mer_runtime.stream.event import StreamEvent
 from mer_runtime.stream.frame_slots import Image
@@ -59,6 +63,8 @@ class StreamRecognizer:
         video, audio: which kinds may be pushed. A window waits for a kind that is behind (for
             ``PATIENCE`` seconds live, a whole window otherwise), never for one that is False.
         origin: the clock's time from which slots are counted.
+        threads: where it isn't live, so many look for faces and listen while answers come some
+            seconds later; faces are followed between two detections then, as in clip mode.
         on_event: called with each event in the engine's thread instead of queueing it for
             ``events``. Keep it short.
 
@@ -68,7 +74,7 @@ class StreamRecognizer:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: Model,
         *,
         hop: float | None = None,
         smoothing: float = 0.0,
@@ -78,6 +84,7 @@ class StreamRecognizer:
         video: bool = True,
         audio: bool = True,
         origin: float | None = None,
+        threads: int = 1,
         on_event: Callable[[StreamEvent], None] | None = None,
     ) -> None:
         video_spec = recognizer.spec.video
@@ -100,20 +107,23 @@ class StreamRecognizer:
             audio=audio,
             origin=origin,
         )
-        self._engine = StreamEngine(
+        engine = partial(
+            StreamEngine,
             recognizer,
-            (detector or recognizer.find_detector()) if video else None,
             faces=faces,
             smoothing=smoothing,
+            video=video,
             audio=audio,
             statistics=self._statistics,
         )
+        found = (detector or recognizer.find_detector()) if video else None
+        self._engine = open_engine(engine, recognizer.spec.audio, found, 1 if live else threads)
         self._slot = video_spec.slot
         self._live = live
         self._video = video
         self._audio = audio
         self._on_event = on_event
-        self._mixer = ChannelMixer()
+        self._order, self._mixer = ChannelOrder(), ChannelMixer()
         self._events: deque[StreamEvent] = deque()
         self._state = Condition()
         self._finishing = False
@@ -153,7 +163,7 @@ class StreamRecognizer:
         if not self._video:
             raise SpecError("this stream was opened without video")
         if not callable(image):
-            check_image(image)
+            check_frame(image)
         arrival = monotonic()
         with self._state:
             if self._is_over():
@@ -161,19 +171,31 @@ class StreamRecognizer:
             self._intake.add_frame(image, time, arrival)
             self._proceed()
 
-    def push_audio(self, samples: NDArray[Any], sample_rate: int, time: float) -> None:
+    def push_audio(
+        self,
+        samples: NDArray[Any],
+        sample_rate: int,
+        time: float,
+        *,
+        channels_last: bool | None = None,
+    ) -> None:
         """Take a chunk of sound whose first sample is at ``time``. Any thread; never waits if live.
 
         Args:
-            samples: (n,) or (channels, n); floats in [-1, 1], or integers of full scale
-                (uint8, int16, int32). Channels are averaged, unless they cancel each other out
-                in a window: then the loudest counts. Values that aren't finite become zeros.
+            samples: (n,), (n, channels) or (channels, n); floats in [-1, 1], or integers of
+                full scale (uint8, int16, int32). Channels are averaged, unless they cancel each
+                other out in a window: then the loudest counts. Values that aren't finite become
+                zeros.
                 ``mer_runtime.mix_down`` makes the mean of an ``av.AudioFrame``.
             sample_rate: Hz; may change in mid-stream.
             time: seconds on the stream's clock.
+            channels_last: True for (n, channels), as sound cards' libraries give it, False for
+                (channels, n), as PyAV does. By default that is found out, which takes more than
+                64 samples, or at least 16 of fewer channels, or longer chunks before.
 
         Raises:
-            SpecError: not such an array, no such rate, the time isn't a finite number or beyond
+            SpecError: not such an array, it isn't certain which axis has the channels, no such
+                rate, the time isn't a finite number or beyond
                 1e10, or the stream was opened without audio.
         """
         check_time(time)
@@ -181,7 +203,7 @@ class StreamRecognizer:
             raise SpecError("this stream was opened without audio")
         check_sound(samples, sample_rate)
         arrival = monotonic()
-        mixes = self._mixer.mix(np.atleast_2d(samples), sample_rate)
+        mixes = self._mixer.mix(self._order.arrange(samples, channels_last), sample_rate)
         # Long chunks in pieces, so that windows are answered before their sound is overwritten.
         piece = max(int(self._slot * sample_rate), 1)
         self._change_rate(sample_rate)
@@ -248,6 +270,7 @@ class StreamRecognizer:
             self._ended = True
             self._state.notify_all()
         self._join()
+        self._engine.close()
 
     def _join(self) -> None:
         if self._thread is not None and self._thread is not current_thread():
@@ -270,6 +293,9 @@ class StreamRecognizer:
     def _answer_all(self, *, flush: bool) -> None:
         while task := self._intake.take(flush=flush):
             for event in self._engine.run(task):
+                self._give(event)
+        if flush:
+            for event in self._engine.finish():
                 self._give(event)
 
     def _give(self, event: StreamEvent) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mer.data.photos import load_halves, load_photos, split_photos
-from mer.data.pictures import read_size
 from mer.errors import CorpusError
 from mer_runtime import MerWarning
+from mer_runtime.inputs.still import read_size
 
 SIDE = 48
 

@@ -90,7 +90,7 @@ def test_frozen_frames_are_no_findings(
     make_clip: MakeClip, portrait: NDArray[np.uint8], yunet: Path
 ) -> None:
     path = make_clip("clip.mkv", times=gap_times(12.0, 16.0, 30.0), seconds=30.0, picture=portrait)
-    recognizer = Recognizer.load("ia-int8", face_detector=yunet, prove=False)
+    recognizer = Recognizer.load("ia-int8", detector=yunet, prove=False)
     prediction = recognizer.predict(path)
     assert prediction.face
     assert 0 < prediction.faces_found < 15

@@ -12,7 +12,7 @@ import pytest
 
 from mer_runtime import OutputError, Recognizer
 from mer_runtime.live.overlay import ACCENT, BACKGROUND, PANEL_WIDTH, draw, write_overlay
-from mer_runtime.recognizer import Analysis
+from mer_runtime.prediction import Analysis
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
 

@@ -16,7 +16,7 @@ import av
 
 from mer_runtime.errors import MediaError
 from mer_runtime.inputs.container import open_file, open_pipe, open_url, pixel_aspect
-from mer_runtime.inputs.media import check_file
+from mer_runtime.inputs.media_file import check_file
 from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
 from mer_runtime.inputs.timeline import Timeline
@@ -109,9 +109,14 @@ class OpenSource:
         return "; ".join(self._streams.notes)
 
     @property
+    def duration(self) -> float | None:
+        """Seconds that its header says it takes; None where that says nothing."""
+        return self._container.duration / av.time_base if self._container.duration else None
+
+    @property
     def has_end(self) -> bool:
         """Whether its header states how long it is."""
-        return bool(self._container.duration)
+        return self.duration is not None
 
     def items(self, clock: Clock) -> Iterator[Picture | Sound]:
         """Everything in the order of its decoding; damaged packets are passed over.
