@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mer_runtime.telemetry import switch_off_telemetry
+from mer_runtime.version import __version__
 
 if TYPE_CHECKING:
     from mer_runtime.bundle import Bundle, load_bundle
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from mer_runtime.recognizer import Recognizer
     from mer_runtime.spec import RAVDESS_LABELS, AudioSpec, Spec, VideoSpec
     from mer_runtime.timeline import Timeline, write_timeline
-
-__version__ = "0.1.0"
 
 __all__ = [
     "MEDIA_SUFFIXES",

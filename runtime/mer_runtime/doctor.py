@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import av
 import cv2
@@ -29,7 +29,7 @@ from mer_runtime.engines.cuda import LIBRARY, Gpu
 from mer_runtime.engines.processor import describe_int8, name_cpu, read_instructions
 from mer_runtime.errors import BundleError, MerError, MissingExtraError
 from mer_runtime.inputs.face import load_detector
-from mer_runtime.live.sources.container import DEVICE_FORMATS
+from mer_runtime.live.sources.devices import Kind, is_built_in, plan_opening
 from mer_runtime.proof.choice import choose_backend, time_window
 from mer_runtime.proof.self_test import run_self_test
 from mer_runtime.registry import ENGINES, list_engines
@@ -38,7 +38,9 @@ from mer_runtime.store import NOWHERE, find_folder
 #: ``ok``; ``absent``: this device doesn't have it; ``wrong``: it is there, and of no use.
 State = Literal["ok", "absent", "wrong"]
 
-CAMERA, MICROPHONE, GPU = "camera", "microphone", "gpu"
+CAMERA: Final = "camera"
+MICROPHONE: Final = "microphone"
+GPU: Final = "gpu"
 #: What may be needed besides the bundle and its own engine.
 NEEDS = (*ENGINES, GPU, CAMERA, MICROPHONE)
 #: Where Linux has cameras, their names, and sound cards that record.
@@ -253,7 +255,7 @@ def list_microphones() -> dict[Path, str]:
     return found
 
 
-def _find_device(subject: str, group: str, found: Mapping[Path, str], needed: bool) -> Finding:
+def _find_device(subject: Kind, group: str, found: Mapping[Path, str], needed: bool) -> Finding:
     if sys.platform != "linux":
         return Finding(subject, "absent", "not looked for on this system", needed=needed)
     listed = [f"{device} ({name})" for device, name in found.items()]
@@ -268,8 +270,8 @@ def _find_device(subject: str, group: str, found: Mapping[Path, str], needed: bo
     if len(closed) == len(found):
         remedy = f"sudo usermod -aG {group} $USER, then log in again"
         return Finding(subject, "wrong", f"{text}: you may not open it", remedy, needed, facts)
-    name = DEVICE_FORMATS[subject]
-    if not any(name in formats.split(",") for formats in av.formats_available):
+    name = plan_opening(subject, "", {}).format
+    if not is_built_in(name):
         text = f"{text}; PyAV {av.__version__} is built without {name}"
         return Finding(subject, "wrong", text, "pip install --upgrade av", needed, facts)
     return Finding(subject, "ok", text, needed=needed, facts=facts)

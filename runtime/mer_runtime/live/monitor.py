@@ -8,10 +8,10 @@ from threading import Lock
 from time import monotonic, time
 from typing import Any, get_args
 
-from mer_runtime import __version__
 from mer_runtime.live.sources.captured import Notice, State
 from mer_runtime.stream.event import StreamEvent
 from mer_runtime.stream.statistics import StreamStatistics
+from mer_runtime.version import __version__
 
 #: Seconds: the upper edges of the latency histogram's buckets.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
