@@ -224,7 +224,8 @@ def test_wheel_carries_data(wheel: Path) -> None:
         names = archive.namelist()
     assert "mer/splits.json" in names
     assert "mer_export/samples/portrait.mp4" in names
-    assert any(name.endswith(".safetensors") for name in names), "no shipped checkpoint"
+    assert any(name.startswith("mer_runtime/bundles/ia-int8/") for name in names)
+    assert not any(name.endswith(".safetensors") for name in names), "those are mer-edge-weights'"
 
 
 def test_wheel_carries_nothing_else(wheel: Path) -> None:

@@ -27,6 +27,7 @@ from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, say, warn
 from mer_runtime.files import check_output, is_there, write_file
 from mer_runtime.options import Results
+from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
 from mer_runtime.tables import check_table, write_tables
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -82,7 +83,14 @@ def read_percent(
     help="Measure each contender so long in each mode.",
 )
 @options.face_detector(
-    "YuNet's ONNX file for all", "$MER_FACE_DETECTOR, a bundle's, else the Haar cascade"
+    "YuNet's ONNX file for all, or haar",
+    "$MER_FACE_DETECTOR, a bundle's, else the YuNet that ships",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(ENGINE_CHOICES),
+    help="Engine of all bundles [default: each one's own]; auto takes the fastest whose answers "
+    "are right.",
 )
 @options.results
 @click.option(
@@ -127,6 +135,7 @@ def main(
     threads: int | None,
     seconds: float,
     face_detector: Path | None,
+    backend: EngineChoice | None,
     results: Results,
     html_out: Path | None,
     table: Path | None,
@@ -180,6 +189,7 @@ def main(
         threads=threads,
         seconds=seconds,
         face_detector=face_detector,
+        backend=backend,
         tell=lambda step: say(f"... {step}", err=True),
     )
     results.tell(result, render_result(result))

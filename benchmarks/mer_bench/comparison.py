@@ -18,7 +18,7 @@ from mer_runtime.intervals import Interval, find_ratio_apart
 
 #: Facts that two comparable runs share.
 SHARED_FACTS = ("cpu", "flags", "cores", "governor", "power_mode")
-SHARED_SETTINGS = ("clip", "threads", "detector")
+SHARED_SETTINGS = ("clip", "threads", "detector", "backend")
 #: A load average apart by this is worth a word.
 LOAD_GAP = 0.5
 

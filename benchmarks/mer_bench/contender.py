@@ -15,6 +15,7 @@ from typing import IO, Any, Literal
 
 from mer_runtime.errors import MerError
 from mer_runtime.processes import start_python
+from mer_runtime.proof.choice import EngineChoice
 
 Kind = Literal["bundle", "reference"]
 #: How libraries are told, before they are imported, how many threads to take.
@@ -48,12 +49,15 @@ class Setting:
     Attributes:
         cores: numbers of the processor's cores, one for each thread; empty where a process can't
             be bound to them.
+        detector: YuNet's file, or ``haar``; None for the YuNet that ships.
+        backend: the engine that bundles run in; None for each one's own.
     """
 
     clip: Path
     threads: int
     cores: tuple[int, ...]
     detector: Path | None
+    backend: EngineChoice | None = None
 
 
 class Contender:

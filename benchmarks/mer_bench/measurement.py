@@ -124,6 +124,8 @@ def open_contender(entry: Entry, setting: Setting, cache: Path, copies: int = 1)
     command += ["--threads", threads, "--copies", copies]
     if setting.detector:
         command += ["--detector", setting.detector]
+    if setting.backend:
+        command += ["--backend", setting.backend]
     return Contender(
         entry.name,
         command,

@@ -68,18 +68,21 @@ class Layer:
         return asdict(self) | {"milliseconds": round(self.milliseconds, 4)}
 
 
-def profile_bundle(bundle: Bundle, threads: int, windows: int) -> list[Layer] | None:
+def profile_bundle(bundle: Bundle, engine: str, threads: int, windows: int) -> list[Layer] | None:
     """Time both graphs' layers over ``windows`` windows, the slowest first.
 
+    Args:
+        engine: which runs it: ``onnxruntime``, ``openvino`` or another.
+
     Returns:
-        None for engines that aren't profiled here (TensorRT).
+        None for engines that aren't profiled here (TensorRT), or that run another one's bundle.
     """
     golden = bundle.golden()
     pairs = [golden.case(i) for i in range(len(golden.cases))]
     mfcc, faces = next((m, f) for m, f in pairs if m is not None and f is not None)
-    if bundle.target == "onnx":
+    if (bundle.target, engine) == ("onnx", "onnxruntime"):
         found = _profile_onnx(bundle, mfcc, faces, threads, windows)
-    elif bundle.target == "openvino":
+    elif (bundle.target, engine) == ("openvino", "openvino"):
         found = _profile_openvino(bundle, mfcc, faces, threads, windows)
     else:
         return None

@@ -22,6 +22,7 @@ from mer_bench.summary import medians, summarise, turn_medians
 from mer_runtime import __version__
 from mer_runtime.bundle import load_bundle
 from mer_runtime.documents import read_json
+from mer_runtime.inputs.face import HAAR
 from mer_runtime.intervals import find_interval, find_ratio
 
 FORMAT_VERSION = 1
@@ -66,7 +67,8 @@ def assemble(
             "threads": setting.threads,
             "cores": list(setting.cores),
             "seconds": seconds,
-            "detector": "yunet" if setting.detector else "haar",
+            "detector": HAAR if setting.detector == Path(HAAR) else "yunet",
+            "backend": setting.backend,
             "starts": STARTS,
             "burst": BURST,
             "warm_up_turns": WARM_UP,

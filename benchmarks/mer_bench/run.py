@@ -16,6 +16,7 @@ from mer_bench.result import assemble
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import usable_cores
 from mer_runtime.inputs.face import find_named_detector
+from mer_runtime.proof.choice import EngineChoice
 
 
 def run_bench(
@@ -27,6 +28,7 @@ def run_bench(
     threads: int | None = None,
     seconds: float = 10.0,
     face_detector: Path | None = None,
+    backend: EngineChoice | None = None,
     tell: Tell = lambda step: None,
 ) -> dict[str, Any]:
     """Measure bundles on this device.
@@ -38,7 +40,10 @@ def run_bench(
         cache: a corpus by ``mer-prepare``, on whose test split accuracy is measured.
         threads: of each contender; by default one for each core.
         seconds: measured for each contender in each mode.
-        face_detector: YuNet's file; by default ``$MER_FACE_DETECTOR`` or a bundle's own.
+        face_detector: YuNet's file, or ``haar``; by default ``$MER_FACE_DETECTOR``, a bundle's own
+            or the YuNet that ships.
+        backend: the engine that every bundle runs in, as ``Recognizer.load`` takes it; by default
+            each one's own.
         tell: called with each step that begins.
 
     Returns:
@@ -61,7 +66,7 @@ def run_bench(
     threads = threads or usable_cores()
     detector = find_named_detector(face_detector) or _own_detector(loaded)
     machine = {**describe_machine(), "before": describe_state()}
-    setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector)
+    setting = Setting(choose_clip(clip), threads, choose_cores(threads), detector, backend)
     times = measure(entries, setting, seconds, tell)
     machine["after"] = describe_state()
     accuracy = None

@@ -23,6 +23,7 @@ from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.window_faces import EVERY, crop_person, find_faces
+from mer_runtime.proof.choice import EngineChoice
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
 
@@ -93,7 +94,8 @@ class BundleSubject:
         return self.recognizer.classify(mfcc, features)
 
     def profile(self, windows: int) -> list[dict[str, Any]] | None:
-        layers = profile_bundle(self.recognizer.bundle, self.threads, windows)
+        engine = self.recognizer.backend.name.partition(" ")[0]
+        layers = profile_bundle(self.recognizer.bundle, engine, self.threads, windows)
         return None if layers is None else [layer.to_dict() for layer in layers]
 
 
@@ -163,15 +165,22 @@ class ReferenceSubject:
         ]
 
 
-def open_subject(kind: str, model: str, threads: int, detector: Path | None) -> Subject:
-    """Load a ``bundle`` or a ``reference``.
+def open_subject(
+    kind: str,
+    model: str,
+    threads: int,
+    detector: Path | None,
+    backend: EngineChoice | None = None,
+) -> Subject:
+    """Load a ``bundle``, into ``backend`` or its own engine, or a ``reference``.
 
     Raises:
         BundleError, CheckpointError: it can't be loaded.
+        MissingExtraError: the engine isn't installed.
     """
     if kind == "reference":
         return ReferenceSubject(model, threads, detector)
-    return BundleSubject(Recognizer.load(model, threads, detector), threads)
+    return BundleSubject(Recognizer.load(model, threads, detector, backend=backend), threads)
 
 
 def open_detector(file: Path | None) -> FaceDetector:

@@ -77,7 +77,9 @@ def load_contender(options: argparse.Namespace) -> Loaded:
 
     start = time.perf_counter()
     subjects = [
-        open_subject(options.kind, options.model, options.threads, options.detector)
+        open_subject(
+            options.kind, options.model, options.threads, options.detector, options.backend
+        )
         for _ in range(options.copies)
     ]
     load = 1e3 * (time.perf_counter() - start)
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True, help="of each copy")
     parser.add_argument("--copies", type=int, default=1, help="of the model, for offline mode")
     parser.add_argument("--detector", type=Path)
+    parser.add_argument("--backend", help="a bundle's engine, if not its own")
     options = parser.parse_args()
     from mer_runtime.errors import MerError
 

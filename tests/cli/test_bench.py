@@ -77,6 +77,18 @@ def test_every_figure_is_there(measured: tuple[Any, dict[str, Any], str]) -> Non
     assert {ratio["measure"] for ratio in found["ratios"]} == {"total", "window"}
 
 
+def test_another_engine(proved: Any, small_clip: Path) -> None:
+    pytest.importorskip("openvino")
+    options = ["--clip", small_clip, "--threads", 1, "--seconds", 0.1, "--backend", "openvino"]
+    result = run(proved.bundle, *options, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["settings"]["backend"] == "openvino"
+    (bundle,) = found["contenders"]
+    assert bundle["engine"].startswith("openvino ")
+    assert not bundle["profile"], "its layers are told for its own engine alone"
+
+
 def test_accuracy_is_of_the_same_clips(measured: tuple[Any, dict[str, Any], str]) -> None:
     reference, bundle = (one["accuracy"] for one in measured[1]["contenders"])
     assert reference["agreement"] == 100

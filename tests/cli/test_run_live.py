@@ -28,6 +28,8 @@ BUNDLE = ("ia-int8", "--threads", "1")
 #: What ``StreamEvent.to_dict`` has, and docs/how-to/live.md describes.
 FIELDS = {
     "time",
+    "start",
+    "end",
     "label",
     "probabilities",
     "face",
