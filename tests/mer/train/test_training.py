@@ -314,7 +314,7 @@ def test_frozen_encoder_is_the_shipped_one_by_default(cache: Path, tmp_path: Pat
 
 def test_what_can_t_start(cache: Path, encoder: Path, tmp_path: Path, write_cache: Write) -> None:
     run = tmp_path / "run"
-    with pytest.raises(TrainingError, match="no protocol 'other': paper, reference-optimiser, tuned"):
+    with pytest.raises(TrainingError, match="no protocol 'other': paper, reference-optimiser"):
         train_model(cache, run, protocol="other")
     with pytest.raises(TrainingError, match="epochs must be above 0"):
         train_model(cache, run, epochs=0)
