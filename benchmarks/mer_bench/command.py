@@ -176,7 +176,7 @@ def main(
         sources = (clip, results.out, cache, *outputs[:i])
         check_output(out, *models, *(path for path in sources if path))
     if html_out is not None or plot is not None:
-        require("matplotlib", "report", "a picture")
+        require("matplotlib", "report", "the report" if html_out else "the plot")
     if table is not None:
         check_table(table)
     if plot is not None:
