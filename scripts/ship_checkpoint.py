@@ -72,7 +72,7 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
                     calibration=cache,
                     ranges=ranges,
                     cpu=cpu,
-                    seed=seed,
+                    seed=seed if ranges is None else None,  # which draws the calibration's clips
                     float_head=float_head,
                     timing=False,
                     progress=bars.show,

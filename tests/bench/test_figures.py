@@ -18,11 +18,11 @@ from mer_bench import (
     find_ratio,
     find_ratio_apart,
     find_slower,
-    intervals,
     list_caveats,
     read_result,
 )
 from mer_bench.report.charts import find_front
+from mer_runtime import intervals
 from mer_bench.result import compare_contenders
 from mer_bench.summary import count_needed, summarise
 from mer_runtime.errors import OutputError

@@ -13,7 +13,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples"
 
 
 def read_output(cell: Any) -> str:
-    texts = [out.get("text", "") for out in cell.outputs if out.output_type == "stream"]
+    """What a cell printed and gave; what it logged aside."""
+    texts = [out.text for out in cell.outputs if out.get("name") == "stdout"]
     results = [out.data.get("text/plain", "") for out in cell.outputs if "data" in out]
     return "".join([*texts, *results])
 
