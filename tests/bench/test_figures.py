@@ -22,9 +22,9 @@ from mer_bench import (
     read_result,
 )
 from mer_bench.report.charts import find_front
-from mer_runtime import intervals
 from mer_bench.result import compare_contenders
 from mer_bench.summary import count_needed, summarise
+from mer_runtime import intervals
 from mer_runtime.errors import OutputError
 from mer_runtime.files import write_file
 
