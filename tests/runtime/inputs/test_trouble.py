@@ -73,9 +73,9 @@ def test_camera_that_stops_in_mid_clip(make_clip: MakeClip, read_frame_number: R
     shown = np.flatnonzero(expected)
     for i in np.flatnonzero(~expected):
         assert numbers[i] == numbers[min(shown, key=lambda k: (abs(k - i), k))]
-    assert window.notes == (
-        f"the picture stands still or is missing in {(~expected).sum()} of 15 frames",
-    )
+    missing, rest = window.notes
+    assert missing == f"the picture stands still or is missing in {(~expected).sum()} of 15 frames"
+    assert rest.startswith("only 13.2 to 16.8 s of its 30.0 s were looked at")
 
 
 def test_camera_that_is_off_for_the_whole_window(make_clip: MakeClip) -> None:
@@ -83,7 +83,9 @@ def test_camera_that_is_off_for_the_whole_window(make_clip: MakeClip) -> None:
     window = read_window(path, SPEC)
     assert window.frames is None
     assert window.waveform is not None
-    assert window.notes == ("there is no picture from 13.2 to 16.8 s, the window",)
+    missing, rest = window.notes
+    assert missing == "there is no picture from 13.2 to 16.8 s, the window"
+    assert rest.startswith("only 13.2 to 16.8 s of its 30.0 s were looked at")
 
 
 def test_frozen_frames_are_no_findings(
