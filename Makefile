@@ -32,10 +32,10 @@ lint: .venv/installed ## Style, types, import contracts.
 test-fast: .venv/installed ## The tests that aren't marked slow: under three minutes on two cores.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
-# The runtime's tests keep time, so they run alone. In a worker a crash is told with its test.
+# The runtime's tests keep time, so nothing heavy runs beside them. In a worker a crash is told with its test.
 test: .venv/installed lint ## Style, types, import contracts, then every test.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/runtime
-	$(BIN)/python -m pytest -n 1 tests/runtime
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/runtime
 
 docs: .venv/installed ## Build the documentation as a site, in site/; a broken link is an error.
 	$(BIN)/mkdocs build --strict

@@ -71,10 +71,19 @@ def make_sbom(python: Path) -> Json:
         inside += [_describe("machine-learning-model", *model) for model in MODELS.get(name, ())]
         if inside:
             component["components"] = inside
+    check_licences(bill)
+    return bill
+
+
+def check_licences(bill: Json) -> None:
+    """See that every package says one.
+
+    Raises:
+        ProofError: one doesn't.
+    """
     unknown = [c["name"] for c in bill["components"] if not list_licences(c)]
     if unknown:
         raise ProofError(f"no licence is known of {', '.join(unknown)}")
-    return bill
 
 
 def list_licences(component: Json) -> list[str]:
