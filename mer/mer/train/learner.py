@@ -109,7 +109,7 @@ class Learner:
         step = (lambda done, total: progress("features", done, total)) if progress else None
         if self.teacher:
             self.teacher.prepare(self.train_rows, list_views(self.protocol), step)
-        if self.frozen_faces:
+        if self.frozen_faces and self.protocol.modality != "audio":
             wanted = [
                 (self.train_rows, list_views(self.protocol)),
                 (self.validation_rows, [FaceView()]),

@@ -312,6 +312,22 @@ def test_frozen_encoder_is_the_shipped_one_by_default(cache: Path, tmp_path: Pat
         assert torch.equal(trained[name], shipped[name]), name
 
 
+def test_voice_alone_needs_no_face_features(
+    write_cache: Write, encoder: Path, tmp_path: Path
+) -> None:
+    stages: set[str] = set()
+    train_model(
+        write_cache(tmp_path / "cache"),
+        tmp_path / "run",
+        modality="audio",
+        encoder=encoder,
+        freeze="encoder",
+        epochs=1,
+        progress=lambda stage, done, total: stages.add(stage),
+    )
+    assert stages == {"training"}
+
+
 def test_what_can_t_start(cache: Path, encoder: Path, tmp_path: Path, write_cache: Write) -> None:
     run = tmp_path / "run"
     with pytest.raises(TrainingError, match="no protocol 'other': paper, reference-optimiser"):
