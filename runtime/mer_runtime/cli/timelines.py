@@ -20,8 +20,6 @@ from mer_runtime.options import Results
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.stream import StreamEvent
 
-#: Endings of a timeline's file.
-SUFFIXES = (".csv", ".json", ".png")
 #: Faces told of in text, those seen longest.
 MOST_FACES = 5
 
@@ -49,8 +47,12 @@ def place_timelines(
         click.UsageError: its ending names no kind of file.
         OutputError: it can't be written, or is a clip or one of ``others``.
     """
-    if out.suffix.lower() not in SUFFIXES:
-        raise click.UsageError(f"--timeline must end in {', '.join(SUFFIXES[:-1])} or .png")
+    # Here, so that a clip's single answer doesn't load what a timeline takes.
+    from mer_runtime.timeline import KINDS
+
+    if out.suffix.lower() not in KINDS:
+        *first, last = KINDS
+        raise click.UsageError(f"--timeline must end in {', '.join(first)} or {last}")
     if source.is_dir():
         return place_outputs(out.with_suffix(""), source, clips, out.suffix.lower())
     check_output(out, source, *others)
@@ -89,8 +91,7 @@ def _answer(
     options: TimelineOptions, recognizer: Recognizer, clip: Path, *, shown: bool = False
 ) -> dict[str, Any]:
     """Write a clip's files; its summary."""
-    # Here, so that a clip's single answer doesn't wait for a stream's modules.
-    from mer_runtime.timeline import write_timeline
+    from mer_runtime.timeline import write_timeline  # as above
 
     timeline = recognizer.timeline(
         clip, faces=options.faces, hop=options.hop, overlay=options.overlays.get(clip)

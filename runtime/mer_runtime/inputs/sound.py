@@ -40,21 +40,17 @@ class ChannelOrder:
     A side longer than ``MAX_CHANNELS`` has the samples; so has the longer side where the other is
     shorter than any sound card's chunk. A chunk as short as that in both directions is read as
     the chunks before it were, if it has as many channels.
-
-    Args:
-        last: whether the channels are the last axis, as of ``sounddevice`` and ``soundfile``, or
-            the first, as of PyAV and ``torchaudio``; None finds out.
     """
 
-    def __init__(self, last: bool | None = None) -> None:
-        self._last = last
+    def __init__(self) -> None:
         self._seen: tuple[bool, int] | None = None
 
     def arrange(self, samples: NDArray[Any], last: bool | None = None) -> NDArray[Any]:
         """A chunk (n,), (n, channels) or (channels, n) as (channels, n); a view.
 
         Args:
-            last: as above, for this chunk.
+            last: whether the channels are the last axis, as of ``sounddevice`` and ``soundfile``,
+                or the first, as of PyAV and ``torchaudio``; None finds out.
 
         Raises:
             SpecError: it isn't certain which axis has the channels, or there are too many.
@@ -66,8 +62,7 @@ class ChannelOrder:
                 f"samples {samples.shape} have more than {MAX_CHANNELS} channels, whichever axis "
                 "has them"
             )
-        asked = self._last if last is None else last
-        is_last = self._find_axis(samples) if asked is None else asked
+        is_last = self._find_axis(samples) if last is None else last
         channels = samples.shape[1 if is_last else 0]
         if not 1 <= channels <= MAX_CHANNELS:
             raise SpecError(f"samples must have 1 to {MAX_CHANNELS} channels, not {channels}")
