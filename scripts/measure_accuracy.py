@@ -118,7 +118,7 @@ def measure_fusion(
             recognizer = Recognizer.load(report.bundle)
             given = _Remembering(recognizer)
             answers = answer_engine(given, clips)
-            temperature = recognizer.bundle.temperature
+            temperatures = recognizer.bundle.temperatures
             margins = recognizer.bundle.doubtful_margins
         for modality in MODALITIES:
             logits, floats = answers[modality], reference[modality]
@@ -129,7 +129,7 @@ def measure_fusion(
                 found = metrics.compute()
                 scores[name] = {"prec1": found.prec1, "prec5": found.prec5, "uar": found.uar}
                 scores[name]["ece"] = expected_calibration_error(
-                    values, clips.targets, temperature=temperature
+                    values, clips.targets, temperature=temperatures.of(modality)
                 )
             rows.append(
                 {

@@ -62,7 +62,7 @@ def read_percent(
 @click.option(
     "--reference",
     metavar="CHECKPOINT",
-    help="Time the float model in PyTorch, too: a file, or ia, it or lt (extra train).",
+    help="Time the float model in PyTorch, too: a file, or one that ships (extra train).",
 )
 @click.option(
     "--clip",

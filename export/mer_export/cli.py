@@ -180,10 +180,11 @@ def main(
 ) -> None:
     """Export CHECKPOINT to a bundle that a device loads with mer-run.
 
-    CHECKPOINT is one of mer-train or of the public reference implementation, or ia, it or lt for
-    one that ships, with the ranges that ship beside it; without one it is ia. The bundle's engine
-    must answer like PyTorch, or nothing is written: to the golden inputs always, and with
-    --calibration to the clips of the validation actors, with both modalities and with each alone.
+    CHECKPOINT is one of mer-train or of the public reference implementation, or ia, it, lt or
+    ia-compact for one that ships, with the ranges that ship beside it; without one it is ia. The
+    bundle's engine must answer like PyTorch, or nothing is written: to the golden inputs always,
+    and with --calibration to the clips of the validation actors, with both modalities and with
+    each alone.
     """
     if inspect is not None:
         _refuse_others(context, INSPECTING, "--inspect")

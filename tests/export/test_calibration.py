@@ -16,12 +16,12 @@ from mer.data.cache import Cache
 from mer.data.index import clip_path
 from mer.errors import CacheError
 from mer_calibration import DIALECTS, CalibrationError, Ranges
-from mer_calibration.measure.noise import SHOWN
 from mer_export import ExportReport, export_bundle
 from mer_export.calibration import calibrate, keep_float
 from mer_export.feeds import hash_preprocessing, hash_samples
 from mer_export.network.graphs import Graphs, export_graphs
 from mer_export.ranges import find_ranges
+from mer_runtime.feeds import SHOWN
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) ->
     assert set(manifest["doubtful_margins"]) == {"both", "audio", "video"}
     assert all(0 <= margin < 1e-3 for margin in manifest["doubtful_margins"].values())
     assert manifest["engine"] == {}
-    assert manifest["temperature"] == 1
+    assert manifest["temperatures"] == {"both": 1, "audio": 1, "video": 1}
     assert manifest["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
     assert manifest["checkpoint"]["name"] == "model.safetensors"
     assert set(manifest["versions"]) >= {"torch", "onnx", "onnxruntime"}
@@ -67,7 +67,8 @@ def test_int8_manifest_carries_what_was_proved(proved: ExportReport, calibration
     assert 0 < gate["golden"]["bias"] <= limits.bias
     golden = load_bundle(proved.bundle).golden()
     assert golden.tolerance == limits.device
-    assert golden.temperature == manifest["temperature"] == proved.temperature
+    assert manifest["temperatures"] == proved.temperatures.to_dict()
+    assert golden.temperatures.tolist() == list(manifest["temperatures"].values())
     for one in gate["validation"]:
         shown = one["modality"]
         assert 0 < one["noise"] <= limits.noise[shown]
@@ -164,8 +165,10 @@ def test_report(proved: ExportReport) -> None:
 
 def test_temperature_is_fitted_to_the_validation_actors(proved: ExportReport) -> None:
     """And is what the runtime divides by."""
-    assert Recognizer.load(proved.bundle).bundle.temperature == proved.temperature
-    assert 0.05 <= proved.temperature <= 20
+    assert Recognizer.load(proved.bundle).bundle.temperatures == proved.temperatures
+    fitted = proved.temperatures.to_dict()
+    assert all(0.05 <= temperature <= 20 for temperature in fitted.values())
+    assert len(set(fitted.values())) > 1  # each kind of window has its own
 
 
 class TestNothingIsLeftBehind:

@@ -39,8 +39,8 @@ def test_ranges_ship_once_all_have_passed(
 ) -> None:
     pytest.importorskip("openvino")
     shipped = tmp_path / "ia.safetensors"
-    monkeypatch.setattr(script, "shipped_checkpoint", lambda fusion: shipped)
-    monkeypatch.setattr(script, "BUNDLED", "none of these")
+    monkeypatch.setattr(script, "shipped_checkpoint", lambda name: shipped)
+    monkeypatch.setattr(script, "BUNDLED", ())
     proved: list[tuple[Any, Any, Any]] = []
 
     def export(*args: Any, **options: Any) -> Any:

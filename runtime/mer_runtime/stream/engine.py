@@ -9,6 +9,7 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.crops import crop_face, find_nearest
 from mer_runtime.inputs.face import Box
 from mer_runtime.inputs.motion import Sketch, moves_on, sketch
@@ -307,7 +308,8 @@ class StreamEngine:
         if mfcc is not None or features is not None:
             with self._statistics.timed("head"):
                 logits = self._recognizer.classify(mfcc, features)
-            shares = softmax(logits, self._recognizer.bundle.temperature)
+            shown = name_shown(face=face, voice=voice)
+            shares = softmax(logits, self._recognizer.bundle.temperatures.of(shown))
             shares = self._smoother.smooth(shares, track, window.time)
             labels = self._spec.labels
             label = labels[int(shares.argmax())]

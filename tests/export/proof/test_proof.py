@@ -25,7 +25,8 @@ def test_proof_on_validation_actors(proved: ExportReport) -> None:
     assert manifest["calibration"]["float_layers"] == list(proved.float_layers) == []
     assert manifest["calibration"]["clips"] == 16
     assert len(manifest["calibration"]["clips_sha256"]) == 64
-    assert manifest["temperature"] == proved.temperature != 1
+    assert manifest["temperatures"] == proved.temperatures.to_dict()
+    assert proved.temperatures.both != 1
     assert Recognizer.load(proved.bundle).self_test().passed
 
 
