@@ -12,7 +12,7 @@ import click
 from mer import load_checkpoint, save_checkpoint
 from mer.cli.stages import StageBars
 from mer.weights import shipped_checkpoint
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.exporter import STAGES
 from mer_export.ranges import RANGES_FILE, ranges_file
 from mer_export.targets import Cpu
@@ -68,13 +68,15 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
                 report = export_bundle(
                     shipped,
                     Path(folder) / f"{target}-{cpu or 'any'}",
-                    target=target,
+                    ExportOptions(
+                        target=target,
+                        ranges=ranges,
+                        cpu=cpu,
+                        seed=seed if ranges is None else None,  # draws the clips
+                        float_head=float_head,
+                        timing=False,
+                    ),
                     calibration=cache,
-                    ranges=ranges,
-                    cpu=cpu,
-                    seed=seed if ranges is None else None,  # which draws the calibration's clips
-                    float_head=float_head,
-                    timing=False,
                     progress=bars.show,
                 )
             click.echo(report.format())
@@ -85,7 +87,9 @@ def main(checkpoint: Path, cache: Path, seed: int, float_head: bool) -> None:
         shutil.copyfile(ranges, ranges_file(shipped))
     if shipped.stem == BUNDLED:
         os.environ.pop(DETECTOR_VARIABLE, None)  # a downloaded file isn't ours to ship
-        report = export_bundle(out=BUNDLES / f"{BUNDLED}-int8", cpu="x86", timing=False)
+        report = export_bundle(
+            out=BUNDLES / f"{BUNDLED}-int8", options=ExportOptions(cpu="x86", timing=False)
+        )
         click.echo(report.format())
 
 

@@ -13,7 +13,7 @@ from mer import load_checkpoint
 from mer.weights import SHIPPED, shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges
 from mer_calibration.measure.noise import SHOWN
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.feeds import hash_preprocessing
 from mer_export.ranges import ranges_file
 from mer_runtime import Recognizer
@@ -53,7 +53,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     folder = tmp_path_factory.mktemp("shipped") / "ia"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(DETECTOR_VARIABLE, raising=False)
-        return export_bundle(out=folder, target="onnx", precision="int8", cpu="x86", timing=False)
+        return export_bundle(
+            out=folder,
+            options=ExportOptions(target="onnx", precision="int8", cpu="x86", timing=False),
+        )
 
 
 def test_bundle_is_what_the_exporter_makes(report: ExportReport) -> None:
@@ -80,7 +83,9 @@ def test_largest_bundle_is_small(target: Any, graphs_once: None, tmp_path: Path)
         pytest.importorskip("openvino")
     checkpoint = shipped_checkpoint("lt")
     cpu = "x86" if target == "onnx" else None
-    report = export_bundle(checkpoint, tmp_path / "lt", target=target, cpu=cpu, timing=False)
+    report = export_bundle(
+        checkpoint, tmp_path / "lt", ExportOptions(target=target, cpu=cpu, timing=False)
+    )
     assert (report.float_size > 0) == bool(report.float_layers)
     # A packed int8 encoder alone takes 1.2 to 1.4 MB.
     assert 1_200_000 < report.graph_size - report.float_size <= MOST_GRAPHS
