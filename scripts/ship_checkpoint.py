@@ -12,7 +12,7 @@ import click
 from mer import load_checkpoint, save_checkpoint
 from mer.cli.stages import StageBars
 from mer.weights import SHIPPED, shipped_checkpoint
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.exporter import STAGES
 from mer_export.ranges import RANGES_FILE, ranges_file
 from mer_export.targets import Cpu
@@ -74,13 +74,15 @@ def main(checkpoint: Path, cache: Path, name: str | None, seed: int, float_head:
                 report = export_bundle(
                     shipped,
                     Path(folder) / f"{target}-{cpu or 'any'}",
-                    target=target,
+                    ExportOptions(
+                        target=target,
+                        ranges=ranges,
+                        cpu=cpu,
+                        seed=seed if ranges is None else None,  # draws the clips
+                        float_head=float_head,
+                        timing=False,
+                    ),
                     calibration=cache,
-                    ranges=ranges,
-                    cpu=cpu,
-                    seed=seed if ranges is None else None,  # which draws the calibration's clips
-                    float_head=float_head,
-                    timing=False,
                     progress=bars.show,
                 )
             click.echo(report.format())
@@ -92,7 +94,9 @@ def main(checkpoint: Path, cache: Path, name: str | None, seed: int, float_head:
     if shipped.stem in BUNDLED:
         os.environ.pop(DETECTOR_VARIABLE, None)  # a downloaded file isn't ours to ship
         report = export_bundle(
-            shipped, BUNDLES / f"{shipped.stem}-int8", target="onnx", cpu="x86", timing=False
+            shipped,
+            BUNDLES / f"{shipped.stem}-int8",
+            options=ExportOptions(target="onnx", cpu="x86", timing=False),
         )
         click.echo(report.format())
 

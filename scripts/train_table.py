@@ -1,4 +1,4 @@
-"""Train every run that the tables of docs/explanation/accuracy.md are made from.
+"""Train every run that the tables of docs/explanation/accuracy-models.md are made from.
 
 Three fusions by the paper's protocol and by our two, single-modality models, five folds, and the
 ablation of the paper's section 6.2: all with a frozen encoder, whose frame features are computed

@@ -12,7 +12,7 @@ import pytest
 from mer import load_checkpoint
 from mer.weights import PAPER, SHIPPED, shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.feeds import hash_preprocessing
 from mer_export.ranges import ranges_file
 from mer_runtime import Recognizer
@@ -56,7 +56,8 @@ def report(
     checkpoint = shipped_checkpoint(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(DETECTOR_VARIABLE, raising=False)
-        return export_bundle(checkpoint, folder, target="onnx", cpu="x86", timing=False)
+        options = ExportOptions(target="onnx", cpu="x86", timing=False)
+        return export_bundle(checkpoint, folder, options=options)
 
 
 def test_bundle_is_what_the_exporter_makes(report: ExportReport) -> None:
@@ -83,7 +84,9 @@ def test_largest_bundle_is_small(target: Any, graphs_once: None, tmp_path: Path)
         pytest.importorskip("openvino")
     checkpoint = shipped_checkpoint("lt")
     cpu = "x86" if target == "onnx" else None
-    report = export_bundle(checkpoint, tmp_path / "lt", target=target, cpu=cpu, timing=False)
+    report = export_bundle(
+        checkpoint, tmp_path / "lt", ExportOptions(target=target, cpu=cpu, timing=False)
+    )
     assert (report.float_size > 0) == bool(report.float_layers)
     # A packed int8 encoder alone takes 1.2 to 1.4 MB.
     assert 1_200_000 < report.graph_size - report.float_size <= MOST_GRAPHS

@@ -317,8 +317,8 @@ class StreamEngine:
             probabilities = dict(zip(labels, shares.tolist(), strict=True))
         self._statistics.events += 1
         return StreamEvent(
-            time=window.time,
             start=window.time - window.filled * self._spec.video.window,
+            end=window.time,
             label=label,
             probabilities=probabilities,
             face=face,

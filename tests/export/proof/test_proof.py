@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_export import ExportReport, export_bundle, exporter
+from mer_export import ExportOptions, ExportReport, export_bundle, exporter
 from mer_runtime import Recognizer
 
 
@@ -42,10 +42,8 @@ def test_given_ranges_are_proved_on_the_corpus(
     report = export_bundle(
         fitted[0],
         tmp_path / "out",
+        ExportOptions(ranges=proved.bundle, cpu="x86", timing=False),
         calibration=fitted[1],
-        ranges=proved.bundle,
-        cpu="x86",
-        timing=False,
     )
     assert report.gate.kind == "validation"
     for again, first in zip(report.gate.modalities, proved.gate.modalities, strict=True):

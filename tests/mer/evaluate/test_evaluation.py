@@ -19,6 +19,7 @@ from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.evaluation import evaluate_model
 from mer.models import Standardiser, build_model
+from mer_export import ExportOptions
 from mer_export.exporter import export_bundle
 from mer_runtime.errors import BundleError, MissingModalityError
 from mer_runtime.feeds import Temperatures
@@ -161,7 +162,7 @@ def test_splits_are_by_actor(cache: Path, checkpoint: Path) -> None:
 
 def test_bundle_scores_as_its_checkpoint(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    export_bundle(checkpoint, bundle, precision="fp32", timing=False)
+    export_bundle(checkpoint, bundle, ExportOptions(precision="fp32", timing=False))
     for modality in ("both", "audio", "video"):
         ours = evaluate_model(checkpoint, cache, modality=modality)
         theirs = evaluate_model(bundle, cache, modality=modality)
