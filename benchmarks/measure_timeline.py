@@ -47,7 +47,8 @@ def main() -> None:
 
 def measure(bundle: str, clip: Path, seconds: float, out: Path) -> dict[str, object]:
     """Figures of one run."""
-    command = [Path(sys.executable).with_name("mer-run"), bundle, clip, "--timeline", out]
+    mer_run = Path(sys.executable).with_name("mer-run")
+    command = [str(mer_run), bundle, str(clip), "--timeline", str(out)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     memory = []
