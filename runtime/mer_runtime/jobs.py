@@ -12,7 +12,7 @@ import pickle
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
@@ -39,6 +39,59 @@ class Outcome(NamedTuple):
     item: Any
     value: Any
     error: MerError | None
+
+
+class Task:
+    """What a process does with each item: ``work(load(), item)``, loaded with the first one.
+
+    Args:
+        level: from which level on our packages log there.
+        load, work: see ``work_in_parallel``.
+    """
+
+    def __init__(
+        self, level: str, load: Callable[[], Any], work: Callable[[Any, Any], Any]
+    ) -> None:
+        self._level, self._load, self._work = level, load, work
+        self._loaded: Any = None
+        self._ready = False
+
+    def run(self, item: Any) -> tuple[str, Any, list[str]]:
+        """Do it; for ``tell_again`` in the process that asked.
+
+        Returns:
+            ``value``, ``error`` (the item's) or ``unable`` (that of loading); the value or error;
+            and the text of warnings.
+        """
+        with warnings.catch_warnings(record=True) as caught, show_logs(self._level):
+            warnings.simplefilter("always", MerWarning)
+            kind = "unable"
+            try:
+                if not self._ready:
+                    self._loaded, self._ready = self._load(), True
+                kind = "error"
+                value = self._work(self._loaded, item)
+                pickle.dumps(value)
+                kind = "value"
+            except Exception as error:  # the item's own, whatever it is
+                logger.debug("%s", item, exc_info=error)
+                text = f"{type(error).__name__}: {error}"
+                value = error if isinstance(error, MerError) else MerError(text)
+        told = [str(w.message) for w in caught if issubclass(w.category, MerWarning)]
+        return kind, value, told
+
+
+def tell_again(item: Any, kind: str, value: Any, told: Sequence[str]) -> Outcome:
+    """The outcome of what ``Task.run`` gave elsewhere, its warnings given here.
+
+    Raises:
+        MerError: the task couldn't be loaded.
+    """
+    for text in told:
+        warnings.warn(text, MerWarning, stacklevel=2)
+    if kind == "unable":
+        raise value
+    return Outcome(item, None, value) if kind == "error" else Outcome(item, value, None)
 
 
 @dataclass
@@ -132,7 +185,7 @@ def _share_out(
                 assert job.place is not None
                 place, job.place = job.place, None
                 try:
-                    kind, value, told = pickle.loads(job.pipe.recv_bytes())
+                    done = pickle.loads(job.pipe.recv_bytes())
                 except (EOFError, OSError):
                     running.remove(job)
                     _end(job)
@@ -143,14 +196,7 @@ def _share_out(
                         death = _death_error(items[place], job.process.returncode)
                         yield place, Outcome(items[place], None, death)
                     continue
-                for text in told:
-                    warnings.warn(text, MerWarning, stacklevel=2)
-                if kind == "unable":
-                    raise value
-                if kind == "error":
-                    yield place, Outcome(items[place], None, value)
-                else:
-                    yield place, Outcome(items[place], value, None)
+                yield place, tell_again(items[place], *done)
     finally:
         for job in running:
             _end(job)
@@ -213,27 +259,17 @@ def serve() -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    task = pipe.recv_bytes()
-    loaded: Any = None
-    work: Callable[[Any, Any], Any] | None = None
-    with ExitStack() as stack:
-        while True:
-            item = pipe.recv()
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", MerWarning)
-                kind, value = "unable", None
-                try:
-                    if work is None:
-                        level, load, wanted = pickle.loads(task)
-                        stack.enter_context(show_logs(level))
-                        loaded, work = load(), wanted
-                    kind = "error"
-                    value = work(loaded, item)
-                    pickle.dumps(value)
-                    kind = "value"
-                except Exception as error:  # the item's own, whatever it is
-                    logger.debug("%s", item, exc_info=error)
-                    text = f"{type(error).__name__}: {error}"
-                    value = error if isinstance(error, MerError) else MerError(text)
-            told = [str(w.message) for w in caught if issubclass(w.category, MerWarning)]
-            pipe.send_bytes(pickle.dumps((kind, value, told)))
+    content = pipe.recv_bytes()
+    task: Task | None = None
+    while True:
+        item = pipe.recv()
+        if task is None:
+            try:
+                task = Task(*pickle.loads(content))
+            except Exception as error:  # noqa: BLE001 - such as a function that isn't found here
+                task = Task(log_level(), partial(_fail, error), _fail)
+        pipe.send_bytes(pickle.dumps(task.run(item)))
+
+
+def _fail(error: Exception, *_: Any) -> None:
+    raise error

@@ -11,14 +11,16 @@ import click
 from mer_runtime import options
 from mer_runtime.cli.clip import (
     answer_clips,
-    answer_folder,
     list_clips,
     place_overlays,
     report_self_test,
 )
+from mer_runtime.cli.folder import drawing, leave_answered, report_outcomes
+from mer_runtime.cluster import answer_on_cluster
 from mer_runtime.console import Command, say
 from mer_runtime.engines import usable_cores
 from mer_runtime.files import check_output
+from mer_runtime.jobs import answer_in_parallel
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
 from mer_runtime.options import Results
@@ -83,6 +85,19 @@ class _Engine(NamedTuple):
     default=1,
     show_default=True,
     help="Of a folder, answer so many clips at once, with a share of the cores each.",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Of a folder, answer its clips on a Ray cluster (extra ray): auto, HOST:PORT, "
+    "ray://HOST:PORT, or local, which starts one here. --jobs is how many workers [default: as "
+    "many as there is room for], --threads how many CPUs each has [default: 1].",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Of a folder, go on with the FILE of --json-out that an earlier run with this BUNDLE "
+    "left: what it answered isn't answered again.",
 )
 @options.face_detector()
 @options.detect_size
@@ -201,6 +216,8 @@ def main(
     overlay: Path | None,
     threads: int | None,
     jobs: int,
+    ray: str | None,
+    resume: bool,
     face_detector: Path | None,
     detect_size: int,
     backend: EngineChoice | None,
@@ -238,15 +255,33 @@ def main(
         overlays = place_overlays(overlay, path, clips)
         if results.out is not None:
             check_output(results.out, *clips)
+        _check_folder_options(ray, resume, path, results)
+        if resume:
+            clips = leave_answered(clips, results)
+        count, draw = len(clips), drawing(overlays)
+        if ray is not None and clips:
+            cpus = threads or 1
+            # Workers have a working folder of their own.
+            load = partial(_load, absolute(bundle), engine._replace(threads=cpus))
+            given = context.get_parameter_source("jobs") is not click.core.ParameterSource.DEFAULT
+            workers = jobs if given else None
+            on_cluster = answer_on_cluster(clips, ray, load, draw, workers=workers, threads=cpus)
+            report_outcomes(on_cluster, count, results)
+            return
         if jobs > 1 and path.is_dir():
             share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
-            answer_folder(partial(_load, bundle, share), clips, overlays, jobs, results)
+            load = partial(_load, bundle, share)
+            report_outcomes(answer_in_parallel(clips, jobs, load, draw), count, results)
+            return
+        if not clips:
             return
         recognizer = _load(bundle, engine)
         answer_clips(recognizer, clips, overlays, results)
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
+    if ray is not None or resume:
+        raise click.UsageError("--ray and --resume are for a folder of clips")
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
@@ -266,6 +301,20 @@ def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
     if engine.backend is not None:
         say(f"Backend: {recognizer.backend.name}", err=True)
     return recognizer
+
+
+def absolute(path: Path) -> Path:
+    """A path that leads to the same from any folder; a bundle's name stays that."""
+    return path.absolute() if path.exists() else path
+
+
+def _check_folder_options(ray: str | None, resume: bool, source: Path, results: Results) -> None:
+    """Refuse options that have no use here, as they would be passed over in silence."""
+    for option, given in (("--ray", ray is not None), ("--resume", resume)):
+        if given and not source.is_dir():
+            raise click.UsageError(f"{option} is for a folder of clips")
+    if resume and results.out is None:
+        raise click.UsageError("--resume goes on with the FILE of --json-out: name it")
 
 
 def _refuse_live_options(context: click.Context) -> None:

@@ -1,0 +1,142 @@
+"""``mer-run FOLDER --ray``: the same answers as here, also where a worker is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mer_runtime.cli import main
+
+COMMAND = [sys.executable, "-c", "from mer_runtime.cli import main; main()"]
+#: As Ray names the processes of our actors.
+ACTOR = b"ray::_Worker"
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def read_lines(text: str) -> list[dict[str, Any]]:
+    """Answers without the times that they took."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def archive(make_clip: Callable[..., Path], tmp_path: Path) -> Path:
+    """Clips in two folders, one of them no sound; named from the folder above."""
+    folder = tmp_path / "archive"
+    (folder / "b").mkdir(parents=True)
+    first = make_clip("archive/000.wav", seconds=0.5)
+    for number in range(1, 12):
+        shutil.copy(first, folder / "b" / f"{number:03}.wav")
+    (folder / "bad.wav").write_text("not sound")
+    return folder
+
+
+def find_actors(mark: str) -> Iterator[int]:
+    """Processes of actors of the cluster that was started with ``mark`` in its environment."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            ours = mark.encode() in (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if command.startswith(ACTOR) and ours:
+            yield int(process.name)
+
+
+def test_same_lines_as_here_though_a_worker_is_killed(
+    bundle: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.chdir(archive.parent)
+    here = run(bundle, "archive", "--json", "--threads", 1)
+    assert here.exit_code == 1  # one can't be read
+    mark = uuid.uuid4().hex
+    options = ["archive", "--json", "--ray", "local", "--jobs", "2"]
+    process = subprocess.Popen(
+        [*COMMAND, str(bundle), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MER_MARK": mark},
+    )
+    while process.poll() is None and not (actors := list(find_actors(mark))):
+        time.sleep(0.05)
+    os.kill(actors[0], signal.SIGKILL)
+    out, told = process.communicate()
+    assert process.returncode == 1, told
+    assert "Traceback" not in told
+    assert read_lines(out) == read_lines(here.stdout)
+    assert [line["source"] for line in read_lines(out) if "error" in line] == ["archive/bad.wav"]
+
+
+@pytest.mark.parametrize("ray", [False, True], ids=["here", "ray"])
+def test_resume(bundle: Path, archive: Path, tmp_path: Path, ray: bool) -> None:
+    """An earlier run was killed in mid-line; what it answered stays as it is."""
+    if ray:
+        pytest.importorskip("ray")
+    out = tmp_path / "answers.jsonl"
+    (archive / "bad.wav").unlink()
+    clips = sorted(path for path in archive.rglob("*.wav"))
+    done = {"source": str(clips[0]), "label": "kept from before"}
+    failed = {"source": str(clips[1]), "error": "was locked"}
+    out.write_text(f'{json.dumps(done)}\n{json.dumps(failed)}\n{{"source": "{clips[2]}", "lab')
+    where = ["--ray", "local", "--jobs", 1] if ray else ["--threads", 1]
+    result = run(bundle, archive, "--json", "--json-out", out, "--resume", *where)
+    assert result.exit_code == 0, result.output
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert answers[0] == done
+    assert [one["source"] for one in answers] == [str(clip) for clip in clips]
+    assert len(result.stdout.splitlines()) == len(clips) - 1
+    before = out.read_text()
+    again = run(bundle, archive, "--json", "--json-out", out, "--resume", *where)
+    assert (again.exit_code, again.stdout, out.read_text()) == (0, "", before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("{clip}", "--ray", "local"), "--ray is for a folder of clips"),
+        (("{clip}", "--resume"), "--resume is for a folder of clips"),
+        (("{folder}", "--resume"), "--resume goes on with the FILE of --json-out"),
+        (("-", "--resume"), "--ray and --resume are for a folder of clips"),
+    ],
+)
+def test_where_they_have_no_use(
+    small_clip: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    words = [word.format(clip=small_clip, folder=small_clip.parent) for word in arguments]
+    result = run("ia-int8", *words)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_without_ray(small_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run("ia-int8", small_clip.parent, "--ray", "auto")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: --ray needs the package ray: install it with pip install 'mer-edge[ray]'\n"
+    )
+
+
+def test_cluster_that_is_not_there(small_clip: Path) -> None:
+    pytest.importorskip("ray")
+    result = run("ia-int8", small_clip.parent, "--ray", "nonsense://127.0.0.1:1")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: no Ray cluster can be reached at nonsense://127.0.0.1:1: ")
