@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from mer_runtime.errors import MerError, MerWarning, MissingExtraError
+from mer_runtime.errors import MerError, MerWarning, MissingExtraError, lacks_memory
 from mer_runtime.interrupts import MESSAGE, release_interrupts
 
 T = TypeVar("T")
@@ -85,13 +85,15 @@ class Command(click.Command):
                 raise
             except KeyboardInterrupt:
                 raise _fail(ctx, MESSAGE) from None
-            except MemoryError as error:
-                raise _fail(ctx, "there isn't enough memory") from error
             except OSError as error:
                 if error.errno in (None, errno.EPIPE):  # the latter is click's
                     raise
                 what = f"{error.filename}: " if error.filename else ""
                 raise _fail(ctx, f"{what}{error.strerror}") from error
+            except Exception as error:
+                if lacks_memory(error):
+                    raise _fail(ctx, "there isn't enough memory") from error
+                raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
