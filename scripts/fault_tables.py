@@ -25,9 +25,9 @@ def format_inputs(data: Json) -> str:
     lines = head("what was fed", "inputs", "refused with an error", "peak MB", "s", "faults")
     counts = data.get("fuzz", {})
     for name, one in counts.items():
-        cells = (f"{one['inputs']:,}".replace(",", " "), one.get("refused", ""))
-        cells += (one.get("peak_mb", ""), f"{one['seconds']:.0f}", int(bool(one["fault"])))
-        lines.append(row(name, *cells))
+        fed, seconds = f"{one['inputs']:,}".replace(",", " "), f"{one['seconds']:.0f}"
+        refused, peak = one.get("refused", ""), one.get("peak_mb", "")
+        lines.append(row(name, fed, refused, peak, seconds, int(bool(one["fault"]))))
     total = f"{sum(one['inputs'] for one in counts.values()):,}".replace(",", " ")
     faults = sum(bool(one["fault"]) for one in counts.values())
     lines.append(row("**all**", f"**{total}**", "", "", "", f"**{faults}**"))

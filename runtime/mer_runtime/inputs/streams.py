@@ -135,7 +135,7 @@ class MediaStreams:
                 if all(is_full(s) for s in self.all):
                     return
                 continue
-            if needed is not None and stream is self.video:
+            if needed is not None and isinstance(stream, av.VideoStream):
                 stream.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
             if packet.size:
                 self._given.add(stream.index)
