@@ -58,7 +58,7 @@ test-aarch64: .venv/installed ## The base install on aarch64, in QEMU's emulatio
 test-cpus: .venv/installed ## Int8 on other processors, in QEMU's emulation.
 	$(BIN)/python scripts/prove_cpus.py $(CPUS)
 
-# FUZZ='--only graphs --inputs 500': some of it, which keeps no counts.
+# FUZZ='--only graphs': one subject's share. FUZZ='--only graphs --inputs 500' keeps no counts.
 fuzz: .venv/installed ## 20 000 hostile inputs for everything that takes any: about an hour of a core.
 	$(BIN)/python scripts/fuzz.py $(FUZZ)
 

@@ -1,4 +1,4 @@
-"""Counts of ``prove_faults``, as docs/reliability.json has them, to Markdown tables."""
+"""Counts of ``prove_faults`` and ``fuzz``, as docs/reliability.json has them, to Markdown."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ def format_kills(data: Json) -> str:
         problems = len(one["problems"])
         cells = (one["kills"], signals, one["finished"], f"{one['seconds']:.0f}", problems)
         lines.append(row(one["command"], *cells))
+    return "\n".join(lines)
+
+
+def format_inputs(data: Json) -> str:
+    """Subject by the inputs that it was fed, and what came of them."""
+    lines = head("what was fed", "inputs", "refused with an error", "peak MB", "s", "faults")
+    counts = data.get("fuzz", {})
+    for name, one in counts.items():
+        fed, seconds = f"{one['inputs']:,}".replace(",", " "), f"{one['seconds']:.0f}"
+        refused, peak = one.get("refused", ""), one.get("peak_mb", "")
+        lines.append(row(name, fed, refused, peak, seconds, int(bool(one["fault"]))))
+    total = f"{sum(one['inputs'] for one in counts.values()):,}".replace(",", " ")
+    faults = sum(bool(one["fault"]) for one in counts.values())
+    lines.append(row("**all**", f"**{total}**", "", "", "", f"**{faults}**"))
     return "\n".join(lines)
 
 

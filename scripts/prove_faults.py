@@ -41,6 +41,8 @@ STREAK = 5
 MARK = "MER_EDGE_FAULT"
 #: Seconds that a run, and the end of killed process's children, may take.
 LIMIT, FAREWELL = 1800.0, 60.0
+#: Characters of a traceback that are kept.
+LONGEST = 1500
 
 Json = dict[str, Any]
 
@@ -76,7 +78,8 @@ def kill_at(words: Sequence[str], seconds: float, number: signal.Signals) -> lis
         process.kill()
         process.communicate()
         return [f"{number.name} did not end it"]
-    found = ["a traceback"] if b"Traceback" in errors else []
+    text = errors.decode(errors="replace")
+    found = [f"{number.name}: a traceback: {text[-LONGEST:]}"] if "Traceback" in text else []
     limit = time.monotonic() + FAREWELL
     while list_marked(mark):
         if time.monotonic() > limit:

@@ -22,7 +22,7 @@ from face_tables import (
     format_sounds,
     format_voices,
 )
-from fault_tables import format_conditions, format_kills
+from fault_tables import format_conditions, format_inputs, format_kills
 from gate_tables import format_seeds, format_simulated
 from mer.data.splits import load_splits
 from mer.weights import SHIPPED
@@ -252,6 +252,7 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "versions": ("versions.json", format_versions),
     "gate": ("gate.json", format_simulated),
     "seeds": ("gate.json", format_seeds),
+    "inputs": ("reliability.json", format_inputs),
     "kills": ("reliability.json", format_kills),
     "conditions": ("reliability.json", format_conditions),
     "voices": ("presence.json", format_voices),

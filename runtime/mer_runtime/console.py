@@ -7,21 +7,23 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from mer_runtime.errors import MerError, MerWarning, MissingExtraError
-from mer_runtime.interrupts import MESSAGE, release_interrupts
+from mer_runtime.errors import MerError, MerWarning, MissingExtraError, lacks_memory
+from mer_runtime.interrupts import (
+    MESSAGE,
+    ended_by_signals,
+    hold_interrupts,
+    release_interrupts,
+)
 
 T = TypeVar("T")
 
@@ -38,8 +40,6 @@ SPEAKER = "mer"
 PACKAGES = ("mer", "mer_calibration", "mer_export", "mer_runtime", "mer_bench")
 #: ``show_logs``' level, "" outside of it, and style.
 _shown = ("", "text")
-#: They ask a command to end. Python has no name for the second on Windows.
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Command(click.Command):
@@ -52,6 +52,14 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         release_interrupts()  # its modules are loaded
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().__call__(*arguments, **options)
+        except SystemExit:
+            if not hasattr(sys, "ps1"):  # else Python goes on, for somebody to type into
+                hold_interrupts()  # nothing is left to end
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -68,13 +76,13 @@ class Command(click.Command):
 
             warnings.showwarning = show
             try:
-                with _ended_by_signals() as interrupted:
+                with ended_by_signals() as raised:
                     try:
                         return super().invoke(ctx)
                     except Exception as error:
                         # A library that was interrupted may say something else, or be said to.
-                        if interrupted and not isinstance(error, click.ClickException):
-                            raise KeyboardInterrupt from error
+                        if raised and not isinstance(error, click.ClickException):
+                            raise raised[-1] from error
                         raise
             except MerError as error:
                 raise _fail(ctx, " ".join(str(error).split())) from error
@@ -85,13 +93,15 @@ class Command(click.Command):
                 raise
             except KeyboardInterrupt:
                 raise _fail(ctx, MESSAGE) from None
-            except MemoryError as error:
-                raise _fail(ctx, "there isn't enough memory") from error
             except OSError as error:
                 if error.errno in (None, errno.EPIPE):  # the latter is click's
                     raise
                 what = f"{error.filename}: " if error.filename else ""
                 raise _fail(ctx, f"{what}{error.strerror}") from error
+            except Exception as error:
+                if lacks_memory(error):
+                    raise _fail(ctx, "there isn't enough memory") from error
+                raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -182,41 +192,6 @@ def _has(encoding: str, character: str) -> bool:
         return bool(character.encode(encoding))
     except UnicodeEncodeError:
         return False
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, tidily; a second one ends it at once.
-
-    What ignores them, as under nohup, goes on ignoring them. Gives a list that Ctrl-C fills.
-    """
-    interrupts: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts
-        return
-    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        restore()
-        raise SystemExit(128 + number)  # as a shell tells it
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interrupts.append(number)
-        raise KeyboardInterrupt
-
-    for number in ENDING:
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, end)
-    if before[signal.SIGINT] is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield interrupts
-    finally:
-        restore()
 
 
 class _Formatter(logging.Formatter):

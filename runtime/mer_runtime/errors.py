@@ -21,6 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+#: OpenCV's code for that (``cv2.Error.StsNoMem``).
+_NO_MEMORY = -4
+
 
 class MerError(Exception):
     """Base class of every error that mer-edge raises on purpose. It can be pickled."""
@@ -78,6 +81,14 @@ class MissingExtraError(MerError, ImportError):
             f"{purpose} needs the package {package}: install it with "
             f"pip install 'mer-edge[{extra}]'"
         )
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether something failed for want of memory: OpenCV has an error of its own for that."""
+    if isinstance(error, MemoryError):
+        return True
+    of_opencv = type(error).__module__ == "cv2"
+    return of_opencv and (getattr(error, "code", None) == _NO_MEMORY or "bad_alloc" in str(error))
 
 
 class OutputError(MerError, OSError):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mer_runtime.console import log_settings, show_logs
-from mer_runtime.errors import MediaError, MerError, MerWarning
+from mer_runtime.errors import MediaError, MerError, MerWarning, lacks_memory
 from mer_runtime.prediction import Analysis
 from mer_runtime.processes import start_python
 from mer_runtime.recognizer import Recognizer
@@ -155,7 +155,7 @@ def in_order(found: Iterable[tuple[int, Outcome]]) -> Iterator[Outcome]:
 def tell_unexpected(clip: Path, error: Exception) -> MediaError:
     """The error of a clip that raised what no clip should."""
     logger.debug("%s", clip, exc_info=error)
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return MediaError(clip, "there isn't enough memory for it")
     if isinstance(error, OSError) and error.strerror:
         return MediaError(clip, error.strerror)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from mer_runtime.cli import main
-from mer_runtime.inputs import streams
+from mer_runtime.inputs import face, streams
 
 MakeClip = Callable[..., Path]
 
@@ -76,4 +77,45 @@ def test_want_of_memory_is_one_clips(
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "a.mp4: there isn't memory enough" in result.stderr
+    assert "b.mp4: " in result.stdout
+
+
+def want_memory_of_opencv() -> None:
+    """OpenCV's own error for 100 GB that it can't have."""
+    cv2.resize(np.zeros((2, 2, 3), np.uint8), (1 << 15, 1 << 20))
+
+
+def want_memory_of_python() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("want", [want_memory_of_opencv, want_memory_of_python])
+@pytest.mark.parametrize("options", [(), ("--threads", "1"), ("--timeline", "times.json")])
+def test_want_of_memory_for_faces_is_one_clips(
+    want: Callable[[], None],
+    options: tuple[str, ...],
+    sample_clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (clips / name).write_bytes(sample_clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    detect = face.YuNetDetector.detect_all
+    failed: list[bool] = []
+
+    def fail_once(self: face.YuNetDetector, picture: Any) -> list[face.Box]:
+        if not failed:
+            failed.append(True)
+            want()
+        return detect(self, picture)
+
+    monkeypatch.setattr(face.YuNetDetector, "detect_all", fail_once)
+    result = run(clips, *options)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert "a.mp4: there isn't " in line
     assert "b.mp4: " in result.stdout

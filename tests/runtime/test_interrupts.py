@@ -1,4 +1,4 @@
-"""Ctrl-C, whenever it comes: one line."""
+"""Ctrl-C, SIGTERM and SIGHUP, whenever they come: one line or none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_while_modules_are_loaded(module: str) -> None:
     assert (process.returncode, errors) == (1, "Error: interrupted\n")
 
 
-INTERRUPTED = """
+ENDED = """
 import os, signal, time
 import click
 from mer_runtime.console import Command
@@ -65,22 +65,58 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def check():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
+def give():
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(60)
+
+class Deleted:
+    def __del__(self):
+        give()
+
+def change():
+    try:
+        give()
+    except BaseException:
+        raise ImportError("initialization failed") from None
+
+def delete():
+    Deleted()
+    time.sleep(60)
+
+def leave():
+    import atexit
+    atexit.register(give)
+
 @click.command("test", cls=Command)
 @click.pass_context
 def command(ctx):
     ctx.find_root().call_on_close(check)
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-    except KeyboardInterrupt:
-        raise ImportError("initialization failed") from None
+    {place}()
 
 command()
 """
 
 
-def test_in_a_library_that_says_something_else() -> None:
-    """As one whose setting up is interrupted."""
+@pytest.mark.parametrize("place", ["give", "change", "delete"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_wherever_they_come(name: str, place: str) -> None:
+    """In a library that says something else, as one whose setting up is interrupted; and where
+    Python prints what is raised, and goes on."""
+    assert run(name, place) == (
+        (1, "Error: interrupted\n") if name == "SIGINT" else (128 + getattr(signal, name), "")
+    )
+
+
+def test_after_a_command() -> None:
+    assert run("SIGINT", "leave") == (1, "Error: interrupted\n")
+
+
+def run(name: str, place: str) -> tuple[int, str]:
     # In a process of its own: an interrupt that came late would end the tests.
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "Error: interrupted\n")
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED.format(name=name, place=place)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    return done.returncode, done.stderr

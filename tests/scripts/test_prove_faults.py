@@ -14,7 +14,7 @@ import pytest
 import prove_faults
 from fault_conditions import CONDITIONS
 from fault_subjects import Subject
-from fault_tables import format_conditions, format_kills
+from fault_tables import format_conditions, format_inputs, format_kills
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks for processes in /proc"
@@ -98,3 +98,14 @@ def test_counts_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert format_kills(data).splitlines()[2:] == ["| train | 2 | SIGKILL 1 | 1 | 2 | 0 |"]
     assert format_conditions(data).splitlines()[2:] == ["| SIGPIPE | train | 1 |"]
     assert [path.name for path in tmp_path.iterdir()] == ["reliability.json"]
+
+
+def test_table_of_inputs() -> None:
+    counts = {"refused": 3, "peak_mb": 90, "seconds": 1.6, "fault": ""}
+    failed = {"inputs": 0, "seconds": 2.0, "fault": "it ended with -6"}
+    data = {"fuzz": {"graphs": {"inputs": 1047, **counts}, "ranges": failed}}
+    assert format_inputs(data).splitlines()[2:] == [
+        "| graphs | 1 047 | 3 | 90 | 2 | 0 |",
+        "| ranges | 0 |  |  | 2 | 1 |",
+        "| **all** | **1 047** |  |  |  | **1** |",
+    ]

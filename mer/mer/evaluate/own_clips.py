@@ -23,12 +23,13 @@ from mer.errors import CacheError, CorpusError
 from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
 from mer.protocols import Modality
-from mer_runtime.errors import MediaError, MissingModalityError
+from mer_runtime.errors import MediaError, MissingModalityError, lacks_memory
 from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.clip import describe_lack
 from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.listing import list_media
 from mer_runtime.inputs.media import read_window
+from mer_runtime.jobs import tell_unexpected
 from mer_runtime.model import softmax
 from mer_runtime.spec import Spec
 
@@ -137,8 +138,13 @@ def evaluate_folder(
     for done, clip in enumerate(clips, start=1):
         try:
             answer, found = _answer_clip(opened, clip, detector, feed)
-        except (MediaError, MissingModalityError) as error:
-            failures.append((clip.file, " ".join(str(error).split())))
+        except Exception as error:
+            told: Exception = error
+            if not isinstance(error, MediaError | MissingModalityError):
+                if not lacks_memory(error):
+                    raise
+                told = tell_unexpected(clip.path, error)
+            failures.append((clip.file, " ".join(str(told).split())))
         else:
             answers.append(answer)
             logits.append(found)

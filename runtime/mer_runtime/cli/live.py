@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import click
 
-from mer_runtime.console import ENDING, escape_name, say
+from mer_runtime.console import escape_name, say
 from mer_runtime.errors import SpecError
+from mer_runtime.interrupts import ENDING
 from mer_runtime.live.page import PageServer
 from mer_runtime.live.recording import check_recording
 from mer_runtime.live.session import Input, LiveSession

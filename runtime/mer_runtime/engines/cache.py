@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from glob import escape
 from pathlib import Path
 
 from mer_runtime.bundle import Bundle, graph_stem
@@ -108,6 +109,9 @@ def load_or_build(
             return build_aloud()
         waiting = partial(show, "waiting for the process that is building the engine")
         with locked(file.with_name(f"{file.name}.lock"), waiting):
+            # Of writers that were killed: whoever writes this engine holds the lock.
+            for part in folder.glob(f".{escape(file.stem)}.*.part{file.suffix}"):
+                part.unlink(missing_ok=True)
             # Another process may have built it while this one waited.
             engine = None if rebuild else read_engine(file, key)
             if engine is None:

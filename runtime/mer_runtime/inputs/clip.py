@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import MediaError, MissingModalityError
+from mer_runtime.errors import MediaError, MissingModalityError, lacks_memory
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.given import Arrays, decode_still, read_arrays
 from mer_runtime.inputs.media import ClipWindow, read_window
@@ -55,21 +55,27 @@ def read_clip(
             PNG), or arrays.
 
     Raises:
-        MediaError: the clip can't be decoded.
+        MediaError: the clip can't be decoded, or there isn't memory enough for it.
         MissingModalityError: it shows no face that moves on and holds no voice.
         SpecError: an array isn't as ``Arrays`` has it.
     """
     seconds: dict[str, float] = {}
     faces = None
     source = clip if isinstance(clip, Arrays | MediaFile) else MediaFile(clip)
-    with search:
-        with timed(seconds, "decode"):
-            window = _read(source, spec, search, audio_track)
-        with timed(seconds, "mfcc"):
-            mfcc = describe_voice(window.waveform, spec.audio)
-        with timed(seconds, "face"):
-            if window.frames is not None:
-                faces = _find_face(window.frames, window, spec, search)
+    try:
+        with search:
+            with timed(seconds, "decode"):
+                window = _read(source, spec, search, audio_track)
+            with timed(seconds, "mfcc"):
+                mfcc = describe_voice(window.waveform, spec.audio)
+            with timed(seconds, "face"):
+                if window.frames is not None:
+                    faces = _find_face(window.frames, window, spec, search)
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        reason = "there isn't memory enough to look for faces and a voice in it"
+        raise MediaError(source.name, reason) from error
     if faces is None and mfcc is None:
         raise MissingModalityError(f"{source.name}: {describe_lack(window)}")
     return ClipReading(source.name, window, mfcc, faces, seconds)

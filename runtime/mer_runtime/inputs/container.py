@@ -90,7 +90,7 @@ def find_audio(container: Any) -> list[Any]:
 def describe_excess(stream: Any) -> str | None:
     """What of a stream is beyond bounds, such as "pictures of 12000 x 12000 pixels", or None."""
     codec = stream.codec_context
-    if stream.type == "video":
+    if isinstance(stream, av.VideoStream):
         if codec.width * codec.height > MAX_PIXELS:
             return f"pictures of {codec.width} x {codec.height} pixels, more than {MAX_PIXELS}"
         return None
@@ -105,7 +105,7 @@ def describe_excess(stream: Any) -> str | None:
 def bound_decoder(stream: Any) -> None:
     """Keep a stream's decoder from large pictures, also where they come in mid-stream, and from
     holding many that are nearly so: each of its threads has its own."""
-    if stream.type != "video":
+    if not isinstance(stream, av.VideoStream):
         return
     codec = stream.codec_context
     codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError
+from mer_runtime.errors import FaceDetectorError, MerWarning, SpecError, lacks_memory
 from mer_runtime.files import is_there
 from mer_runtime.inputs.detector_check import KNOWN_SHA256, read_detector
 from mer_runtime.spec import Detector
@@ -104,6 +104,8 @@ class YuNetDetector:
             )
             self._look(np.zeros((64, 64, 3), np.uint8), size)
         except (cv2.error, OSError) as error:
+            if lacks_memory(error):
+                raise MemoryError from error
             raise FaceDetectorError(
                 f"{path}: not a YuNet face detector (face_detection_yunet_2023mar.onnx)"
             ) from error

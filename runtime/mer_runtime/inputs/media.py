@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.errors import MediaError, MerError
+from mer_runtime.errors import MediaError, MerError, lacks_memory
 from mer_runtime.inputs.container import pixel_aspect
 from mer_runtime.inputs.media_file import Media, MediaFile
 from mer_runtime.inputs.notes import describe_jumps, describe_picture, describe_rest, describe_sound
@@ -115,10 +115,12 @@ def read_window(
             return reading.read(sparing=True)
         except _OtherFramesError:
             return reading.read(sparing=False)
-    except MemoryError as error:
-        raise MediaError(file.name, "there isn't memory enough to decode it") from error
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except Exception as error:
         if isinstance(error, MerError):
+            raise
+        if lacks_memory(error):
+            raise MediaError(file.name, "there isn't memory enough to decode it") from error
+        if not isinstance(error, av.FFmpegError | OSError | ValueError):
             raise
         raise MediaError(file.name, f"not a media file, or damaged ({_reason(error)})") from error
 

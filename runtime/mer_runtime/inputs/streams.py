@@ -77,7 +77,7 @@ class MediaStreams:
         """What couldn't be read so far, and why. Ask while the container is open."""
         notes = list(self._left_out)
         for stream in self.all:
-            seen = stream.type == "video"
+            seen = stream is self.video
             kind = "video" if seen else "sound"
             count, reason = self._faults.get(stream.index, (0, "nothing comes of it"))
             if seen and not stream.codec_context.width:
@@ -91,11 +91,20 @@ class MediaStreams:
     def demux(self) -> Iterator[Any]:
         """Packets of all streams; where the file breaks off, that is its end."""
         try:
-            yield from self._container.demux(self.all)
+            yield from self.read_packets()
         except av.FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
             self._broken_off = f"the file breaks off ({error.strerror})"
+
+    def read_packets(self) -> Iterator[Any]:
+        """The same, where breaking off is an error.
+
+        Raises:
+            av.FFmpegError, OSError: it can't be read on.
+        """
+        if self.all:  # given none, PyAV takes every stream, of data and subtitles as well
+            yield from self._container.demux(self.all)
 
     def decode(
         self,
@@ -126,7 +135,7 @@ class MediaStreams:
                 if all(is_full(s) for s in self.all):
                     return
                 continue
-            if needed is not None and stream.type == "video":
+            if needed is not None and isinstance(stream, av.VideoStream):
                 stream.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
             if packet.size:
                 self._given.add(stream.index)

@@ -139,6 +139,16 @@ def test_replaces_an_engine_on_demand(tmp_path: Path) -> None:
     assert load_or_build("encoder", KEY, tmp_path, never) == b"new"
 
 
+def test_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    stems = Path(KEY.file_name("encoder")).stem, Path(KEY.file_name("head")).stem
+    ours, others = (tmp_path / f".{stem}.0123456789abcdef.part.engine" for stem in stems)
+    ours.write_bytes(b"half an eng")
+    others.write_bytes(b"half an eng")
+    load_or_build("encoder", KEY, tmp_path, returning(b"engine"))
+    assert not ours.exists()
+    assert others.exists()  # it may be written at this moment
+
+
 def test_works_without_a_cache_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

@@ -131,7 +131,7 @@ class OpenSource:
 
         def arriving() -> Iterator[Any]:
             nonlocal asked, arrival
-            for packet in self._container.demux(streams.all):
+            for packet in streams.read_packets():
                 arrival = monotonic()
                 yield packet
                 asked = monotonic()
@@ -141,7 +141,7 @@ class OpenSource:
         threads: Literal["AUTO", "SLICE"] = "SLICE" if self._address.live else "AUTO"
         try:
             for stream, frame, stamp in streams.decode(packets, threads=threads):
-                if stream.type == "video":
+                if isinstance(stream, av.VideoStream):
                     time = clock.place(stream.index, stamp, 0.0, arrival)
                     yield Picture(frame, time, drawer)
                 elif choice.takes(stream, frame):
