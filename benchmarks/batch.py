@@ -1,18 +1,15 @@
 """How many clips of an archive are answered a second, with one worker and with two.
 
-    benchmarks/ray_environment.sh cache
     python benchmarks/batch.py archive/
 
-``mer-run --jobs`` and the example on Ray take turns, each a fresh process a round, with a thread a
-worker. Ray's time begins when its cluster stands, as the example measures it.
+``mer-run --jobs`` and ``mer-run --ray local`` take turns, each a fresh process a round, a thread
+a worker. Ray's time begins with its first answer, when its cluster stands.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -28,24 +25,26 @@ from mer_runtime.console import Command
 from mer_runtime.inputs.listing import list_media
 from mer_runtime.turns import take_turns
 
-#: Where ``ray_environment.sh cache`` puts it.
-RAY_PYTHON = ROOT / "cache" / "ray" / "bin" / "python"
+PROGRAM = Path(sys.executable).with_name("mer-run")
 
 
 def time_jobs(bundle: str, archive: Path, workers: int) -> float:
     """Clips a second of ``mer-run --jobs``, its start in it."""
     start = time.perf_counter()
-    program = Path(sys.executable).with_name("mer-run")
-    said = _run(program, bundle, archive, "--jobs", workers, "--threads", 1, "--json")
+    said = _run(PROGRAM, bundle, archive, "--jobs", workers, "--threads", 1, "--json")
     return len(said.splitlines()) / (time.perf_counter() - start)
 
 
 def time_ray(bundle: str, archive: Path, workers: int) -> float:
-    """Clips a second that the example says."""
-    with tempfile.TemporaryDirectory() as answers:
-        example = ROOT / "examples" / "ray_archive.py"
-        said = _run(RAY_PYTHON, example, bundle, archive, answers, "--workers", workers)
-    return float(json.loads(said.splitlines()[-1])["per_second"])
+    """Clips a second of ``mer-run --ray``, from its first answer on."""
+    options = ["--ray", "local", "--jobs", workers, "--threads", 1, "--json"]
+    words = [str(word) for word in (PROGRAM, bundle, archive, *options)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        came = [time.perf_counter() for _ in process.stdout]
+    if process.returncode or len(came) < 2:
+        raise click.ClickException(f"mer-run --ray ended with {process.returncode}")
+    return (len(came) - 1) / (came[-1] - came[0])
 
 
 #: By the table's names.
@@ -61,8 +60,6 @@ WAYS: dict[str, Callable[[str, Path, int], float]] = {"jobs": time_jobs, "ray": 
 def main(archive: Path, bundle: str, counts: tuple[int, ...], rounds: int, docs: bool) -> None:
     """Time ARCHIVE, a folder of clips; write benchmarks/results and the docs' table."""
     choose_cores(max(counts))
-    if not RAY_PYTHON.is_file():
-        raise click.ClickException("no environment for Ray: benchmarks/ray_environment.sh cache")
     machine = describe_machine()
 
     def run(way: str, workers: int) -> float:

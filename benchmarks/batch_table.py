@@ -13,10 +13,10 @@ DOCUMENT = ROOT / "docs" / "reference" / "benchmarks.md"
 #: What stands between these is written by ``write_docs`` alone.
 BLOCK = re.compile(r"<!-- batch: (?P<file>\S+) -->\n.*?<!-- /batch -->", re.DOTALL)
 
-#: Ways to answer an archive, and what the table calls them.
+#: Ways to answer an archive, and what the table calls them, where a result has no ``titles``.
 TITLES = {
     "jobs": "`mer-run BUNDLE FOLDER --jobs N`",
-    "ray": "`examples/ray_archive.py`, the cluster's start left out",
+    "ray": "`mer-run BUNDLE FOLDER --ray local --jobs N`, from its first answer on",
 }
 
 
@@ -35,7 +35,7 @@ def render_table(result: dict[str, Any]) -> str:
         render_row(cells),
         render_row(["---"] * len(cells)),
     ]
-    for name, title in TITLES.items():
+    for name, title in (TITLES | result.get("titles", {})).items():
         shown = [_render_rate(rates[f"{name}-{n}"]) for n in result["workers"]]
         ratios = [render_factor(result["ratios"][f"{name}-{n}"]) for n in others]
         lines.append(render_row([title, *shown, *ratios]))

@@ -64,7 +64,7 @@ class Subject:
         self, mfcc: NDArray[np.float32] | None, features: NDArray[np.float32] | None
     ) -> dict[str, float]:
         logits = self._recognizer.classify(mfcc, features)
-        probabilities = softmax(logits / self._recognizer.bundle.temperature)
+        probabilities = softmax(logits / self._recognizer.bundle.temperatures.both)
         return dict(zip(self._spec.labels, probabilities.tolist(), strict=True))
 
     def _encode_crop(self) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ from mer.data.recording import Recording
 from mer.data.splits import split_actors
 from mer.weights import shipped_checkpoint
 from mer_bench import Contender, choose_cores, describe_machine
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.proof.golden import sample_clip
 from mer_runtime.console import Command
 from mer_runtime.inputs.face import HAAR, SHIPPED_YUNET
@@ -101,7 +101,11 @@ def prepare(checkpoint: Path, clip: Path, cache: Path) -> None:
     for name in (ONNX, OPENVINO):
         click.echo(f"exporting {name}", err=True)
         target, precision = BUNDLES[name]
-        export_bundle(checkpoint, cache / name, target=target, precision=precision, timing=False)
+        export_bundle(
+            checkpoint,
+            cache / name,
+            ExportOptions(target=target, precision=precision, timing=False),
+        )
     write_voice(clip, cache / "voice.wav")
 
 

@@ -13,7 +13,7 @@ import onnx
 import torch
 
 from mer import Checkpoint, load_checkpoint
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.network.deploy import OPSET, ReferenceNet
 from mer_export.proof.golden import golden_inputs
 from mer_runtime.bundle import Precision, Target
@@ -45,10 +45,7 @@ def prepare_rivals(
         export_bundle(
             checkpoint,
             folder / name,
-            target=target,
-            precision=precision,
-            ranges=given,
-            timing=False,
+            ExportOptions(target=target, precision=precision, ranges=given, timing=False),
         )
     write_windows(loaded, folder / "windows.npz")
     digest = hash_file(checkpoint)

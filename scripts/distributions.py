@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from steps import ROOT, ProofError, run_step
 
 #: Bytes of ours that a base install may put on a device.
@@ -51,7 +52,12 @@ DISTRIBUTIONS: Mapping[str, Distribution] = {
         _PACKAGES,
         _PACKAGES,
         frozenset({"LICENSE", "LICENSE-WEIGHTS", f"runtime/{_YUNET}/LICENSE"}),
-        (f"{_YUNET}/*.onnx", f"{_YUNET}/LICENSE", "mer_runtime/bundles/ia-int8/manifest.json"),
+        (
+            f"{_YUNET}/*.onnx",
+            f"{_YUNET}/LICENSE",
+            "mer_runtime/bundles/ia-int8/manifest.json",
+            "mer_runtime/bundles/ia-compact-int8/manifest.json",
+        ),
         ("*.safetensors", "*.pth", "*.pyc", "*test_*", "*conftest.py"),
     ),
     "mer-edge-weights": Distribution(
@@ -61,7 +67,7 @@ DISTRIBUTIONS: Mapping[str, Distribution] = {
         frozenset({"LICENSE"}),
         tuple(
             f"mer_weights/{file}"
-            for name in ("ia", "it", "lt")
+            for name in SHIPPED_CHECKPOINTS
             for file in ("MODEL_CARD.md", f"{name}.safetensors", f"{name}.ranges.json")
         ),
         ("*.pyc",),

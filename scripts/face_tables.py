@@ -73,5 +73,24 @@ def format_sizes(data: Json) -> str:
     return "\n".join(lines)
 
 
+def format_crop_sizes(data: Json) -> str:
+    """Answers to one clip from crops of each size."""
+    sizes = list(data["rows"][0]["answers"])
+    lines = head("clip", "voice", *(f"{size} pixels" for size in sizes), "largest change")
+    for one in data["rows"]:
+        cells, shares = [], []
+        for size in sizes:
+            answer = one["answers"][size]
+            label = max(answer, key=answer.get)
+            cells.append(f"{label} {100 * answer[label]:.0f} %")
+            shares.append(answer)
+        change = max(
+            abs(a[label] - b[label]) for a in shares for b in shares for label in shares[0]
+        )
+        voice = "yes" if one["voice"] else "no"
+        lines.append(row(one["clip"], voice, *cells, f"{100 * change:.0f} points"))
+    return "\n".join(lines)
+
+
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}"

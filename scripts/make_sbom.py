@@ -32,9 +32,11 @@ TOOLS = ("pip", "setuptools", "wheel")
 MODELS = {
     "mer-edge": [
         ("YuNet, face_detection_yunet_2023mar", "MIT"),
-        ("ia-int8, a bundle trained on RAVDESS's voices", "CC-BY-NC-SA-4.0"),
+        ("ia-int8 and ia-compact-int8, bundles trained on RAVDESS's voices", "CC-BY-NC-SA-4.0"),
     ],
-    "mer-edge-weights": [("ia, it and lt, trained on RAVDESS's voices", "CC-BY-NC-SA-4.0")],
+    "mer-edge-weights": [
+        ("ia, it, lt and ia-compact, trained on RAVDESS's voices", "CC-BY-NC-SA-4.0")
+    ],
 }
 #: Whose metadata says a licence in words that the tool doesn't take; by their LICENSE files.
 READ = {"asttokens": "Apache-2.0", "protobuf": "BSD-3-Clause", "ray": "Apache-2.0"}

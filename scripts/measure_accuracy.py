@@ -27,7 +27,7 @@ from mer.evaluate.comparison import compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics
 from mer.weights import SHIPPED, shipped_checkpoint
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.proof.limits import signal_to_noise
 from mer_export.proof.validation import MODALITIES, ValidationSet, answer_engine
 from mer_runtime import Recognizer
@@ -111,14 +111,12 @@ def measure_fusion(
             report = export_bundle(
                 shipped_checkpoint(fusion),
                 Path(folder) / "bundle",
-                target=target,
-                precision=precision,
-                timing=False,
+                ExportOptions(target=target, precision=precision, timing=False),
             )
             recognizer = Recognizer.load(report.bundle)
             given = _Remembering(recognizer)
             answers = answer_engine(given, clips)
-            temperature = recognizer.bundle.temperature
+            temperatures = recognizer.bundle.temperatures
             margins = recognizer.bundle.doubtful_margins
         for modality in MODALITIES:
             logits, floats = answers[modality], reference[modality]
@@ -129,7 +127,7 @@ def measure_fusion(
                 found = metrics.compute()
                 scores[name] = {"prec1": found.prec1, "prec5": found.prec5, "uar": found.uar}
                 scores[name]["ece"] = expected_calibration_error(
-                    values, clips.targets, temperature=temperature
+                    values, clips.targets, temperature=temperatures.of(modality)
                 )
             rows.append(
                 {
@@ -171,7 +169,9 @@ def measure_pixels(fusion: Fusion, cache: Cache, step: Callable[[], Any]) -> lis
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         report = export_bundle(
-            path, Path(folder) / "bundle", target="onnx", precision="fp32", timing=False
+            path,
+            Path(folder) / "bundle",
+            ExportOptions(target="onnx", precision="fp32", timing=False),
         )
         recognizer = Recognizer.load(report.bundle)
         plain = answer_engine(recognizer, clips)

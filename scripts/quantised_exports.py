@@ -10,7 +10,7 @@ from unittest import mock
 from onnx import ModelProto, helper
 
 from mer_calibration.graph.dialects import DialectName
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.targets import TARGETS, Cpu, Job, Written
 from mer_runtime.bundle import FEATURES, Target
 from mer_runtime.spec import Fusion
@@ -54,7 +54,9 @@ def export_int8(fusion: Fusion, dialect: DialectName, folder: Path) -> Exported:
 
     with mock.patch.dict(TARGETS, {target: dataclasses.replace(export, write=write)}):
         report = export_bundle(
-            fusion, folder / f"{fusion}-{dialect}", target=target, cpu=cpu, timing=False
+            fusion,
+            folder / f"{fusion}-{dialect}",
+            ExportOptions(target=target, cpu=cpu, timing=False),
         )
     return Exported(fusion, dialect, report.bundle, graphs)
 

@@ -15,6 +15,7 @@ from engine_tables import (
     format_versions,
 )
 from face_tables import (
+    format_crop_sizes,
     format_faces,
     format_following,
     format_sizes,
@@ -53,14 +54,17 @@ def format_models(data: Json) -> str:
         "fusion", "recipe", "loss", "prec1, % (95 %)", "prec5, %", "UAR, % (95 %)", "ECE, %"
     )
     rows = _by_name(data)
-    for fusion in SHIPPED:
-        loss, prec1, prec5 = PAPER[fusion]
+    for fusion, (loss, prec1, prec5) in PAPER.items():
         lines.append(_row(f"`{fusion}`", "paper's Table 2, on RAVDESS", loss, prec1, prec5, "", ""))
         for recipe, told in RECIPES.items():
             if row := rows.get(f"{recipe}-{fusion}"):
                 lines.append(_row(f"`{fusion}`", told, *_scores(row["scores"]["both"])))
         if row := rows.get(fusion):
             lines.append(_row(f"`{fusion}`", "**shipped**", *_scores(row["scores"]["both"])))
+    for name in SHIPPED:
+        if name not in PAPER and (row := rows.get(name)):
+            told = f"**shipped**; `{row['fusion']}`, `{row['protocol']}`"
+            lines.append(_row(f"`{name}`", told, *_scores(row["scores"]["both"])))
     return "\n".join(lines)
 
 
@@ -255,5 +259,6 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "sounds": ("presence.json", format_sounds),
     "faces": ("presence.json", format_faces),
     "following": ("following.json", format_following),
+    "crop-sizes": ("crop-sizes.json", format_crop_sizes),
     "detect-sizes": ("following.json", format_sizes),
 }

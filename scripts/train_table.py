@@ -1,4 +1,4 @@
-"""Train every run that the tables of docs/explanation/accuracy.md are made from.
+"""Train every run that the tables of docs/explanation/accuracy-models.md are made from.
 
 Three fusions by the paper's protocol and by our two, single-modality models, five folds, and the
 ablation of the paper's section 6.2: all with a frozen encoder, whose frame features are computed
@@ -28,7 +28,7 @@ from mer.errors import TrainingError
 from mer.protocols import Modality, ProtocolName
 from mer.train.runs import SETTINGS_FILE
 from mer.train.training import train_model
-from mer.weights import SHIPPED
+from mer.weights import PAPER
 from mer_runtime.console import Command, warn
 from mer_runtime.spec import Fusion
 
@@ -55,7 +55,7 @@ def list_runs() -> list[TableRun]:
     fusions: list[TableRun] = []
     protocols: tuple[ProtocolName, ...] = ("balanced", "tuned", "paper")
     for protocol in protocols:
-        fusions += [TableRun(f"{protocol}-{fusion}", fusion, protocol) for fusion in SHIPPED]
+        fusions += [TableRun(f"{protocol}-{fusion}", fusion, protocol) for fusion in PAPER]
     single = [TableRun("voice-only", modality="audio"), TableRun("face-only", modality="video")]
     folds = [TableRun(f"fold-{fold}", fold=fold) for fold in range(1, FOLDS + 1)]
     return [*fusions, *single, *folds, *_list_ablation()]

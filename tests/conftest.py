@@ -599,12 +599,14 @@ def bundle(
 ) -> Path:
     """An fp32 ONNX bundle of ``small_model``, without a face detector. Read it, don't edit it."""
     from mer import save_checkpoint
-    from mer_export import export_bundle
+    from mer_export import ExportOptions, export_bundle
 
     folder = tmp_path_factory.mktemp("bundle")
     save_checkpoint(folder / "model.safetensors", *small_model)
     report = export_bundle(
-        folder / "model.safetensors", folder / "ia-onnx-fp32", precision="fp32", timing=False
+        folder / "model.safetensors",
+        folder / "ia-onnx-fp32",
+        ExportOptions(precision="fp32", timing=False),
     )
     return report.bundle
 
@@ -722,10 +724,12 @@ def fitted(
 @pytest.fixture(scope="session")
 def proved(fitted: tuple[Path, Path], graphs_once: None) -> Any:
     """Report of ``fitted``'s int8 ONNX bundle, calibrated and proved on its cache. Read it only."""
-    from mer_export import export_bundle
+    from mer_export import ExportOptions, export_bundle
 
     checkpoint, cache = fitted
-    return export_bundle(checkpoint, checkpoint.parent / "int8", calibration=cache, cpu="x86")
+    return export_bundle(
+        checkpoint, checkpoint.parent / "int8", ExportOptions(cpu="x86"), calibration=cache
+    )
 
 
 @pytest.fixture(scope="session")

@@ -70,14 +70,26 @@ def test_deep_import_is_seen() -> None:
         check_imports("from mer_runtime.inputs.media import MEDIA_SUFFIXES")
 
 
-@pytest.mark.parametrize("package", PUBLIC)
-def test_import_is_lean(package: str) -> None:
-    """Engines, PyTorch and the live sources wait until they are asked for."""
+def find_loaded(module: str, *sought: str) -> list[str]:
+    """Which of the modules sought a fresh process has loaded once it has imported one."""
     code = (
         "import importlib, sys; importlib.import_module(sys.argv[1]); "
         "print(*set(sys.argv[2:]) & set(sys.modules))"
     )
-    heavy = ("torch", "onnx", "onnxruntime", "openvino", "mer_runtime.live")
-    command = [sys.executable, "-c", code, package, *heavy]
+    command = [sys.executable, "-c", code, module, *sought]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_import_is_lean(package: str) -> None:
+    """Engines, PyTorch and the live sources wait until they are asked for."""
+    heavy = ("torch", "onnx", "onnxruntime", "openvino", "mer_runtime.live")
+    assert not find_loaded(package, *heavy)
+
+
+@pytest.mark.parametrize("module", ["mer_runtime.stream.event", "mer_runtime.cli"])
+def test_a_clips_answer_loads_no_stream(module: str) -> None:
+    assert find_loaded(module, "mer_runtime.stream.event") == ["mer_runtime.stream.event"]
+    assert not find_loaded(module, "mer_runtime.stream.engine", "mer_runtime.timeline")

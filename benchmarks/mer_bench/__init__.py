@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mer_runtime.lazy_imports import make_getattr
 
 if TYPE_CHECKING:
     from mer_bench.advice import advise
@@ -39,35 +40,17 @@ __all__ = [
     "run_bench",
 ]
 
-INTERVALS = "mer_runtime.intervals"
-_HOMES = {
-    "BenchError": "contender",
-    "Contender": "contender",
-    "Difference": "comparison",
-    "Interval": INTERVALS,
-    "advise": "advice",
-    "bind_children": "contender",
-    "choose_cores": "contender",
-    "clip_seconds": "result",
-    "compare_runs": "comparison",
-    "describe_machine": "machine",
-    "find_interval": INTERVALS,
-    "find_ratio": INTERVALS,
-    "find_ratio_apart": INTERVALS,
-    "find_slower": "comparison",
-    "list_caveats": "comparison",
-    "read_result": "result",
-    "render_comparison": "text",
-    "render_report": "report",
-    "render_result": "text",
-    "run_bench": "run",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Late: a worker's start is timed, and peers' environments lack what the rest needs.
-    if name in _HOMES:
-        home = _HOMES[name]
-        module = import_module(home if "." in home else f"mer_bench.{home}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'mer_bench' has no attribute {name!r}")
+__getattr__ = make_getattr(
+    __name__,
+    {
+        ".advice": ("advise",),
+        ".comparison": ("Difference", "compare_runs", "find_slower", "list_caveats"),
+        ".contender": ("BenchError", "Contender", "bind_children", "choose_cores"),
+        ".machine": ("describe_machine",),
+        ".report": ("render_report",),
+        ".result": ("clip_seconds", "read_result"),
+        ".run": ("run_bench",),
+        ".text": ("render_comparison", "render_result"),
+        "mer_runtime.intervals": ("Interval", "find_interval", "find_ratio", "find_ratio_apart"),
+    },
+)

@@ -62,7 +62,7 @@ def read_percent(
 @click.option(
     "--reference",
     metavar="CHECKPOINT",
-    help="Time the float model in PyTorch, too: a file, or ia, it or lt (extra train).",
+    help="Time the float model in PyTorch, too: a file, or one that ships (extra train).",
 )
 @click.option(
     "--clip",
@@ -175,8 +175,8 @@ def main(
     for i, out in enumerate(outputs):
         sources = (clip, results.out, cache, *outputs[:i])
         check_output(out, *models, *(path for path in sources if path))
-    if html_out is not None or plot is not None:
-        require("matplotlib", "report", "the report" if html_out else "the plot")
+    if html_out is not None:
+        require("matplotlib", "report", "the report")
     if table is not None:
         check_table(table)
     if plot is not None:

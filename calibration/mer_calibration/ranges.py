@@ -23,8 +23,9 @@ from mer_calibration.fields import (
 )
 from mer_calibration.graph.grid import Range
 from mer_calibration.graph.weights import Rounding
-from mer_calibration.measure.noise import SHOWN, LogitNoise, Noise
+from mer_calibration.measure.noise import LogitNoise, Noise
 from mer_runtime.documents import read_json
+from mer_runtime.feeds import SHOWN
 from mer_runtime.files import write_file
 
 Value = TypeVar("Value")

@@ -89,7 +89,7 @@ class Assembly:
             draft,
             {
                 **content,
-                "temperature": proof.temperature,
+                "temperatures": proof.temperatures.to_dict(),
                 "doubtful_margins": {k: round(v, 6) for k, v in proof.doubtful.items()},
                 "gate": proof.report.to_dict(),
             },
@@ -110,11 +110,11 @@ class Assembly:
             float_size=written.float_size,
             gate=proof.report,
             clips=self.source.ranges.clips if self.source.ranges is not None else None,
-            temperature=proof.temperature,
+            temperatures=proof.temperatures,
             layers=self.calibration.layers if self.calibration else (),
             float_layers=self.keep_float,
             float_head=self.float_head,
-            own_temperature=self.evidence.temperature,
+            own_temperatures=self.evidence.temperatures,
             timing=timed,
             face_detector=self.source.detector is not None,
         )

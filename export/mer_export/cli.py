@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,6 +29,7 @@ try:
     from mer_export.errors import ExportError, OptionError
     from mer_export.exporter import STAGES, export_bundle
     from mer_export.inspection.bundles import inspect_bundle
+    from mer_export.options import ExportOptions
     from mer_export.proof.limits import MAX_DROP
     from mer_export.targets import CPUS, TARGETS, host_cpu
     from mer_export.tuning.search import tune
@@ -180,10 +182,11 @@ def main(
 ) -> None:
     """Export CHECKPOINT to a bundle that a device loads with mer-run.
 
-    CHECKPOINT is one of mer-train or of the public reference implementation, or ia, it or lt for
-    one that ships, with the ranges that ship beside it; without one it is ia. The bundle's engine
-    must answer like PyTorch, or nothing is written: to the golden inputs always, and with
-    --calibration to the clips of the validation actors, with both modalities and with each alone.
+    CHECKPOINT is one of mer-train or of the public reference implementation, or ia, it, lt or
+    ia-compact for one that ships, with the ranges that ship beside it; without one it is ia. The
+    bundle's engine must answer like PyTorch, or nothing is written: to the golden inputs always,
+    and with --calibration to the clips of the validation actors, with both modalities and with
+    each alone.
     """
     if inspect is not None:
         _refuse_others(context, INSPECTING, "--inspect")
@@ -203,9 +206,13 @@ def main(
         raise click.UsageError("--layers goes with int8's --calibration, which measures layers")
     checkpoint = checkpoints[0] if checkpoints else None
     spec = _read_spec(spec_file) if spec_file else None
+    names = {field.name for field in fields(ExportOptions)} & given.keys()
+    chosen = ExportOptions(**{name: given.pop(name) for name in names})
     try:
         with StageBars(dict(STAGES)) as bars:
-            report = export_bundle(checkpoint, spec=spec, progress=bars.show, **given)
+            report = export_bundle(
+                checkpoint, given.pop("out"), chosen, spec=spec, progress=bars.show, **given
+            )
     except OptionError as error:
         raise click.UsageError(str(error)) from error
     text = report.format()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mer_calibration.measure.noise import Shown
 from mer_runtime.errors import MerError
+from mer_runtime.feeds import Shown
 
 
 class ExportError(MerError, RuntimeError):

@@ -52,7 +52,7 @@ def describe_bundle(
     *,
     float_head: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A manifest's content but for hashes, with the checkpoint's temperature and no gate yet.
+    """A manifest's content but for hashes, with the checkpoint's temperatures and no gate yet.
 
     Args:
         certificate: that no sum of an int8 bundle can overflow; None for others.
@@ -68,7 +68,7 @@ def describe_bundle(
         "engine": dict(written.engine),
         "opset": OPSET,
         "spec": source.checkpoint.spec.to_dict(),
-        "temperature": source.checkpoint.temperature,
+        "temperatures": source.checkpoint.temperatures.to_dict(),
         "face_detector": DETECTOR_FILE if source.detector else None,
         "checkpoint": {
             "name": source.path.name,
@@ -102,7 +102,7 @@ def describe_graphs(
     """The graphs with their producer, and in ``metadata_props`` what one needs to feed them.
 
     ``labels``, ``preprocessing`` (a spec's ``audio`` and ``video``) and ``certificate`` are JSON.
-    The temperature isn't known yet: it is fitted to the answers of what is written here.
+    The temperatures aren't known yet: they are fitted to the answers of what is written here.
 
     Args:
         dialect, certificate: of int8.

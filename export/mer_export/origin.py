@@ -72,7 +72,7 @@ class Origin:
     def evidence(self, max_drop: float) -> Evidence:
         """What a bundle is compared with; ``max_drop`` points of prec1 may be lost."""
         return Evidence(
-            self._golden, self.clips, self._reference, max_drop, self.checkpoint.temperature
+            self._golden, self.clips, self._reference, max_drop, self.checkpoint.temperatures
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from mer_export.proof.timing import Timing
 from mer_export.targets import find_target
 from mer_runtime.bundle import Precision, Target
 from mer_runtime.engines.processor import KIND_TITLES, find_kind
+from mer_runtime.feeds import Temperatures
 
 #: Kinds of processor on which ``make bench`` saw OpenVINO gain more by int8 than ONNX Runtime.
 OPENVINO_GAINS = ("vnni", "avx2")
@@ -34,12 +35,12 @@ class ExportReport:
             quantised graph takes.
         gate: what was compared, and how well it agreed.
         clips: how many clips int8's ranges come from; None for other precisions.
-        temperature: what logits are divided by before softmax.
+        temperatures: what logits are divided by before softmax.
         layers: the calibration's report per layer, where one was made.
         float_layers: layers in float: those that went back to it so that the gate held, now or in
             the calibration that the ranges come from, and ``float_head``.
         float_head: layers in float only because that was asked for.
-        own_temperature: the checkpoint's.
+        own_temperatures: the checkpoint's.
         timing: None where the target's engine wasn't run.
         face_detector: whether a YuNet file is in it.
     """
@@ -53,11 +54,11 @@ class ExportReport:
     float_size: int
     gate: GateReport
     clips: int | None
-    temperature: float
+    temperatures: Temperatures
     layers: tuple[Layer, ...]
     float_layers: tuple[str, ...]
     float_head: tuple[str, ...]
-    own_temperature: float
+    own_temperatures: Temperatures
     timing: Timing | None
     face_detector: bool
 
@@ -73,9 +74,9 @@ class ExportReport:
             "float_size": self.float_size,
             "gate": self.gate.to_dict(),
             "clips": self.clips,
-            "temperature": self.temperature,
+            "temperatures": self.temperatures.to_dict(),
             "layers": layers_to_dicts(self.layers),
-            "own_temperature": self.own_temperature,
+            "own_temperatures": self.own_temperatures.to_dict(),
             "float_layers": list(self.float_layers),
             "float_head": list(self.float_head),
             "timing": self.timing.to_dict() if self.timing else None,
@@ -170,8 +171,7 @@ class ExportReport:
         ]  # fmt: skip
         alike: list[tuple[str, ...]] = [
             ("likeness, confidence", "agree, % (95 %)", "max|Δ|", "mean|Δ|",
-             f"ECE float at {self.own_temperature:.2f}", f"at {self.temperature:.2f}",
-             f"{self.precision} at {self.temperature:.2f}"),
+             "ECE float", "at T", "ECE float", self.precision, "at T"),
         ]  # fmt: skip
         for one in self.gate.modalities:
             paired = one.comparison
@@ -195,11 +195,13 @@ class ExportReport:
                     f"{paired.max_logit_difference:.2f}",
                     f"{paired.mean_logit_difference:.3f}",
                     f"{one.ece_own:.1f}",
+                    f"{one.own_temperature:.2f}",
                     f"{one.ece_float:.1f}",
                     f"{one.ece:.1f}",
+                    f"{one.temperature:.2f}",
                 )
             )
-        heading = "validation clips; ECE, the calibration error, at a temperature:"
+        heading = "validation clips; ECE is the calibration error at a temperature T:"
         return [heading, *_align(right), *_align(alike)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mer_runtime.lazy_imports import make_getattr
 
 if TYPE_CHECKING:
     from mer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -45,36 +46,19 @@ __all__ = [
     "train_seeds",
 ]
 
-_HOMES = {
-    "CacheError": "errors",
-    "Checkpoint": "checkpoint",
-    "CheckpointError": "errors",
-    "Comparison": "evaluate.comparison",
-    "CorpusError": "errors",
-    "Evaluation": "evaluate.evaluation",
-    "FolderEvaluation": "evaluate.own_clips",
-    "MultimodalNet": "models",
-    "PreparationSummary": "data.preparation",
-    "PretrainingRecipe": "train.pretraining",
-    "SeedsSummary": "train.seeds",
-    "TrainingError": "errors",
-    "TrainingSummary": "train.training",
-    "add_model": "models",
-    "compare_models": "evaluate.evaluation",
-    "evaluate_folder": "evaluate.own_clips",
-    "evaluate_model": "evaluate.evaluation",
-    "load_checkpoint": "checkpoint",
-    "prepare_cache": "data.preparation",
-    "pretrain_encoder": "train.pretraining",
-    "save_checkpoint": "checkpoint",
-    "shipped_checkpoint": "weights",
-    "train_model": "train.training",
-    "train_seeds": "train.seeds",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Late, so that a command can say that torch is missing before anything imports it.
-    if name in _HOMES:
-        return getattr(import_module(f"mer.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'mer' has no attribute {name!r}")
+__getattr__ = make_getattr(
+    __name__,
+    {
+        ".checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+        ".data.preparation": ("PreparationSummary", "prepare_cache"),
+        ".errors": ("CacheError", "CheckpointError", "CorpusError", "TrainingError"),
+        ".evaluate.comparison": ("Comparison",),
+        ".evaluate.evaluation": ("Evaluation", "compare_models", "evaluate_model"),
+        ".evaluate.own_clips": ("FolderEvaluation", "evaluate_folder"),
+        ".models": ("MultimodalNet", "add_model"),
+        ".train.pretraining": ("PretrainingRecipe", "pretrain_encoder"),
+        ".train.seeds": ("SeedsSummary", "train_seeds"),
+        ".train.training": ("TrainingSummary", "train_model"),
+        ".weights": ("shipped_checkpoint",),
+    },
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,26 +20,29 @@ from mer.pickles import find_weights, read_pickle
 from mer.reference import REFERENCE_SPEC, read_reference, read_size
 from mer_runtime.documents import parse_json
 from mer_runtime.errors import MerWarning, SpecError
+from mer_runtime.feeds import Temperatures
 from mer_runtime.files import write_file
 from mer_runtime.spec import ENCODER, Spec
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge"
 FORMAT_VERSION = 1
+#: Of a model that none was fitted for.
+NEUTRAL = Temperatures()
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A float model in eval mode, its spec, and what is known about its making.
 
-    ``temperature`` divides its logits before the softmax that gives probabilities
+    ``temperatures`` divide its logits before the softmax that gives probabilities
     (``mer.evaluate.confidence``).
     """
 
     model: MultimodalNet
     spec: Spec
     notes: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0
+    temperatures: Temperatures = NEUTRAL
 
 
 def save_checkpoint(
@@ -49,7 +51,7 @@ def save_checkpoint(
     spec: Spec,
     *,
     notes: Mapping[str, Any] | None = None,
-    temperature: float = 1.0,
+    temperatures: Temperatures = NEUTRAL,
     half: bool = False,
 ) -> None:
     """Write weights and spec to one safetensors file, by a temporary name.
@@ -58,7 +60,7 @@ def save_checkpoint(
 
     Args:
         notes: JSON-ready facts to keep (corpus, epoch, metrics).
-        temperature: see ``Checkpoint``.
+        temperatures: see ``Checkpoint``.
         half: store float16, which halves the file; loading gives float32 again.
 
     Raises:
@@ -68,7 +70,7 @@ def save_checkpoint(
         "format": FORMAT_VERSION,
         "spec": spec.to_dict(),
         "notes": dict(notes or {}),
-        "temperature": temperature,
+        "temperatures": temperatures.to_dict(),
     }
     if code := {name: own_hash(name) for name in (spec.fusion, spec.encoder) if own_hash(name)}:
         note["code"] = code
@@ -115,11 +117,11 @@ def load_checkpoint(
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
         if spec is not None:
             raise CheckpointError(path, "it says its preprocessing itself: give it no --spec")
-        weights, found, notes, temperature, code = _read_ours(path)
+        weights, found, notes, temperatures, code = _read_ours(path)
         _compare_code(path, code)
     else:
         weights, found, notes = read_reference(path, spec or REFERENCE_SPEC, num_heads)
-        temperature = 1.0
+        temperatures = NEUTRAL
     changes: dict[str, Any] = {}
     if num_heads is not None:
         changes["num_heads"] = num_heads
@@ -143,7 +145,7 @@ def load_checkpoint(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(path, f"the weights don't fit the model: {reason}") from error
-    return Checkpoint(model.eval(), found, notes, temperature)
+    return Checkpoint(model.eval(), found, notes, temperatures)
 
 
 def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
@@ -177,7 +179,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
 
 def _read_ours(
     path: Path,
-) -> tuple[dict[str, Tensor], Spec, dict[str, Any], float, dict[str, str]]:
+) -> tuple[dict[str, Tensor], Spec, dict[str, Any], Temperatures, dict[str, str]]:
     weights, metadata = read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(path, "a safetensors file without mer-edge's spec in it")
@@ -188,11 +190,9 @@ def _read_ours(
         if version == FORMAT_VERSION:
             if not isinstance(notes, dict):
                 raise SpecError("its notes are not an object")
-            temperature = note.get("temperature", 1.0)
-            if not (type(temperature) in (int, float) and 0 < temperature < math.inf):
-                raise CheckpointError(path, f"its temperature {temperature} is no positive number")
+            temperatures = Temperatures.read(note["temperatures"])
             code = {str(name): str(digest) for name, digest in note.get("code", {}).items()}
-            return weights, Spec.from_dict(found), notes, float(temperature), code
+            return weights, Spec.from_dict(found), notes, temperatures, code
     except CheckpointError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -176,7 +176,7 @@ TUNED = Protocol(
 )
 
 #: A clip that shows both teaches mostly what the face says, and the voice alone stays weak. More
-#: accurate than TUNED, but int8 costs it more (docs/explanation/accuracy.md).
+#: accurate than TUNED for ia, level with it for it and lt (docs/explanation/accuracy-models.md).
 BALANCED = dataclasses.replace(TUNED, name="balanced", epochs=40, missing=EachAlone())
 
 #: Each modality is spoilt in half of the clips, on its own, beside being missing: so that the other

@@ -14,8 +14,10 @@ from mer_runtime.errors import MissingExtraError
 from mer_runtime.files import is_there
 from mer_runtime.spec import Fusion
 
-#: The fusions whose checkpoints ship, sorted.
-SHIPPED: tuple[Fusion, ...] = SHIPPED_CHECKPOINTS
+#: The paper's fusions. Each has a checkpoint of its name, of the paper's network.
+PAPER: tuple[Fusion, ...] = ("ia", "it", "lt")
+#: What ships, by name: those, and ``ia-compact``, a small network for devices.
+SHIPPED = SHIPPED_CHECKPOINTS
 
 
 def find_weights_folder() -> Path:
@@ -30,19 +32,19 @@ def find_weights_folder() -> Path:
     return Path(found.origin).parent
 
 
-def shipped_checkpoint(fusion: Fusion = "ia") -> Path:
-    """Where the shipped checkpoint of ``fusion`` lies.
+def shipped_checkpoint(name: str = "ia") -> Path:
+    """Where the checkpoint lies that ships as ``name``, one of ``SHIPPED``.
 
-    Beside it lie the ranges of its calibration, ``FUSION.ranges.json``: int8 needs no corpus.
+    Beside it lie the ranges of its calibration, ``NAME.ranges.json``: int8 needs no corpus.
 
     Raises:
         MissingExtraError: ``mer-edge-weights`` isn't installed.
     """
-    return find_weights_folder() / f"{fusion}.safetensors"
+    return find_weights_folder() / f"{name}.safetensors"
 
 
 def find_checkpoint(checkpoint: str | Path | None = None) -> Path:
-    """The file for ``checkpoint``: a path, or ``ia``, ``it`` or ``lt`` for the one that ships.
+    """The file for ``checkpoint``: a path, or the name of one that ships, such as ``ia-compact``.
 
     What lies in this folder under such a name comes first. None is the shipped ``ia``. Whether a
     path leads anywhere is left to ``mer.load_checkpoint``.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mer_runtime.lazy_imports import make_getattr
 from mer_runtime.telemetry import switch_off_telemetry
 from mer_runtime.version import __version__
 
@@ -73,50 +73,35 @@ __all__ = [
     "write_timeline",
 ]
 
-_HOMES = {
-    "Analysis": "prediction",
-    "AudioSpec": "spec",
-    "Bundle": "bundle",
-    "BundleError": "errors",
-    "EngineError": "engines.builder",
-    "FaceDetectorError": "errors",
-    "Input": "live.session",
-    "LiveSession": "live.session",
-    "MEDIA_SUFFIXES": "inputs.listing",
-    "MediaError": "errors",
-    "MediaListing": "inputs.listing",
-    "MerError": "errors",
-    "MerWarning": "errors",
-    "MissingExtraError": "errors",
-    "MissingModalityError": "errors",
-    "Notice": "live.sources",
-    "OutputError": "errors",
-    "PageServer": "live.page",
-    "Prediction": "prediction",
-    "RAVDESS_LABELS": "spec",
-    "Recognizer": "recognizer",
-    "SelfTest": "proof.self_test",
-    "SourceError": "live.sources",
-    "Spec": "spec",
-    "SpecError": "errors",
-    "Timeline": "timeline",
-    "VideoSpec": "spec",
-    "camera": "live.sources",
-    "list_media": "inputs.listing",
-    "load_bundle": "bundle",
-    "microphone": "live.sources",
-    "mix_down": "inputs.waveform",
-    "parse_source": "live.sources",
-    "write_overlay": "live.overlay",
-    "write_timeline": "timeline",
-}
+__getattr__ = make_getattr(
+    __name__,
+    {
+        ".bundle": ("Bundle", "load_bundle"),
+        ".engines.builder": ("EngineError",),
+        ".errors": (
+            "BundleError",
+            "FaceDetectorError",
+            "MediaError",
+            "MerError",
+            "MerWarning",
+            "MissingExtraError",
+            "MissingModalityError",
+            "OutputError",
+            "SpecError",
+        ),
+        ".inputs.listing": ("MEDIA_SUFFIXES", "MediaListing", "list_media"),
+        ".inputs.waveform": ("mix_down",),
+        ".live.overlay": ("write_overlay",),
+        ".live.page": ("PageServer",),
+        ".live.session": ("Input", "LiveSession"),
+        ".live.sources": ("Notice", "SourceError", "camera", "microphone", "parse_source"),
+        ".prediction": ("Analysis", "Prediction"),
+        ".proof.self_test": ("SelfTest",),
+        ".recognizer": ("Recognizer",),
+        ".spec": ("AudioSpec", "RAVDESS_LABELS", "Spec", "VideoSpec"),
+        ".timeline": ("Timeline", "write_timeline"),
+    },
+)
 
 # Here, because none of our packages imports an engine before this one is imported.
 switch_off_telemetry()
-
-
-def __getattr__(name: str) -> Any:
-    # Late, so that a command can say in one line that it was interrupted while it loads.
-    if name in _HOMES:
-        return getattr(import_module(f"mer_runtime.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'mer_runtime' has no attribute {name!r}")

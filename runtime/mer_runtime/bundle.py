@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mer_runtime.arrays import read_array
 from mer_runtime.documents import read_json
 from mer_runtime.errors import BundleError
+from mer_runtime.feeds import Temperatures
 from mer_runtime.files import hash_file, unpack
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
 from mer_runtime.registry import list_targets
@@ -34,7 +35,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 #: Checkpoints that come with mer-edge, in ``mer_weights``: here, for what is said where one of them
 #: is named in place of a bundle.
-SHIPPED_CHECKPOINTS = ("ia", "it", "lt")
+SHIPPED_CHECKPOINTS = ("ia", "it", "lt", "ia-compact")
 #: What this version writes, and the only one it reads.
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -42,8 +43,6 @@ NO_FACE_FILE = "no_face.npy"
 #: The manifest's own hash, over everything else in it.
 DIGEST_FIELD = "digest"
 
-#: Bounds of a temperature; those that are fitted are from 0.05 to 20.
-TEMPERATURES = (0.01, 100.0)
 #: Of logits, between which rounding decides.
 LARGEST_MARGIN = 1e6
 
@@ -58,7 +57,7 @@ class Bundle:
     """A bundle whose files were checked against its manifest.
 
     Attributes:
-        temperature: what logits are divided by before softmax; of ``TEMPERATURES``.
+        temperatures: what logits are divided by before softmax.
         engine: the settings that its engine was proved with, such as
             ``{"inference_precision": "f32"}``.
         doubtful_margins: by what is shown (``both``, ``audio``, ``video``), how close the logits
@@ -70,7 +69,7 @@ class Bundle:
     spec: Spec
     target: Target
     precision: Precision
-    temperature: float
+    temperatures: Temperatures
     engine: Mapping[str, Any]
     doubtful_margins: Mapping[str, float]
 
@@ -197,7 +196,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
         needed += [GOLDEN_FILE, NO_FACE_FILE]
         if manifest["face_detector"]:
             needed.append(manifest["face_detector"])
-        temperature, engine = _read_temperature(manifest["temperature"]), manifest["engine"]
+        temperatures, engine = Temperatures.read(manifest["temperatures"]), manifest["engine"]
         margins = _read_margins(manifest["doubtful_margins"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(path, f"its manifest is incomplete or malformed: {error}") from error
@@ -223,27 +222,11 @@ def load_bundle(bundle: str | Path) -> Bundle:
             raise BundleError(path, reason) from None
         except OSError as error:
             raise BundleError(path, f"{name} can't be read: {error.strerror}") from error
-    return Bundle(path, manifest, spec, target, precision, temperature, engine, margins)
+    return Bundle(path, manifest, spec, target, precision, temperatures, engine, margins)
 
 
 def _describe_change(name: str) -> str:
     return f"{name} was changed or damaged (hash mismatch): copy or export it again"
-
-
-def _read_temperature(value: object) -> float:
-    """A temperature as a manifest has it.
-
-    Raises:
-        ValueError: it isn't a number of ``TEMPERATURES``.
-    """
-    # JSON's true is an int to Python.
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-        least, most = TEMPERATURES
-        if least <= value <= most:
-            return float(value)
-        if math.isfinite(value):
-            raise ValueError(f"temperature must be from {least:g} to {most:g}, not {value!r}")
-    raise ValueError(f"temperature must be a finite number above 0, not {value!r}")
 
 
 def _read_margins(value: Mapping[str, Any]) -> dict[str, float]:
@@ -267,7 +250,7 @@ def shipped_bundle(name: str) -> Path | None:
 
 def _name_bundle(checkpoint: str) -> str:
     """What to say where a shipped checkpoint is named in place of a bundle."""
-    own = [name for name in list_shipped_bundles() if name.split("-")[0] == checkpoint]
+    own = [name for name in list_shipped_bundles() if name.rpartition("-")[0] == checkpoint]
     made = f"its bundle is {own[0]}" if own else f"make a bundle of it with mer-export {checkpoint}"
     return f"this is a checkpoint, and no bundle: {made}"
 

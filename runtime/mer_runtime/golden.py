@@ -22,7 +22,7 @@ KINDS = {
     "reference": "f",
     "answers": "f",
     "tolerance": "fi",
-    "temperature": "fi",
+    "temperatures": "f",
     "signal_mfcc": "f",
     "signal_crop": "u",
 }
@@ -42,7 +42,8 @@ class Golden:
         reference: (n, classes) logits of the float PyTorch model.
         answers: (n, classes) logits of the bundle's engine where it was made.
         tolerance: largest difference from ``answers`` that a device may show.
-        temperature: what the bundle's logits are divided by, as it was proved.
+        temperatures: (3,) what the bundle's logits are divided by where a window shows both, the
+            voice alone, the face alone, as it was proved.
         signal_mfcc, signal_crop: what the test signals give (``mer_runtime.proof.signals``).
     """
 
@@ -54,7 +55,7 @@ class Golden:
     reference: NDArray[np.float32]
     answers: NDArray[np.float32]
     tolerance: float
-    temperature: float
+    temperatures: NDArray[np.float64]
     signal_mfcc: NDArray[np.float32]
     signal_crop: NDArray[np.uint8]
 
@@ -77,9 +78,10 @@ def read_golden(content: bytes) -> Golden:
     for name, kind in KINDS.items():
         if arrays[name].dtype.kind not in kind:
             raise ValueError(f"{name} is of another type")
-    for name in ("tolerance", "temperature"):
-        if arrays[name].size != 1:
-            raise ValueError(f"{name} isn't one number")
+    if arrays["tolerance"].size != 1:
+        raise ValueError("tolerance isn't one number")
+    if arrays["temperatures"].shape != (3,):
+        raise ValueError("temperatures aren't three numbers")
     if arrays["cases"].ndim != 1:
         raise ValueError("cases aren't a list of names")
     return Golden(
@@ -87,7 +89,6 @@ def read_golden(content: bytes) -> Golden:
             **arrays,
             "cases": tuple(str(name) for name in arrays["cases"]),
             "tolerance": float(arrays["tolerance"].reshape(())),
-            "temperature": float(arrays["temperature"].reshape(())),
         }
     )
 

@@ -11,8 +11,8 @@ import os
 import pickle
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
@@ -42,6 +42,59 @@ class Outcome(NamedTuple):
     error: MerError | None
 
 
+class Task:
+    """What a process does with each item: ``work(load(), item)``, loaded with the first one.
+
+    Args:
+        logs: ``show_logs``' arguments there.
+        load, work: see ``work_in_parallel``.
+    """
+
+    def __init__(
+        self, logs: tuple[str, str], load: Callable[[], Any], work: Callable[[Any, Any], Any]
+    ) -> None:
+        self._logs, self._load, self._work = logs, load, work
+        self._loaded: Any = None
+        self._ready = False
+
+    def run(self, item: Any) -> tuple[str, Any, list[str]]:
+        """Do it; for ``tell_again`` in the process that asked.
+
+        Returns:
+            ``value``, ``error`` (the item's) or ``unable`` (that of loading); the value or error;
+            and the text of warnings.
+        """
+        with warnings.catch_warnings(record=True) as caught, show_logs(*self._logs):
+            warnings.simplefilter("always", MerWarning)
+            kind = "unable"
+            try:
+                if not self._ready:
+                    self._loaded, self._ready = self._load(), True
+                kind = "error"
+                value = self._work(self._loaded, item)
+                pickle.dumps(value)
+                kind = "value"
+            except Exception as error:  # the item's own, whatever it is
+                logger.debug("%s", item, exc_info=error)
+                text = f"{type(error).__name__}: {error}"
+                value = error if isinstance(error, MerError) else MerError(text)
+        told = [str(w.message) for w in caught if issubclass(w.category, MerWarning)]
+        return kind, value, told
+
+
+def tell_again(item: Any, kind: str, value: Any, told: Sequence[str]) -> Outcome:
+    """The outcome of what ``Task.run`` gave elsewhere, its warnings given here.
+
+    Raises:
+        MerError: the task couldn't be loaded.
+    """
+    for text in told:
+        warnings.warn(text, MerWarning, stacklevel=2)
+    if kind == "unable":
+        raise value
+    return Outcome(item, None, value) if kind == "error" else Outcome(item, value, None)
+
+
 @dataclass
 class _Job:
     """A process and the place of the item that it works on."""
@@ -65,13 +118,7 @@ def answer_in_parallel(
     Raises:
         MerError: what ``load`` raises.
     """
-    done: dict[int, Outcome] = {}
-    given = 0
-    for place, outcome in _share_out(clips, jobs, load, partial(_answer, work)):
-        done[place] = outcome
-        while given in done:
-            yield done.pop(given)
-            given += 1
+    yield from in_order(_share_out(clips, jobs, load, partial(_answer, work)))
 
 
 def work_in_parallel(
@@ -92,6 +139,17 @@ def work_in_parallel(
     """
     for _, outcome in _share_out(items, jobs, load, work):
         yield outcome
+
+
+def in_order(found: Iterable[tuple[int, Outcome]]) -> Iterator[Outcome]:
+    """Outcomes by their place, each as soon as all before it are there."""
+    done: dict[int, Outcome] = {}
+    given = 0
+    for place, outcome in found:
+        done[place] = outcome
+        while given in done:
+            yield done.pop(given)
+            given += 1
 
 
 def tell_unexpected(clip: Path, error: Exception) -> MediaError:
@@ -133,7 +191,7 @@ def _share_out(
                 assert job.place is not None
                 place, job.place = job.place, None
                 try:
-                    kind, value, told = pickle.loads(job.pipe.recv_bytes())
+                    done = pickle.loads(job.pipe.recv_bytes())
                 except (EOFError, OSError):
                     running.remove(job)
                     _end(job)
@@ -144,14 +202,7 @@ def _share_out(
                         death = _death_error(items[place], job.process.returncode)
                         yield place, Outcome(items[place], None, death)
                     continue
-                for text in told:
-                    warnings.warn(text, MerWarning, stacklevel=2)
-                if kind == "unable":
-                    raise value
-                if kind == "error":
-                    yield place, Outcome(items[place], None, value)
-                else:
-                    yield place, Outcome(items[place], value, None)
+                yield place, tell_again(items[place], *done)
     finally:
         for job in running:
             _end(job)
@@ -214,27 +265,17 @@ def serve() -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    task = pipe.recv_bytes()
-    loaded: Any = None
-    work: Callable[[Any, Any], Any] | None = None
-    with ExitStack() as stack:
-        while True:
-            item = pipe.recv()
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", MerWarning)
-                kind, value = "unable", None
-                try:
-                    if work is None:
-                        logs, load, wanted = pickle.loads(task)
-                        stack.enter_context(show_logs(*logs))
-                        loaded, work = load(), wanted
-                    kind = "error"
-                    value = work(loaded, item)
-                    pickle.dumps(value)
-                    kind = "value"
-                except Exception as error:  # the item's own, whatever it is
-                    logger.debug("%s", item, exc_info=error)
-                    text = f"{type(error).__name__}: {error}"
-                    value = error if isinstance(error, MerError) else MerError(text)
-            told = [str(w.message) for w in caught if issubclass(w.category, MerWarning)]
-            pipe.send_bytes(pickle.dumps((kind, value, told)))
+    content = pipe.recv_bytes()
+    task: Task | None = None
+    while True:
+        item = pipe.recv()
+        if task is None:
+            try:
+                task = Task(*pickle.loads(content))
+            except Exception as error:  # noqa: BLE001 - such as a function that isn't found here
+                task = Task(log_settings(), partial(_fail, error), _fail)
+        pipe.send_bytes(pickle.dumps(task.run(item)))
+
+
+def _fail(error: Exception, *_: Any) -> None:
+    raise error

@@ -16,6 +16,7 @@ from mer_runtime.engines import Backend, read_no_face
 from mer_runtime.engines.cores import bound_threads, usable_cores
 from mer_runtime.engines.sharing import Turn
 from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
+from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.window_faces import EVERY
@@ -207,12 +208,12 @@ class Model:
         each alone; a bundle in float32 leaves hardly an answer unsettled.
 
         Args:
-            probabilities: (classes,), at the bundle's temperature.
+            probabilities: (classes,), at the bundle's temperature of such windows.
             face, voice: what was there.
         """
-        shown = "both" if face and voice else "video" if face else "audio"
+        shown = name_shown(face=face, voice=voice)
         best = np.log(np.maximum(np.sort(probabilities)[-2:], np.finfo(np.float64).tiny))
-        margin = self.bundle.temperature * float(best[-1] - best[0])
+        margin = self.bundle.temperatures.of(shown) * float(best[-1] - best[0])
         return margin > self.bundle.doubtful_margins.get(shown, 0.0)
 
     def _classify(

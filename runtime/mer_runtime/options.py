@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -13,7 +14,7 @@ import click
 
 from mer_runtime import __version__
 from mer_runtime.console import say, show_logs
-from mer_runtime.files import check_output, writing
+from mer_runtime.files import check_output, write_file, writing
 from mer_runtime.inputs.face import DETECTION_SIZE, DETECTION_SIZES
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -107,6 +108,29 @@ class Results:
             say(line)
         elif text is not None:
             say(text)
+
+    def go_on(self, is_kept: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Go on with the file that an earlier run left, if there is one; gives its lines.
+
+        Lines that ``is_kept`` refuses go, as does one that was cut off.
+
+        Raises:
+            OutputError: it can't be read or written.
+        """
+        if self.out is None:
+            return []
+        with writing(self.out):
+            text = self.out.read_text("utf-8", "replace") if self.out.exists() else ""
+        kept = {}
+        for line in text.splitlines():
+            with suppress(ValueError, RecursionError):
+                data = json.loads(line)
+                if isinstance(data, dict) and is_kept(data):
+                    kept[line] = data
+        write_file(self.out, "".join(f"{line}\n" for line in kept))
+        with writing(self.out):
+            self._file = self.out.open("a", encoding="utf-8")
+        return list(kept.values())
 
     def _write(self, out: Path, line: str) -> None:
         with writing(out):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
+from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.clip import read_clip, timed
 from mer_runtime.inputs.given import Arrays, Colour
 from mer_runtime.inputs.media_file import MEDIA, Media, MediaFile
@@ -111,8 +112,9 @@ class Recognizer(Model):
         with timed(seconds, "inference"):
             logits = self.infer(read.mfcc, faces.crops if faces else None)
         seconds["total"] = sum(seconds.values())
-        probabilities = softmax(logits, self.bundle.temperature)
         face, voice = faces is not None, read.mfcc is not None
+        temperature = self.bundle.temperatures.of(name_shown(face=face, voice=voice))
+        probabilities = softmax(logits, temperature)
         prediction = Prediction(
             source=read.source,
             start=window.start,

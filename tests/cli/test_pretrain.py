@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from mer.checkpoint import load_encoder
 from mer.cli.pretrain import main
 from mer.train.pretraining import PretrainingRecipe
+from mer_runtime.files import hash_file
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,16 @@ def test_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch: pytest.Mo
     )  # fmt: skip
     assert taught.exit_code == 0, taught.output
     assert load_encoder(student / "encoder.safetensors", "compact")
+    more = tmp_path / "more"
+    gone_on = run(
+        photos, "--out", more, "--epochs", 2, "--size", 48, "--small-size", 32, "--augment", 0.3,
+        "--face-encoder", "compact", "--from", student / "encoder.safetensors",
+    )  # fmt: skip
+    assert gone_on.exit_code == 0, gone_on.output
+    described = json.loads((more / "run.json").read_text())["settings"]
+    assert described["start"] == hash_file(student / "encoder.safetensors")
+    assert described["recipe"]["augmentation"]["angle"] == pytest.approx(6)
+    assert described["recipe"]["small_size"] == 32
 
 
 @pytest.mark.parametrize("args", [(), ("photos",), ("photos", "--out", "run", "--epochs", "0")])

@@ -107,14 +107,14 @@ def test_self_test_reports_what_else_is_wrong(
     bundle: Path, tmp_path: Path, resign: Callable[..., None]
 ) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    resign(copy, lambda manifest: manifest.update(temperature=4.0))
+    resign(copy, lambda manifest: manifest.update(temperatures=4.0))
     result = run(copy, "--self-test")
     assert result.exit_code == 1
     (line,) = result.stdout.splitlines()
     assert line.startswith("Self-test FAILED: 12 golden inputs")
-    assert line.endswith("; temperature 4 is not the one proved, 1")
+    assert line.endswith("; temperature 4 of both is not the one proved, 1")
     report = json.loads(run(copy, "--self-test", "--json").stdout)
-    assert report["fault"] == "temperature 4 is not the one proved, 1"
+    assert report["fault"] == "temperature 4 of both is not the one proved, 1"
     assert report["max_difference"] <= report["tolerance"]
 
 

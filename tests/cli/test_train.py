@@ -60,7 +60,7 @@ def test_trains_and_resumes(cache: Path, encoder: Path, tmp_path: Path) -> None:
     first = run(cache, "--fusion", "lt", "--num-heads", 2, "--out", out, "--epochs", 1, *frozen)
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("best of 1 epochs is 1: validation prec1 ")
-    assert "\ntemperature " in first.stdout
+    assert "\ntemperature: audio " in first.stdout
     assert str(out / "best.safetensors") in first.stdout
     assert load_checkpoint(out / "best.safetensors").spec.num_heads == 2
     again = (cache, "--fusion", "lt", "--num-heads", 2, "--out", out, "--epochs", 2, *frozen)
@@ -73,7 +73,7 @@ def test_trains_and_resumes(cache: Path, encoder: Path, tmp_path: Path) -> None:
     data = json.loads(resumed.stdout)
     assert data["epochs"] == 2
     assert set(data["best"]) >= {"epoch", "validation_loss", "validation_prec1"}
-    assert data["confidence"]["temperature"] > 0
+    assert data["confidence"]["both"]["temperature"] > 0
     assert len((out / "metrics.csv").read_text().splitlines()) == 3
     other = run(cache, "--fusion", "ia", "--out", out, "--resume", *frozen)
     assert other.exit_code == 1

@@ -11,7 +11,7 @@ import pytest
 from mer import load_checkpoint
 from mer.data.cache import Cache
 from mer_calibration import DIALECTS, CalibrationError, Ranges
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.calibration import calibrate
 from mer_export.errors import ExportError
 from mer_export.network.graphs import export_graphs
@@ -36,7 +36,7 @@ def test_guide(
     file = tmp_path / "ranges.json"
     found.ranges.write(file)
     folder = tmp_path / "out"
-    export_bundle(trained[0], folder, ranges=file, cpu="plain", timing=False)
+    export_bundle(trained[0], folder, ExportOptions(ranges=file, cpu="plain", timing=False))
     recognizer = Recognizer.load(folder, threads=1)
     assert recognizer.bundle.engine == {"dialect": "plain"}
     assert recognizer.predict(sample_clip).label in recognizer.spec.labels
@@ -44,7 +44,7 @@ def test_guide(
     older = {name: one for name, one in found.ranges.dialects.items() if name != "plain"}
     dataclasses.replace(found.ranges, dialects=older).write(file)
     with pytest.raises(CalibrationError, match=r"no ranges for plain, .*: calibrate again"):
-        export_bundle(trained[0], folder, ranges=file, cpu="plain", timing=False)
+        export_bundle(trained[0], folder, ExportOptions(ranges=file, cpu="plain", timing=False))
     foreign = found.ranges.replace("elsewhere", found.ranges.of("x86"))
     foreign.write(file)
     assert Ranges.read(file) == foreign, "a dialect that nobody here knows isn't left alone"
@@ -52,4 +52,4 @@ def test_guide(
 
 def test_unknown_cpu(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="there is no kind of CPU abacus: take x86, arm"):
-        export_bundle(out=tmp_path / "out", cpu="abacus")
+        export_bundle(out=tmp_path / "out", options=ExportOptions(cpu="abacus"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.errors import ExportError
 from mer_runtime import BundleError, Recognizer
 from mer_runtime.bundle import load_bundle
@@ -20,7 +20,9 @@ def test_guide(
 ) -> None:
     follow("engine.md")
     folder = tmp_path / "out"
-    report = export_bundle(trained[0], folder, target="plain", precision="fp32", timing=False)
+    report = export_bundle(
+        trained[0], folder, ExportOptions(target="plain", precision="fp32", timing=False)
+    )
     assert report.gate.engine.startswith("plain "), "the gate asked another engine"
     recognizer = Recognizer.load(folder, threads=1)
     assert recognizer.backend.name.startswith("plain ")
@@ -34,4 +36,4 @@ def test_guide(
 
 def test_unknown_target(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="there is no target abacus: take onnx, openvino"):
-        export_bundle(out=tmp_path / "out", target="abacus")
+        export_bundle(out=tmp_path / "out", options=ExportOptions(target="abacus"))

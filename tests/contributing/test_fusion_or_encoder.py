@@ -12,7 +12,7 @@ from mer.checkpoint import load_encoder
 from mer.errors import CheckpointError
 from mer.models import build_model
 from mer.weights import SHIPPED, shipped_checkpoint
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_runtime import Recognizer, SpecError
 from mer_runtime.spec import Spec
 
@@ -24,7 +24,9 @@ def test_guide(trained: tuple[Path, Path], sample_clip: Path, tmp_path: Path) ->
     assert set(load_encoder(trained[0], "small")) == {
         f"{layer}.{part}" for layer in ("first", "second") for part in ("weight", "bias")
     }
-    report = export_bundle(trained[0], tmp_path / "out", precision="fp32", timing=False)
+    report = export_bundle(
+        trained[0], tmp_path / "out", ExportOptions(precision="fp32", timing=False)
+    )
     recognizer = Recognizer.load(report.bundle, threads=1)
     assert recognizer.spec == checkpoint.spec
     assert recognizer.backend.feature_width == 32

@@ -16,12 +16,12 @@ from mer.data.cache import Cache
 from mer.data.index import clip_path
 from mer.errors import CacheError
 from mer_calibration import DIALECTS, CalibrationError, Ranges
-from mer_calibration.measure.noise import SHOWN
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.calibration import calibrate, keep_float
 from mer_export.feeds import hash_preprocessing, hash_samples
 from mer_export.network.graphs import Graphs, export_graphs
 from mer_export.ranges import find_ranges
+from mer_runtime.feeds import SHOWN
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ class TestRefused:
             export_bundle(
                 checkpoint,
                 tmp_path / "out",
+                ExportOptions(precision="int8" if actor == 1 else "fp32"),
                 calibration=tmp_path / "cache",
-                precision="int8" if actor == 1 else "fp32",
             )
         assert [p.name for p in tmp_path.iterdir()] == ["cache"]
 
@@ -166,7 +166,7 @@ class TestRangesOfAnother:
         bundle: Path,
     ) -> None:
         with pytest.raises(CalibrationError, match="made on another graph 'encoder'"):
-            export_bundle(write_checkpoint(), tmp_path / "out", ranges=proved.bundle)
+            export_bundle(write_checkpoint(), tmp_path / "out", ExportOptions(ranges=proved.bundle))
         assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
     def test_colour_order(self, calibration: Any, graphs: Graphs, model: Checkpoint) -> None:
@@ -189,7 +189,9 @@ class TestRangesOfAnother:
     ) -> None:
         shutil.copy(fitted[0], tmp_path / "own.safetensors")
         shutil.copy(proved.bundle / "ranges.json", tmp_path / "own.ranges.json")
-        report = export_bundle(tmp_path / "own.safetensors", tmp_path / "out", timing=False)
+        report = export_bundle(
+            tmp_path / "own.safetensors", tmp_path / "out", ExportOptions(timing=False)
+        )
         assert report.precision == "int8"
 
     def test_ranges_given_go_before_those_beside(self, calibration: Any, tmp_path: Path) -> None:
@@ -209,10 +211,14 @@ class TestRangesOfAnother:
         few = dataclasses.replace(calibration.ranges, dialects=dialects)
         few.write(tmp_path / "few.json")
         with pytest.raises(CalibrationError, match="no ranges for arm, only for tensorrt, x86"):
-            export_bundle(fitted[0], tmp_path / "out", ranges=tmp_path / "few.json", cpu="arm")
+            export_bundle(
+                fitted[0], tmp_path / "out", ExportOptions(ranges=tmp_path / "few.json", cpu="arm")
+            )
         assert not (tmp_path / "out").exists()
 
     def test_file_that_is_none(self, fitted: tuple[Path, Path], tmp_path: Path) -> None:
         (tmp_path / "ranges.json").write_text("{}")
         with pytest.raises(CalibrationError, match=r"ranges\.json.*can't be read"):
-            export_bundle(fitted[0], tmp_path / "out", ranges=tmp_path / "ranges.json")
+            export_bundle(
+                fitted[0], tmp_path / "out", ExportOptions(ranges=tmp_path / "ranges.json")
+            )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.drafting import check_replaceable, replacing
 from mer_runtime.bundle import load_bundle
 from mer_runtime.errors import MerError, OutputError
@@ -111,11 +111,15 @@ def test_disk_full_in_the_middle(
 ) -> None:
     checkpoint = fitted[0]
     with largest_file(size), pytest.raises(MerError) as caught:
-        export_bundle(checkpoint, tmp_path / "out", target=target, precision="fp32", timing=False)
+        export_bundle(
+            checkpoint,
+            tmp_path / "out",
+            ExportOptions(target=target, precision="fp32", timing=False),
+        )
     assert len(str(caught.value)) > 20
     assert not names(tmp_path)
     report: ExportReport = export_bundle(
-        checkpoint, tmp_path / "out", precision="fp32", timing=False
+        checkpoint, tmp_path / "out", ExportOptions(precision="fp32", timing=False)
     )
     assert load_bundle(report.bundle).precision == "fp32"
 

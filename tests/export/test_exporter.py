@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mer import load_checkpoint
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.drafting import replacing
 from mer_export.errors import GateError
 from mer_export.proof.limits import FLOAT_LIMITS, SETTLED_SPREAD, find_limits
@@ -38,7 +38,7 @@ def test_manifest_carries_what_a_device_needs(bundle: Path, small_model: Any) ->
     assert set(manifest["doubtful_margins"]) == {"both", "audio", "video"}
     assert all(0 <= margin < 1e-3 for margin in manifest["doubtful_margins"].values())
     assert manifest["engine"] == {}
-    assert manifest["temperature"] == 1
+    assert manifest["temperatures"] == {"both": 1, "audio": 1, "video": 1}
     assert manifest["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
     assert manifest["checkpoint"]["name"] == "model.safetensors"
     assert set(manifest["versions"]) >= {"torch", "onnx", "onnxruntime"}
@@ -67,7 +67,8 @@ def test_int8_manifest_carries_what_was_proved(proved: ExportReport, calibration
     assert 0 < gate["golden"]["bias"] <= limits.bias
     golden = load_bundle(proved.bundle).golden()
     assert golden.tolerance == limits.device
-    assert golden.temperature == manifest["temperature"] == proved.temperature
+    assert manifest["temperatures"] == proved.temperatures.to_dict()
+    assert golden.temperatures.tolist() == list(manifest["temperatures"].values())
     for one in gate["validation"]:
         shown = one["modality"]
         assert 0 < one["noise"] <= limits.noise[shown]
@@ -97,7 +98,9 @@ def test_reference_checkpoint_answers_on_the_device(tmp_path: Path, shared: Path
     with np.load(shared / "oracle" / "ia.npz") as oracle:
         weights = {n[2:]: torch.from_numpy(oracle[n]) for n in oracle if n.startswith("w:")}
         torch.save({"state_dict": weights}, tmp_path / "reference.pth")
-        report = export_bundle(tmp_path / "reference.pth", tmp_path / "out", precision="fp32")
+        report = export_bundle(
+            tmp_path / "reference.pth", tmp_path / "out", ExportOptions(precision="fp32")
+        )
         recognizer = Recognizer.load(report.bundle)
         spec = recognizer.spec
         assert spec.audio.sample_rate == 22_050
@@ -119,7 +122,9 @@ def test_face_detector_travels_with_the_bundle(
     tmp_path: Path, write_checkpoint: Callable[..., Path], yunet: Path, graphs_once: None
 ) -> None:
     report = export_bundle(
-        write_checkpoint(), tmp_path / "out", precision="fp32", face_detector=yunet, timing=False
+        write_checkpoint(),
+        tmp_path / "out",
+        ExportOptions(precision="fp32", face_detector=yunet, timing=False),
     )
     assert report.face_detector
     assert "YuNet inside" in report.format()
@@ -134,14 +139,17 @@ def test_bundle_there_is_replaced(
     stages: list[tuple[str, int, int]] = []
     out = tmp_path / "out"
     report = export_bundle(
-        fitted[0], out, precision="fp32", progress=lambda *stage: stages.append(stage)
+        fitted[0],
+        out,
+        ExportOptions(precision="fp32"),
+        progress=lambda *stage: stages.append(stage),
     )
     assert stages == [("graphs", 0, 1), ("graphs", 1, 1)]
     assert report.timing is not None
     assert report.timing.engine_fp32 is None
     assert report.timing.pytorch > 0
     (out / "stale").write_text("from before")
-    export_bundle(fitted[0], out, precision="fp32", timing=False)
+    export_bundle(fitted[0], out, ExportOptions(precision="fp32", timing=False))
     assert not (out / "stale").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -164,8 +172,10 @@ def test_report(proved: ExportReport) -> None:
 
 def test_temperature_is_fitted_to_the_validation_actors(proved: ExportReport) -> None:
     """And is what the runtime divides by."""
-    assert Recognizer.load(proved.bundle).bundle.temperature == proved.temperature
-    assert 0.05 <= proved.temperature <= 20
+    assert Recognizer.load(proved.bundle).bundle.temperatures == proved.temperatures
+    fitted = proved.temperatures.to_dict()
+    assert all(0.05 <= temperature <= 20 for temperature in fitted.values())
+    assert len(set(fitted.values())) > 1  # each kind of window has its own
 
 
 class TestNothingIsLeftBehind:
@@ -181,7 +191,7 @@ class TestNothingIsLeftBehind:
         checkpoint = write_checkpoint()
         monkeypatch.setitem(FLOAT_LIMITS, "fp32", 1e-12)  # type: ignore[attr-defined]
         with pytest.raises(GateError, match="no bundle was written"):
-            export_bundle(checkpoint, tmp_path / "out", precision="fp32")
+            export_bundle(checkpoint, tmp_path / "out", ExportOptions(precision="fp32"))
         assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
     def test_somebodys_folder(self, tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
@@ -205,7 +215,7 @@ class TestNothingIsLeftBehind:
             export_bundle(
                 checkpoint,
                 tmp_path / "out",
-                precision="fp32",
+                ExportOptions(precision="fp32"),
                 progress=lambda *stage: pytest.fail("it works already"),
             )
         assert [p.name for p in (tmp_path / "out").iterdir()] == []
@@ -215,7 +225,9 @@ class TestNothingIsLeftBehind:
     ) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError):
-            export_bundle(write_checkpoint(), tmp_path / "file" / "out", precision="fp32")
+            export_bundle(
+                write_checkpoint(), tmp_path / "file" / "out", ExportOptions(precision="fp32")
+            )
 
     def test_detector_that_is_none(
         self, tmp_path: Path, write_checkpoint: Callable[..., Path]
@@ -223,6 +235,8 @@ class TestNothingIsLeftBehind:
         (tmp_path / "yunet.onnx").write_bytes(b"not a network")
         with pytest.raises(FaceDetectorError, match="not a YuNet"):
             export_bundle(
-                write_checkpoint(), tmp_path / "out", face_detector=tmp_path / "yunet.onnx"
+                write_checkpoint(),
+                tmp_path / "out",
+                ExportOptions(face_detector=tmp_path / "yunet.onnx"),
             )
         assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.inspection.bundles import inspect_bundle
 from mer_export.inspection.layers import Reasons
 from mer_runtime.bundle import load_bundle
@@ -42,7 +42,9 @@ def test_formats_and_precisions_multiply_alike(
     counts: dict[str, dict[str, int]] = {}
     for target, precision in (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "fp16")):
         out = tmp_path / f"{target}-{precision}"
-        export_bundle(fitted[0], out, target=target, precision=precision, timing=False)
+        export_bundle(
+            fitted[0], out, ExportOptions(target=target, precision=precision, timing=False)
+        )
         found = inspect_bundle(out)
         counts[out.name] = {one.name: sum(x.macs for x in one.layers) for one in found.graphs}
         layers = [layer for one in found.graphs for layer in one.layers]

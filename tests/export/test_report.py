@@ -86,8 +86,12 @@ def test_validation_has_clips_intervals_and_three_calibration_errors(proved: Exp
     both = proved.gate.modalities[0]
     low, high = both.prec1_interval
     assert f"{both.prec1:.2f} ({low:.1f} to {high:.1f})" in text
-    assert f"ECE float at {proved.own_temperature:.2f}" in text
-    assert f"int8 at {proved.temperature:.2f}" in text
+    for one in proved.gate.modalities:
+        assert one.own_temperature == proved.own_temperatures.of(one.modality)
+        assert one.temperature == proved.temperatures.of(one.modality)
+        cells = (one.ece_own, one.own_temperature, one.ece_float, one.ece, one.temperature)
+        shown = [f"{cell:.{digits}f}" for cell, digits in zip(cells, (1, 2, 1, 1, 2), strict=True)]
+        assert any(line.split()[-5:] == shown for line in text.splitlines())
     told = proved.to_dict()["gate"]["validation"][0]
     assert told["n"] == both.comparison.n > 0
     assert told["prec1_float_interval"][0] <= told["prec1_float"] <= told["prec1_float_interval"][1]

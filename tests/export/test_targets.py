@@ -18,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 
 from mer import Checkpoint, load_checkpoint
 from mer_calibration import DIALECTS, Range, Ranges, place, quantise_graph
-from mer_export import ExportReport, export_bundle
+from mer_export import ExportOptions, ExportReport, export_bundle
 from mer_export.network.graphs import Graphs
 from mer_export.proof.limits import find_limits
 from mer_export.targets import TARGETS, Job, find_dialect, host_cpu
@@ -63,10 +63,12 @@ def export(
             made[target, precision] = export_bundle(
                 fitted[0],
                 tmp_path_factory.mktemp("export") / "out",
-                target=target,
-                precision=precision,
-                ranges=proved.bundle if precision == "int8" else None,
-                timing=False,
+                ExportOptions(
+                    target=target,
+                    precision=precision,
+                    ranges=proved.bundle if precision == "int8" else None,
+                    timing=False,
+                ),
             )
         return made[target, precision]
 
@@ -93,7 +95,7 @@ def test_every_pair(
     assert report.gate.golden.tolerance == max(limits.golden.values())
     golden = bundle.golden()
     assert golden.tolerance == limits.device
-    assert golden.temperature == bundle.temperature
+    assert golden.temperatures.tolist() == list(bundle.temperatures.to_dict().values())
     assert (bundle.manifest["saturation"] is not None) == (precision == "int8")
     checkpoint = load_checkpoint(fitted[0])
     mfcc, faces = golden.case(0)
@@ -259,9 +261,7 @@ class TestFloatLayers:
         report = export_bundle(
             fitted[0],
             tmp_path / "out",
-            target=target,
-            ranges=tmp_path / "ranges.json",
-            timing=False,
+            ExportOptions(target=target, ranges=tmp_path / "ranges.json", timing=False),
         )
         whole = export(target, "int8")
         assert report.float_layers == (self.LAYER,)
@@ -320,7 +320,9 @@ class TestSameBytes:
     ) -> None:
         first = export(target, "int8").bundle
         again = export_bundle(
-            fitted[0], tmp_path / "again", target=target, ranges=proved.bundle, timing=False
+            fitted[0],
+            tmp_path / "again",
+            ExportOptions(target=target, ranges=proved.bundle, timing=False),
         ).bundle
         files = sorted(file.name for file in first.iterdir())
         assert files == sorted(file.name for file in again.iterdir())
@@ -342,7 +344,7 @@ class TestInt8Onnx:
         self, cpu: Any, fitted: tuple[Path, Path], proved: ExportReport, tmp_path: Path
     ) -> None:
         report = export_bundle(
-            fitted[0], tmp_path / "out", ranges=proved.bundle, cpu=cpu, timing=False
+            fitted[0], tmp_path / "out", ExportOptions(ranges=proved.bundle, cpu=cpu, timing=False)
         )
         bundle = load_bundle(report.bundle)
         assert bundle.engine == {"dialect": cpu}
@@ -385,7 +387,9 @@ class TestMissingOpenvino:
     ) -> None:
         monkeypatch.setitem(sys.modules, "openvino", None)
         with pytest.raises(MissingExtraError, match=r"pip install 'mer-edge\[openvino\]'"):
-            export_bundle(fitted[0], tmp_path / "out", target="openvino", precision="fp32")
+            export_bundle(
+                fitted[0], tmp_path / "out", ExportOptions(target="openvino", precision="fp32")
+            )
         assert not list(tmp_path.iterdir())
 
     def test_on_the_device(self, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.cli import main
 from mer_runtime import Recognizer
 
@@ -33,7 +33,7 @@ def test_ten_lines_without_our_runtime(
     assert len(script.splitlines()) <= 10
     cpu = "x86" if target == "onnx" else None
     out = folder / f"ia-{target}-int8"
-    export_bundle(out=out, target=target, cpu=cpu, timing=False)
+    export_bundle(out=out, options=ExportOptions(target=target, cpu=cpu, timing=False))
     said = subprocess.run(
         [sys.executable, "-I", "-c", script], cwd=folder, capture_output=True, text=True
     )

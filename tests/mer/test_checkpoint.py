@@ -23,6 +23,7 @@ from mer.reference import REFERENCE_SPEC
 from mer.weights import SHIPPED
 from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.errors import MerError, OutputError
+from mer_runtime.feeds import Temperatures
 from mer_runtime.spec import AudioSpec, Fusion, Spec
 
 WriteCheckpoint = Callable[..., Path]
@@ -90,27 +91,23 @@ def test_notes_and_spec_travel(small_model: SmallModel, tmp_path: Path) -> None:
 
 def test_temperature_travels(small_model: SmallModel, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    mer.save_checkpoint(path, *small_model, temperature=1.75)
-    assert mer.load_checkpoint(path).temperature == 1.75
+    given = Temperatures(1.75, 0.5, 2.0)
+    mer.save_checkpoint(path, *small_model, temperatures=given)
+    assert mer.load_checkpoint(path).temperatures == given
     mer.save_checkpoint(path, *small_model)
-    assert mer.load_checkpoint(path).temperature == 1.0
+    assert mer.load_checkpoint(path).temperatures == Temperatures(1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("temperature", [None, 0, 0.0, -1.0, float("nan"), float("inf"), True, "1"])
 def test_temperature_in_a_file(
     temperature: object, small_model: SmallModel, tmp_path: Path
 ) -> None:
-    """Files written before there were temperatures have none; anything else is a number."""
     model, spec = small_model
-    note = {"format": 1, "spec": spec.to_dict(), "notes": {}}
-    if temperature is not None:
-        note["temperature"] = temperature
+    temperatures = {"both": 1.0, "audio": temperature, "video": 1.0}
+    note = {"format": 1, "spec": spec.to_dict(), "notes": {}, "temperatures": temperatures}
     path = tmp_path / "model.safetensors"
     save_file(model.state_dict(), path, {"mer_edge": json.dumps(note)})
-    if temperature is None:
-        assert mer.load_checkpoint(path).temperature == 1.0
-        return
-    with pytest.raises(CheckpointError, match="no positive number") as error:
+    with pytest.raises(CheckpointError, match="must be a finite number above 0") as error:
         mer.load_checkpoint(path)
     one_line(path, error)
 
@@ -398,7 +395,7 @@ def spoil(note: dict[str, Any], **changes: Any) -> dict[str, str]:
 
 def test_safetensors_without_a_usable_spec(tmp_path: Path) -> None:
     weights = {name: value.contiguous() for name, value in net().state_dict().items()}
-    good = {"format": 1, "spec": Spec().to_dict(), "notes": {}}
+    good = {"format": 1, "spec": Spec().to_dict(), "notes": {}, "temperatures": 1.0}
     path = tmp_path / "model.safetensors"
     for metadata in (
         None,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mer_runtime.bundle import write_manifest, write_no_face
+from mer_runtime.feeds import SHOWN, Temperatures
 from mer_runtime.files import pack_graph
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
@@ -182,8 +183,8 @@ def write_tiny_bundle(
                     pack_graph(folder / f"{stem}.onnx")
         spec = tiny_model.spec
         suffix = {"onnx": "onnx", "openvino": "xml.gz"}.get(target, "onnx.gz")
-        temperature = manifest.get("temperature", 2.0)
-        write_golden(folder, _golden(spec, tiny_model, temperature))
+        temperatures = Temperatures.read(manifest.get("temperatures", 2.0))
+        write_golden(folder, _golden(spec, tiny_model, temperatures))
         black = np.zeros((1, *spec.video.shape[1:]), np.uint8)
         write_no_face(folder, tiny_model.encode(black)[0].astype(np.float32))
         content: dict[str, Any] = {
@@ -192,7 +193,7 @@ def write_tiny_bundle(
             "graphs": {stem: f"{stem}.{suffix}" for stem in graphs},
             "spec": spec.to_dict(),
             "face_detector": None,
-            "temperature": temperature,
+            "temperatures": temperatures.to_dict(),
             "doubtful_margins": {"both": 1e-3, "audio": 1e-3, "video": 1e-3},
             "engine": {"inference_precision": "f32"} if target == "openvino" else {},
         }
@@ -202,7 +203,7 @@ def write_tiny_bundle(
     return write
 
 
-def _golden(spec: Spec, model: TinyModel, temperature: float) -> Golden:
+def _golden(spec: Spec, model: TinyModel, temperatures: Temperatures) -> Golden:
     """A face without a voice, and a voice without a face."""
     generator = np.random.default_rng(0)
     crops = generator.integers(0, 256, (2, *spec.video.shape[1:]), np.uint8)
@@ -224,7 +225,7 @@ def _golden(spec: Spec, model: TinyModel, temperature: float) -> Golden:
         reference=answers,
         answers=answers,
         tolerance=1e-3,
-        temperature=temperature,
+        temperatures=np.array([temperatures.of(shown) for shown in SHOWN]),
         signal_mfcc=signal_mfcc(spec.audio),
         signal_crop=signal_crop(spec.video),
     )

@@ -22,6 +22,7 @@ from mer_runtime.bundle import (
     write_no_face,
 )
 from mer_runtime.errors import BundleError
+from mer_runtime.feeds import Temperatures
 
 WriteBundle = Callable[..., Path]
 
@@ -47,7 +48,7 @@ def test_good_bundle_loads(bundle: Path) -> None:
     assert loaded.head == bundle / "head.onnx"
     assert loaded.face_detector is None
     assert loaded.spec.labels[2] == "happy"
-    assert loaded.temperature == 2.0
+    assert loaded.temperatures == Temperatures(2.0, 2.0, 2.0)
     assert loaded.engine == {}
     assert loaded.doubtful_margins == {"both": 1e-3, "audio": 1e-3, "video": 1e-3}
     golden = loaded.golden()
@@ -55,9 +56,9 @@ def test_good_bundle_loads(bundle: Path) -> None:
 
 
 def test_engine_settings_are_read(write_tiny_bundle: WriteBundle) -> None:
-    loaded = load_bundle(write_tiny_bundle(engine={"dialect": "x86"}, temperature=1))
+    loaded = load_bundle(write_tiny_bundle(engine={"dialect": "x86"}, temperatures=1))
     assert loaded.engine == {"dialect": "x86"}
-    assert loaded.temperature == 1.0
+    assert loaded.temperatures == Temperatures()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_engine_settings_are_read(write_tiny_bundle: WriteBundle) -> None:
     [
         lambda m: m["spec"]["labels"].__setitem__(2, "glad"),
         lambda m: m["engine"].update(inference_precision="bf16"),
-        lambda m: m.update(temperature=0.5),
+        lambda m: m.update(temperatures=0.5),
     ],
     ids=["label", "engine", "temperature"],
 )
@@ -103,7 +104,7 @@ def test_missing_file(bundle: Path, name: str) -> None:
         (lambda m: m["graphs"].update(head="../head.onnx"), "no hash of"),
         (lambda m: m["graphs"].pop("head"), "incomplete or malformed: 'head'"),
         (lambda m: m.update(graphs=["encoder.onnx"]), "incomplete or malformed"),
-        (lambda m: m.pop("temperature"), "incomplete or malformed: 'temperature'"),
+        (lambda m: m.pop("temperatures"), "incomplete or malformed: 'temperatures'"),
         (lambda m: m.pop("engine"), "incomplete or malformed: 'engine'"),
         (lambda m: m.pop("doubtful_margins"), "incomplete or malformed: 'doubtful_margins'"),
         (lambda m: m.update(engine="f32"), "engine settings aren't an object"),
@@ -124,9 +125,20 @@ def test_manifest_that_cannot_be_honoured(
 @pytest.mark.parametrize(
     "temperature", [0, -1.5, float("nan"), float("inf"), "1", True, None, [1.0]]
 )
-def test_temperature_that_divides_nothing(bundle: Path, temperature: Any) -> None:
-    edit(bundle, lambda m: m.update(temperature=temperature))
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_temperature_that_divides_nothing(
+    bundle: Path, temperature: Any, all_of_them: bool
+) -> None:
+    given = temperature if all_of_them else {"both": 1, "audio": 1, "video": temperature}
+    edit(bundle, lambda m: m.update(temperatures=given))
     with pytest.raises(BundleError, match="temperature must be a finite number above 0, not"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("given", [{}, {"both": 1, "audio": 1}, dict.fromkeys("abc", 1)])
+def test_temperatures_of_other_windows(bundle: Path, given: dict[str, float]) -> None:
+    edit(bundle, lambda m: m.update(temperatures=given))
+    with pytest.raises(BundleError, match="temperatures must be of both, audio, video, not of"):
         load_bundle(bundle)
 
 
@@ -146,7 +158,7 @@ def test_margins_that_are_none(bundle: Path, margins: Any) -> None:
 
 @pytest.mark.parametrize("temperature", [1e-320, 1e-3, 1e3, 1e308, 10**19])
 def test_temperature_beyond_any_that_is_fitted(bundle: Path, temperature: float) -> None:
-    edit(bundle, lambda m: m.update(temperature=temperature))
+    edit(bundle, lambda m: m["temperatures"].update(audio=temperature))
     with pytest.raises(BundleError, match=r"temperature must be from 0\.01 to 100, not"):
         load_bundle(bundle)
 

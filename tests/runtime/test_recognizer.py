@@ -65,7 +65,7 @@ def test_predict_equals_its_parts(recognizer: Recognizer, sample_clip: Path) -> 
     assert analysis.window.waveform is not None
     mfcc = compute_mfcc(analysis.window.waveform, recognizer.spec.audio)
     logits = recognizer.infer(mfcc, analysis.faces.crops)
-    probabilities = softmax(logits / recognizer.bundle.temperature)
+    probabilities = softmax(logits / recognizer.bundle.temperatures.both)
     assert list(analysis.prediction.probabilities.values()) == probabilities.tolist()
 
 
@@ -226,7 +226,7 @@ class TestSettled:
     def ask(self, recognizer: Recognizer, logits: Any, shown: str = "both") -> bool:
         face, voice = FEEDS[shown]
         probabilities = softmax(
-            np.asarray(logits, np.float32) / np.float32(recognizer.bundle.temperature)
+            np.asarray(logits, np.float32) / np.float32(recognizer.bundle.temperatures.of(shown))
         )
         return recognizer.is_settled(probabilities, face=face, voice=voice)
 
@@ -237,7 +237,7 @@ class TestSettled:
         self, change: Change, gap: float, temperature: float, shown: str
     ) -> None:
         """In logits: the temperature spreads probabilities, and moves no answer."""
-        recognizer = change(doubtful_margins=MARGINS, temperature=temperature)
+        recognizer = change(doubtful_margins=MARGINS, temperatures=temperature)
         logits = [1.0, 2.0 + gap, -1.0, 2.0, 0.0, 0.0, 1.9, -30.0]
         assert self.ask(recognizer, logits, shown) == (gap > MARGINS[shown])
 
@@ -261,7 +261,7 @@ class TestSettled:
         """Noise of less than half the margin for each logit; and all that is not settled can be
         flipped so."""
         margins = dict.fromkeys(FEEDS, 0.0) | {shown: margin}
-        recognizer = change(doubtful_margins=margins, temperature=temperature)
+        recognizer = change(doubtful_margins=margins, temperatures=temperature)
         exact = np.array(logits)
         settled = self.ask(recognizer, exact, shown)
         noisy = exact + margin / 2 * np.array(added)
@@ -276,7 +276,7 @@ class TestSettled:
 
     def test_certain_answers(self, change: Change) -> None:
         """Where the second best has no probability left that a float64 can hold."""
-        recognizer = change(doubtful_margins=MARGINS, temperature=0.01)
+        recognizer = change(doubtful_margins=MARGINS, temperatures=0.01)
         assert self.ask(recognizer, [1000.0, *[0.0] * 7])
         assert not self.ask(recognizer, [0.0] * 8)
 
@@ -298,7 +298,7 @@ class TestSettled:
             found = plain.predict(clip)
             assert (found.face, found.voice) == FEEDS[shown]
             second, first = sorted(found.probabilities.values())[-2:]
-            gap = float(plain.bundle.temperature * np.log(first / second))
+            gap = float(plain.bundle.temperatures.of(shown) * np.log(first / second))
             for factor in (0.99, 1.01):
                 # Any other margin would say the opposite.
                 others = dict.fromkeys(FEEDS, 1e3 if factor < 1 else 0.0)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from mer import load_checkpoint
 from mer.data.cache import Cache
 from mer_calibration import DIALECTS, Ranges
-from mer_export import export_bundle
+from mer_export import ExportOptions, export_bundle
 from mer_export.targets import find_dialect
 
 Load = Callable[[str], ModuleType]
@@ -39,13 +39,14 @@ def test_ranges_ship_once_all_have_passed(
 ) -> None:
     pytest.importorskip("openvino")
     shipped = tmp_path / "ia.safetensors"
-    monkeypatch.setattr(script, "shipped_checkpoint", lambda fusion: shipped)
-    monkeypatch.setattr(script, "BUNDLED", "none of these")
+    monkeypatch.setattr(script, "shipped_checkpoint", lambda name: shipped)
+    monkeypatch.setattr(script, "BUNDLED", ())
     proved: list[tuple[Any, Any, Any]] = []
 
     def export(*args: Any, **options: Any) -> Any:
         report = export_bundle(*args, **options)
-        proved.append((options["target"], options["cpu"], options["ranges"]))
+        chosen: ExportOptions = args[2]
+        proved.append((chosen.target, chosen.cpu, chosen.ranges))
         assert report.gate.kind == "validation"
         return report
 
@@ -64,5 +65,5 @@ def test_ranges_ship_once_all_have_passed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ia.ranges.json", "ia.safetensors"]
     # They are of the checkpoint as it ships, in half precision.
     assert load_checkpoint(shipped).spec == load_checkpoint(checkpoint).spec
-    report = export_bundle(shipped, tmp_path / "bundle", cpu="arm", timing=False)
+    report = export_bundle(shipped, tmp_path / "bundle", ExportOptions(cpu="arm", timing=False))
     assert report.clips == ranges.clips == 16

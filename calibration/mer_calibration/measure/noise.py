@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,9 @@ from onnx import ModelProto
 
 from mer_calibration.errors import CalibrationError
 from mer_calibration.measure.observation import open_session
+from mer_runtime.feeds import SHOWN, Shown
 
 #: What a window shows: both modalities, the voice alone, the face alone.
-Shown = Literal["both", "audio", "video"]
-SHOWN: tuple[Shown, ...] = get_args(Shown)
 
 #: Signal to noise in dB that counts as none: weights stored as float16 leave more.
 NOISELESS = 60.0

@@ -33,7 +33,7 @@ def find_range(histogram: Histogram, *, symmetric: bool, bits: int = 8) -> Range
     rounding and of clipping together, as far as anything was seen. Where answers are averages over
     many frames, rounding is mostly gone from them and clipping isn't. Min-max, percentiles and
     entropy (Migacz, 8-bit Inference with TensorRT, GTC 2017) were measured and are worse:
-    ``docs/explanation/accuracy.md``.
+    ``docs/explanation/calibration.md``.
 
     Raises:
         CalibrationError: nothing was observed.

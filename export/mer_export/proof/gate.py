@@ -13,7 +13,6 @@ from mer.evaluate.comparison import compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics
 from mer.protocols import Modality
-from mer_calibration.measure.noise import Shown
 from mer_calibration.measure.noise import compare_logits as measure_noise
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.proof.limits import (
@@ -28,6 +27,7 @@ from mer_export.proof.limits import (
     signal_to_noise,
 )
 from mer_export.proof.outcome import GoldenReport, ModalityReport
+from mer_runtime.feeds import Shown
 from mer_runtime.golden import Golden
 
 
@@ -132,7 +132,7 @@ def check_validation(
     """Compare logits (n, classes) of an engine with the float reference's, clip by clip.
 
     Args:
-        temperature: the bundle's.
+        temperature: the bundle's, for windows that show ``modality``.
         own_temperature: the checkpoint's.
         noise: largest root mean square of what may be added to the logits; None: any.
 
@@ -151,6 +151,8 @@ def check_validation(
     same = int((answers.argmax(axis=1) == reference.argmax(axis=1)).sum())
     report = ModalityReport(
         modality=modality,
+        own_temperature=own_temperature,
+        temperature=temperature,
         prec1_float=scores["float"].prec1,
         prec5_float=scores["float"].prec5,
         prec1=scores["engine"].prec1,

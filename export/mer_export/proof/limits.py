@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_calibration.measure.noise import SHOWN, Noise, Shown
+from mer_calibration.measure.noise import Noise
 from mer_export.targets import find_target
 from mer_runtime.bundle import Precision, Target
+from mer_runtime.feeds import SHOWN, Shown
 
 #: Largest |Δlogit| of float graphs from the float model: roundings of float32, and of float16. That
 #: of int8 is for layers that stay float, whose weights are stored as float16.

@@ -39,11 +39,14 @@ class ModalityReport:
 
     Percentages, but for ``comparison``, whose A is the engine and B the float reference, and
     ``noise``, the root mean square of what is added to the logits. Intervals are of 95 %: Wilson's
-    for prec1 and prec5. Expected calibration errors: ``ece_float`` and ``ece`` at the bundle's
-    temperature, ``ece_own`` of the float model at the one that its checkpoint has.
+    for prec1 and prec5. Expected calibration errors: ``ece_float`` and ``ece`` at ``temperature``,
+    the bundle's for such windows, ``ece_own`` of the float model at ``own_temperature``, which its
+    checkpoint has.
     """
 
     modality: Modality
+    own_temperature: float
+    temperature: float
     prec1_float: float
     prec5_float: float
     prec1: float

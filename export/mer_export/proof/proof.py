@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mer.evaluate.confidence import measure_confidence
-from mer_calibration.measure.noise import SHOWN, Noise, Shown, compare_logits
+from mer.evaluate.confidence import gather_temperatures, measure_confidence
+from mer_calibration.measure.noise import Noise, compare_logits
 from mer_export.network.graphs import Graphs
 from mer_export.proof.gate import (
     check_finite,
@@ -20,6 +20,7 @@ from mer_export.proof.gate import (
     check_together,
     check_validation,
 )
+from mer_export.proof.golden import list_temperatures
 from mer_export.proof.limits import Limits, find_doubtful_margins
 from mer_export.proof.outcome import GateReport, ModalityReport
 from mer_export.proof.validation import Logits, ValidationSet, answer_engine
@@ -27,6 +28,7 @@ from mer_export.targets import find_target
 from mer_export.targets.job import save_graphs
 from mer_runtime import Recognizer
 from mer_runtime.bundle import NO_FACE_FILE, Target, write_manifest
+from mer_runtime.feeds import SHOWN, Shown, Temperatures
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.proof.self_test import encode_crops, replay
 
@@ -41,14 +43,14 @@ class Evidence:
         golden: golden inputs with the reference's answers.
         clips, reference: validation clips and the reference's logits on them, or None.
         max_drop: points of prec1 that may be lost.
-        temperature: the checkpoint's, which the bundle gets where there are no clips to fit on.
+        temperatures: the checkpoint's, which the bundle gets where there are no clips to fit on.
     """
 
     golden: Golden
     clips: ValidationSet | None
     reference: Logits | None
     max_drop: float
-    temperature: float
+    temperatures: Temperatures
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,13 @@ class Proof:
 
     Attributes:
         golden: with the engine's answers.
-        temperature: what its logits are divided by.
+        temperatures: what its logits are divided by.
         doubtful: by what is shown, how close two classes must be for rounding to decide.
     """
 
     golden: Golden
     report: GateReport
-    temperature: float
+    temperatures: Temperatures
     doubtful: Mapping[Shown, float]
 
 
@@ -126,20 +128,21 @@ def prove(
         margins = dict.fromkeys(SHOWN, compare_logits(logits, golden.reference).margin)
     if evidence.clips is None or evidence.reference is None:
         report = GateReport("golden", name, on_golden)
-        return Proof(golden, report, evidence.temperature, find_doubtful_margins(margins))
+        return Proof(golden, report, evidence.temperatures, find_doubtful_margins(margins))
     answers = answer_engine(engine, evidence.clips, progress)
     for modality, given in answers.items():
         check_finite(modality, given)
     targets = evidence.clips.targets
-    temperature = measure_confidence(answers["both"], targets).temperature
+    confidence = {shown: measure_confidence(given, targets) for shown, given in answers.items()}
+    temperatures = gather_temperatures(confidence)
     reports: list[ModalityReport] = [
         check_validation(
             modality,
             evidence.reference[modality],
             given,
             targets,
-            temperature=temperature,
-            own_temperature=evidence.temperature,
+            temperature=temperatures.of(modality),
+            own_temperature=evidence.temperatures.of(modality),
             max_drop=evidence.max_drop,
             noise=limits.noise.get(modality),
         )
@@ -151,5 +154,5 @@ def prove(
         seen = compare_logits(given, evidence.reference[modality]).margin
         margins[modality] = max(margins[modality], seen)
     report = GateReport("validation", name, on_golden, tuple(reports), evidence.max_drop)
-    golden = dataclasses.replace(golden, temperature=temperature)
-    return Proof(golden, report, temperature, find_doubtful_margins(margins))
+    golden = dataclasses.replace(golden, temperatures=list_temperatures(temperatures))
+    return Proof(golden, report, temperatures, find_doubtful_margins(margins))

@@ -32,7 +32,7 @@ def write_openvino(job: Job, folder: Path) -> Written:
     Packed, the text of the graph goes from a third of the whole to a sixtieth.
 
     Int8 comes from our own int8 graph, which is faster than NNCF's and as faithful
-    (``docs/explanation/accuracy.md`` has what was measured).
+    (``docs/explanation/calibration.md`` has what was measured).
 
     Raises:
         MissingExtraError: OpenVINO isn't installed.

@@ -15,6 +15,7 @@ from mer.weights import SHIPPED
 from mer_export.drafting import check_replaceable, replacing
 from mer_export.errors import ExportError, OptionError
 from mer_export.exporter import export_origin
+from mer_export.options import ExportOptions
 from mer_export.origin import Origin
 from mer_export.ranges import RANGES_FILE, ranges_file
 from mer_export.report import ExportReport
@@ -117,9 +118,8 @@ def _try(
         known = [ranges_file(origin.path), *earlier]
         ranges = next((path for path in known if path.is_file()), None)
     try:
-        return export_origin(
-            origin, folder / name, target=target, precision=precision, ranges=ranges, timing=False
-        )
+        options = ExportOptions(target=target, precision=precision, ranges=ranges, timing=False)
+        return export_origin(origin, folder / name, options)
     except MerError as error:
         logger.info("%s isn't made: %s", name, error)
         return error

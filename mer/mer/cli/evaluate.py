@@ -110,8 +110,9 @@ def main(
 ) -> None:
     """Score MODEL on the clips of CACHE (mer-prepare), or on one's own in FOLDER.
 
-    MODEL is a checkpoint file or a bundle folder. Of what ships, ia, it and lt are checkpoints,
-    and ia-int8 is the int8 bundle of ia. Several are told in one table, each paired with the first.
+    MODEL is a checkpoint file or a bundle folder. Of what ships, ia, it, lt and ia-compact are
+    checkpoints, ia-int8 and ia-compact-int8 bundles. Several are told in one table, each paired
+    with the first.
 
     Gives the mean cross-entropy (loss), the percentage of right answers (prec1), of right
     answers among the five most probable (prec5), and the unweighted average recall (uar), with

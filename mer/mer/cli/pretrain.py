@@ -11,6 +11,7 @@ import click
 
 from mer.cli.stages import StageBars
 from mer.data.dataset import require_device
+from mer.data.photo_augmentation import PhotoAugmentation
 from mer.models import ENCODERS
 from mer.train.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
 from mer_runtime import options
@@ -33,7 +34,7 @@ from mer_runtime.spec import ENCODER
     type=click.IntRange(min=1),
     default=PretrainingRecipe.epochs,
     show_default=True,
-    help="From 192 pixels on, most of them see crops of half the size.",
+    help="Two thirds of them see smaller crops, where there are such.",
 )
 @click.option(
     "--face-encoder",
@@ -48,6 +49,28 @@ from mer_runtime.spec import ENCODER
     default=PretrainingRecipe.size,
     show_default=True,
     help="Pixels of the crops that it is for: a multiple of 16.",
+)
+@click.option(
+    "--small-size",
+    type=click.IntRange(min=32, max=512),
+    help="Pixels of the crops in the first two thirds of the epochs, which cost less so. "
+    "[default: half of --size from 192 on, else --size]",
+)
+@click.option(
+    "--augment",
+    "strength",
+    type=click.FloatRange(min=0, max=1),
+    default=1.0,
+    show_default=True,
+    help="How far photos are varied. A small net learns more in few epochs where that is less; "
+    "0 only flips them.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    metavar="ENCODER",
+    help="Start from the weights of another run's encoder.safetensors.",
 )
 @click.option(
     "--teacher",
@@ -70,6 +93,9 @@ def main(
     epochs: int,
     face_encoder: str,
     size: int,
+    small_size: int | None,
+    strength: float,
+    start: Path | None,
     teachers: tuple[Path, ...],
     seed: int,
     device: str,
@@ -90,10 +116,19 @@ def main(
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-pretrain fer2013.zip --out runs/compact --face-encoder compact --size 96 \\
           --teacher runs/encoder/encoder.safetensors
+      mer-pretrain fer2013.zip --out runs/more --face-encoder compact --size 96 --small-size 64 \\
+          --augment 0.3 --epochs 20 --from runs/compact/encoder.safetensors
     """
     require_device(device)
     started = time.monotonic()
-    recipe = dataclasses.replace(PretrainingRecipe(), epochs=epochs, size=size, seed=seed)
+    recipe = dataclasses.replace(
+        PretrainingRecipe(),
+        epochs=epochs,
+        size=size,
+        small_size=small_size,
+        seed=seed,
+        augmentation=PhotoAugmentation().scaled(strength),
+    )
     labels = {"training": "Training"}
     with StageBars(labels) as bars:
 
@@ -107,6 +142,7 @@ def main(
             photos,
             out,
             encoder=face_encoder,
+            start=start,
             teachers=teachers,
             recipe=recipe,
             device=device,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mer.evaluate.confidence import Confidence, describe_confidence
+from mer.protocols import Modality
 from mer.train.runs import Row
 from mer.train.seeds import SeedsSummary
 from mer.train.training import TrainingSummary
@@ -18,7 +20,7 @@ def describe_run(summary: TrainingSummary, out: Path, seconds: float) -> dict[st
         "checkpoint": str(summary.checkpoint),
         "epochs": summary.epochs,
         "best": _rounded(summary.best),
-        "confidence": _rounded(summary.confidence.to_dict()),
+        "confidence": _describe(summary.confidence),
         "seconds": round(seconds, 1),
     }
 
@@ -33,7 +35,7 @@ def describe_seeds(summary: SeedsSummary, out: Path, seconds: float) -> dict[str
                 "checkpoint": str(run.checkpoint),
                 "epochs": run.epochs,
                 "best": _rounded(run.best),
-                "confidence": _rounded(run.confidence.to_dict()),
+                "confidence": _describe(run.confidence),
             }
             for seed, run in summary.runs.items()
         },
@@ -61,18 +63,25 @@ def format_seeds(summary: SeedsSummary, seconds: float) -> str:
     return "\n".join([*lines, str(summary.table)])
 
 
+def _describe(confidence: Mapping[Modality, Confidence]) -> dict[str, dict[str, float]]:
+    return {shown: _rounded(one) for shown, one in describe_confidence(confidence).items()}
+
+
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in figures.items()}
 
 
 def format_run(summary: TrainingSummary, seconds: float) -> str:
     """A run in a few lines."""
-    best, confidence = summary.best, summary.confidence
+    best = summary.best
+    told = [
+        f"{shown} {one.temperature:.3f}, ECE {one.ece:.2f} % (without {one.ece_before:.2f} %)"
+        for shown, one in summary.confidence.items()
+    ]
     lines = [
         f"best of {summary.epochs} epochs is {best['epoch']}: validation {format_row(best)} "
         f"({seconds:.0f} s)",
-        f"temperature {confidence.temperature:.3f}: "
-        f"ECE {confidence.ece:.2f} % (without {confidence.ece_before:.2f} %)",
+        f"temperature: {'; '.join(told)}",
         str(summary.checkpoint),
     ]
     return "\n".join(lines)

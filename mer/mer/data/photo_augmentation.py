@@ -50,6 +50,27 @@ class PhotoAugmentation:
     hole: float = 0.45
     mixing: float = 0.5
 
+    def scaled(self, strength: float) -> PhotoAugmentation:
+        """One that varies photos ``strength`` times as far: 0 only flips them."""
+
+        def near_one(factor: float) -> float:
+            return float(factor**strength)
+
+        return PhotoAugmentation(
+            angle=self.angle * strength,
+            zoom=(near_one(self.zoom[0]), near_one(self.zoom[1])),
+            shift=self.shift * strength,
+            stretch=near_one(self.stretch),
+            contrast=(near_one(self.contrast[0]), near_one(self.contrast[1])),
+            brightness=self.brightness * strength,
+            gamma=near_one(self.gamma),
+            tint=self.tint * strength,
+            blur=self.blur * strength,
+            noise=self.noise * strength,
+            hole=self.hole * strength,
+            mixing=self.mixing * strength,
+        )
+
 
 def augment(
     pixels: Tensor,

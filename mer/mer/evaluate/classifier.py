@@ -19,6 +19,7 @@ from mer.models import Standardiser
 from mer.weights import SHIPPED, find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, measure_graphs, shipped_bundle
 from mer_runtime.errors import MissingModalityError
+from mer_runtime.feeds import Temperatures
 from mer_runtime.files import is_there
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
@@ -89,7 +90,7 @@ class OpenModel:
 
     Attributes:
         name: as it was asked for.
-        temperature: what its logits are divided by before the softmax.
+        temperatures: what its logits are divided by before the softmax.
         size: bytes of the checkpoint's file, or of the bundle's graphs.
         face_detector: the YuNet file that a bundle carries.
     """
@@ -97,7 +98,7 @@ class OpenModel:
     name: str
     kind: Literal["checkpoint", "bundle"]
     classifier: Classifier
-    temperature: float
+    temperatures: Temperatures
     size: int
     face_detector: Path | None = None
 
@@ -116,8 +117,8 @@ def open_model(
     """Load a checkpoint file, a bundle folder, or what ships under a name.
 
     Args:
-        model: a path; where there is none such, the name of a fusion (``ia``, ``it``, ``lt``)
-            is its shipped checkpoint, and ``ia-int8`` the bundle that ships.
+        model: a path; where there is none such, ``ia``, ``it``, ``lt`` and ``ia-compact`` are
+            the checkpoints that ship, ``ia-int8`` and ``ia-compact-int8`` the bundles.
         num_heads, labels: for a foreign checkpoint (see ``mer.load_checkpoint``).
         device: for a checkpoint; a bundle runs on its own engine.
 
@@ -132,13 +133,13 @@ def open_model(
         bundle = recognizer.bundle
         size = measure_graphs(bundle)
         return OpenModel(
-            str(model), "bundle", recognizer, bundle.temperature, size, bundle.face_detector
+            str(model), "bundle", recognizer, bundle.temperatures, size, bundle.face_detector
         )
     checkpoint = load_checkpoint(path, num_heads=num_heads, labels=labels)
     logger.info("checkpoint %s: fusion %s on %s", path, checkpoint.spec.fusion, device)
     classifier = NetworkClassifier(checkpoint, device)
     size = path.stat().st_size
-    return OpenModel(str(model), "checkpoint", classifier, checkpoint.temperature, size)
+    return OpenModel(str(model), "checkpoint", classifier, checkpoint.temperatures, size)
 
 
 def find_model(model: str | Path) -> Path:

@@ -7,10 +7,14 @@ divides all logits: the answer stays, its probability comes nearer to how often 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mer.protocols import MODALITIES, Modality
+from mer_runtime.feeds import Temperatures
 
 #: Bounds of a fitted temperature, which clips that are all answered rightly would drive to zero.
 LOWEST, HIGHEST = 0.05, 20.0
@@ -51,6 +55,17 @@ def measure_confidence(logits: ArrayLike, targets: ArrayLike) -> Confidence:
     if after > before:
         return Confidence(1.0, before, before)
     return Confidence(temperature, before, after)
+
+
+def gather_temperatures(confidence: Mapping[Modality, Confidence]) -> Temperatures:
+    """The temperatures of all kinds of windows; of those not measured, that of the first."""
+    first = next(iter(confidence.values()))
+    return Temperatures(**{shown: confidence.get(shown, first).temperature for shown in MODALITIES})
+
+
+def describe_confidence(confidence: Mapping[Modality, Confidence]) -> dict[str, dict[str, float]]:
+    """JSON-ready data."""
+    return {shown: one.to_dict() for shown, one in confidence.items()}
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:

@@ -36,10 +36,10 @@ class Evaluation:
     """How a model did on labelled clips; percentages, but ``scores.loss`` in nats.
 
     ``logits`` (n, classes) and ``targets`` (n,) are in the order of the clips. ``ece`` is the
-    expected calibration error (``mer.evaluate.confidence``) at the model's own ``temperature``; the
-    loss is that of the logits as they are. ``size`` is of the checkpoint's file or the bundle's
-    graphs, in bytes. ``times`` are milliseconds for each clip's faces and answer, empty where they
-    weren't taken.
+    expected calibration error (``mer.evaluate.confidence``) at the model's own ``temperature`` for
+    such a feed; the loss is that of the logits as they are. ``size`` is of the checkpoint's file or
+    the bundle's graphs, in bytes. ``times`` are milliseconds for each clip's faces and answer,
+    empty where they weren't taken.
     """
 
     model: str
@@ -188,6 +188,7 @@ def score_answers(
         )
     metrics = ClassificationMetrics(len(model.spec.labels))
     metrics.update(logits, targets)
+    temperature = model.temperatures.of(feed.modality)
     return Evaluation(
         model=model.name,
         kind=model.kind,
@@ -197,8 +198,8 @@ def score_answers(
         feed=feed,
         labels=model.spec.labels,
         scores=metrics.compute(),
-        ece=expected_calibration_error(logits, targets, temperature=model.temperature),
-        temperature=model.temperature,
+        ece=expected_calibration_error(logits, targets, temperature=temperature),
+        temperature=temperature,
         intervals=metrics.compute_intervals(),
         logits=logits,
         targets=targets,

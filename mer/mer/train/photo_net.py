@@ -92,6 +92,22 @@ def load_photo_net(path: Path) -> tuple[PhotoNet, int]:
     return net.eval(), size
 
 
+def load_photo_weights(net: PhotoNet, path: Path) -> None:
+    """Give ``net`` the weights of a file that ``save_photo_net`` wrote.
+
+    Raises:
+        CheckpointError: the file can't be read, or is of another encoder or of other labels.
+    """
+    found, _ = load_photo_net(path)
+    if found.labels != net.labels:
+        theirs, ours = ", ".join(found.labels), ", ".join(net.labels)
+        raise CheckpointError(path, f"an encoder of {theirs}, where the photos have {ours}")
+    if type(found.encoder) is not type(net.encoder):
+        theirs, ours = type(found.encoder).__name__, type(net.encoder).__name__
+        raise CheckpointError(path, f"its encoder is {theirs}, not {ours}: ask for that one")
+    net.load_state_dict(found.state_dict())
+
+
 @dataclass(frozen=True)
 class Taught:
     """What teachers make of a batch: logits (N, labels), features (N, F)."""

@@ -20,8 +20,9 @@ from mer.data.photos import Photos, load_halves, split_photos
 from mer.errors import TrainingError
 from mer.train.averaging import move_average
 from mer.train.distillation import Distillation, FeatureMatch, blend_losses
-from mer.train.photo_net import PhotoNet, PhotoTeacher, save_photo_net
+from mer.train.photo_net import PhotoNet, PhotoTeacher, load_photo_weights, save_photo_net
 from mer.train.runs import Row, RunFolder
+from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER
 
 ENCODER_FILE = "encoder.safetensors"
@@ -37,7 +38,7 @@ METRICS_FIELDS = (
     "test_prec1",
     "test_uar",
 )
-#: From this size on most epochs are at half of it, which costs a quarter.
+#: From this size on most epochs are at half of it, if nothing else is asked for.
 HALVED_FROM = 192
 
 
@@ -45,18 +46,21 @@ HALVED_FROM = 192
 class PretrainingRecipe:
     """How an encoder is trained on photos.
 
-    Where crops are large, most epochs see them at half size. Each of the two phases has a
-    learning rate of its own, which warms up and falls to zero: the features of half-size crops
+    Smaller crops cost less, so most epochs may see those. Each of the two phases has a
+    learning rate of its own, which warms up and falls to zero: the features of smaller crops
     are nearly useless at the real size until they are trained on.
 
     Attributes:
         size: pixels of the crops that the encoder is for.
-        full_size_share: of the epochs, where most are at half size.
+        small_size: pixels of most epochs' crops. None is half of ``size`` from 192 on, else
+            ``size``.
+        full_size_share: of the epochs, where most are at a smaller size.
         ema_decay: of the moving average of the weights, which is what is kept.
     """
 
     epochs: int = 30
     size: int = 224
+    small_size: int | None = None
     full_size_share: float = 1 / 3
     batch_size: int = 64
     learning_rate: float = 0.05
@@ -69,10 +73,21 @@ class PretrainingRecipe:
     augmentation: PhotoAugmentation = field(default_factory=PhotoAugmentation)
     distillation: Distillation = field(default_factory=Distillation)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.first_size <= self.size:
+            raise TrainingError(f"small_size is {self.small_size}: give at most {self.size}")
+
+    @property
+    def first_size(self) -> int:
+        """Pixels of the first epochs' crops."""
+        if self.small_size is None:
+            return self.size // 2 if self.size >= HALVED_FROM else self.size
+        return self.small_size
+
     @property
     def small_epochs(self) -> int:
-        """Epochs at half size: none for small crops."""
-        if self.size < HALVED_FROM:
+        """Epochs at ``first_size``, where that is smaller."""
+        if self.first_size == self.size:
             return 0
         return self.epochs - max(1, round(self.full_size_share * self.epochs))
 
@@ -82,6 +97,7 @@ def pretrain_encoder(
     out: str | Path,
     *,
     encoder: str = ENCODER,
+    start: str | Path | None = None,
     teachers: Sequence[str | Path] = (),
     recipe: PretrainingRecipe | None = None,
     device: str = "cpu",
@@ -100,6 +116,7 @@ def pretrain_encoder(
 
     Args:
         encoder: which one, by its name in ``mer.models.ENCODERS``.
+        start: an ``encoder.safetensors`` of the same encoder and labels, to start from.
         teachers: ``encoder.safetensors`` files of other runs on photos with the same labels. The
             encoder learns to give their features, and their answers' mean.
         report: called with a row of metrics after each epoch.
@@ -110,7 +127,7 @@ def pretrain_encoder(
 
     Raises:
         CorpusError: the photos can't be read, or are too few.
-        CheckpointError: a teacher can't be read or has other labels.
+        CheckpointError: ``start`` or a teacher can't be read or has other labels.
         SpecError: there is no such encoder.
         TrainingError: ``out`` holds a run and ``resume`` is not set, it is another run or its
             state is damaged, or the loss isn't finite.
@@ -126,13 +143,21 @@ def pretrain_encoder(
     teacher = PhotoTeacher(teachers, train.labels, device) if teachers else None
     torch.manual_seed(recipe.seed)
     net = PhotoNet(encoder, train.labels).to(device)
+    if start:
+        load_photo_weights(net, Path(start))
     settings = {
         "encoder": encoder,
+        "start": hash_file(Path(start)) if start else None,
         "recipe": asdict(recipe),
         "photos": every.digest,
         "teachers": teacher.digests if teacher else [],
     }
-    place = {"photos": str(photos), "teachers": list(map(str, teachers)), "device": device}
+    place = {
+        "photos": str(photos),
+        "start": str(start) if start else None,
+        "teachers": list(map(str, teachers)),
+        "device": device,
+    }
     run = RunFolder(
         Path(out), {"settings": settings, "place": place}, resume=resume, fields=METRICS_FIELDS
     )
@@ -190,7 +215,7 @@ class _PhotoLearner:
     def run_epoch(self, epoch: int, step: Callable[[int, int], None] | None) -> Row:
         """Train over as many photos as there are; epochs count from 0."""
         recipe = self.recipe
-        size = recipe.size // 2 if epoch < recipe.small_epochs else recipe.size
+        size = recipe.first_size if epoch < recipe.small_epochs else recipe.size
         batches = len(self.train.classes) // recipe.batch_size
         # Drawn from (seed, epoch), so that a resumed run draws what an unbroken one does.
         generator = np.random.default_rng((recipe.seed, epoch))

@@ -79,7 +79,7 @@ def _format(runs: dict[int, TrainingSummary]) -> str:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("seed", *TOLD, "temperature", "ece"))
     for seed, run in runs.items():
-        confidence = run.confidence
+        confidence = next(iter(run.confidence.values()))
         figures = [*(run.best[name] for name in TOLD), confidence.temperature, confidence.ece]
         writer.writerow((seed, *figures))
     return table.getvalue()

@@ -16,9 +16,14 @@ from mer.data.cache import Cache
 from mer.data.dataset import measure_standardisation, require_device
 from mer.data.features import hash_encoder
 from mer.errors import TrainingError
-from mer.evaluate.confidence import Confidence, measure_confidence
+from mer.evaluate.confidence import (
+    Confidence,
+    describe_confidence,
+    gather_temperatures,
+    measure_confidence,
+)
 from mer.models import build_model, own_hash
-from mer.protocols import Modality, Protocol, restrict_protocol
+from mer.protocols import MODALITIES, Modality, Protocol, restrict_protocol
 from mer.train.board import Log, open_log, require_log
 from mer.train.distillation import Distillation
 from mer.train.learner import Learner, Progress
@@ -47,13 +52,13 @@ class TrainingSummary:
         best: the best epoch's metrics, as in ``metrics.csv``.
         epochs: how many there were.
         checkpoint: where the best epoch's model is.
-        confidence: its temperature and ECE on the validation clips.
+        confidence: its temperature and ECE on the validation clips, by what they are shown with.
     """
 
     best: Row
     epochs: int
     checkpoint: Path
-    confidence: Confidence
+    confidence: dict[Modality, Confidence]
 
 
 def train_model(
@@ -263,20 +268,23 @@ def complete_run(
     if best is None:
         raise TrainingError("there is nothing to train: the protocol has no epochs")
     confidence = _fit_confidence(run, learner)
-    run.finish({"best": best, "confidence": confidence.to_dict()})
+    run.finish({"best": best, "confidence": describe_confidence(confidence)})
     return TrainingSummary(best, int(history[-1]["epoch"]), run.best, confidence)
 
 
-def _fit_confidence(run: RunFolder, learner: Learner) -> Confidence:
-    """Fit the best model's temperature to its validation answers, and add it to its file."""
+def _fit_confidence(run: RunFolder, learner: Learner) -> dict[Modality, Confidence]:
+    """Fit the best model's temperatures to its validation answers, and add them to its file."""
     best = load_checkpoint(run.best)
     learner.kept.load_state_dict(best.model.state_dict())
-    confidence = measure_confidence(*learner.answer_validation())
+    # A model of one modality is shown nothing else.
+    only = learner.protocol.modality
+    fed = MODALITIES if only == "both" else (only,)
+    confidence = {one: measure_confidence(*learner.answer_validation(one)) for one in fed}
     save_checkpoint(
         run.best,
         best.model,
         best.spec,
-        notes={**best.notes, "confidence": confidence.to_dict()},
-        temperature=confidence.temperature,
+        notes={**best.notes, "confidence": describe_confidence(confidence)},
+        temperatures=gather_temperatures(confidence),
     )
     return confidence

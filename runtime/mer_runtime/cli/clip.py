@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,10 +13,10 @@ from mer_runtime.console import escape_name, progress, say, warn
 from mer_runtime.errors import MediaError, MerError
 from mer_runtime.files import check_output, make_folder
 from mer_runtime.inputs.listing import list_media
-from mer_runtime.jobs import answer_in_parallel, tell_unexpected
+from mer_runtime.jobs import tell_unexpected
 from mer_runtime.live.overlay import PICTURE_SUFFIX, VIDEO_SUFFIX, write_overlay
 from mer_runtime.options import Results
-from mer_runtime.prediction import Analysis, Prediction
+from mer_runtime.prediction import Prediction
 from mer_runtime.recognizer import Recognizer
 
 
@@ -44,42 +43,11 @@ def answer_clips(
                 told = error if isinstance(error, MerError) else tell_unexpected(clip, error)
                 report_failure(clip, told, results)
                 continue
-            _report(analysis.prediction, recognizer if len(clips) == 1 else None, results)
+            report(analysis.prediction, recognizer if len(clips) == 1 else None, results)
             if clip in overlays:
                 write_overlay(overlays[clip], analysis, recognizer.spec)
     if failed:
         raise click.exceptions.Exit(1)
-
-
-def answer_folder(
-    load: Callable[[], Recognizer],
-    clips: list[Path],
-    overlays: Mapping[Path, Path],
-    jobs: int,
-    results: Results,
-) -> None:
-    """As ``answer_clips``, with ``jobs`` processes that ``load`` the bundle once each."""
-    failed = 0
-    with progress(length=len(clips), label="Recognising", hidden=sys.stdout.isatty()) as bar:
-        for outcome in answer_in_parallel(clips, jobs, load, partial(_finish, overlays=overlays)):
-            if outcome.error is not None:
-                failed += 1
-                report_failure(outcome.item, outcome.error, results)
-            else:
-                _report(outcome.value, None, results)
-            bar.update(1)
-    if failed:
-        raise click.exceptions.Exit(1)
-
-
-def _finish(
-    recognizer: Recognizer, analysis: Analysis, overlays: Mapping[Path, Path]
-) -> Prediction:
-    """In a process of its own: draw where asked to, and hand back what is told."""
-    out = overlays.get(Path(analysis.prediction.source))
-    if out is not None:
-        write_overlay(out, analysis, recognizer.spec)
-    return analysis.prediction
 
 
 def list_clips(source: Path) -> list[Path]:
@@ -148,7 +116,7 @@ def place_overlays(
     return place_outputs(overlay, source, clips, VIDEO_SUFFIX if whole else PICTURE_SUFFIX)
 
 
-def _report(prediction: Prediction, recognizer: Recognizer | None, results: Results) -> None:
+def report(prediction: Prediction, recognizer: Recognizer | None, results: Results) -> None:
     """Print an answer; in full where ``recognizer`` is given."""
     results.tell(prediction.to_dict(), "\n".join(_format(prediction, recognizer)))
 

@@ -5,35 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import click
 
 from mer_runtime import options
 from mer_runtime.cli.clip import (
     answer_clips,
-    answer_folder,
     list_clips,
     place_overlays,
     report_self_test,
 )
 from mer_runtime.cli.config import GIVEN, read_config
+from mer_runtime.cli.engine import EngineOptions, load_engine
+from mer_runtime.cli.folder import FolderOptions, answer_folder, leave_answered
 from mer_runtime.cli.timelines import TimelineOptions, answer_timelines, place_timelines
-from mer_runtime.console import Command, say
+from mer_runtime.console import Command
 from mer_runtime.engines import usable_cores
 from mer_runtime.files import check_output
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
 from mer_runtime.options import Results
 from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
-from mer_runtime.recognizer import Recognizer
 
 EPILOG = """\b
 Examples:
   mer-run ia-int8 clip.mp4
   mer-run ia-int8 clip.mp4 --overlay answer.png
   mer-run ia-int8 interview.mp4 --timeline answers.csv --faces all
-  mer-run ia-int8 recordings/ --jobs 4 --json > answers.jsonl
+  mer-run ia-int8 recordings/ --jobs 4 --json-out answers.jsonl --resume
+  mer-run ia-int8 recordings/ --ray auto --json-out answers.jsonl --resume
   mer-run ia-int8 /dev/video0 --microphone --serve 8080
   mer-run ia-int8 rtsp://camera/stream --json
   gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia-int8 - --record out.mp4
@@ -59,16 +60,6 @@ LIVE_ONLY = (
     "video",
     "audio",
 )
-
-
-class _Engine(NamedTuple):
-    """What loading a bundle takes, and what it is to listen to."""
-
-    threads: int | None
-    detector: Path | None
-    detect_size: int
-    backend: EngineChoice | None
-    audio_track: int | None
 
 
 @click.command("mer-run", cls=Command, epilog=EPILOG)
@@ -97,6 +88,19 @@ class _Engine(NamedTuple):
     default=1,
     show_default=True,
     help="Of a folder, answer so many clips at once, with a share of the cores each.",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Of a folder, answer its clips on a Ray cluster (extra ray): auto, HOST:PORT, "
+    "ray://HOST:PORT, or local, which starts one here. --jobs is how many workers [default: as "
+    "many as there is room for], --threads how many CPUs each has [default: 1].",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Of a folder, go on with the FILE of --json-out that an earlier run with this BUNDLE "
+    "left: what it answered isn't answered again.",
 )
 @options.face_detector()
 @options.detect_size
@@ -223,6 +227,8 @@ def main(
     timeline: Path | None,
     threads: int | None,
     jobs: int,
+    ray: str | None,
+    resume: bool,
     face_detector: Path | None,
     detect_size: int,
     backend: EngineChoice | None,
@@ -244,11 +250,11 @@ def main(
     Exit codes: 0 done, or a stream ended by Ctrl-C; 1 an error, or a clip that can't be read (in
     a folder the rest go on); 2 wrong options.
     """
-    engine = _Engine(threads, face_detector, detect_size, backend, audio_track)
+    engine = EngineOptions(threads, face_detector, detect_size, backend, audio_track)
     if self_test:
         if source is not None:
             raise click.UsageError("give a SOURCE, or --self-test without one")
-        report_self_test(_load(bundle, engine, prove=False), results)
+        report_self_test(load_engine(bundle, engine, prove=False), results)
         return
     if source is None and camera is None and microphone is None:
         raise click.UsageError("give a SOURCE, --camera or --microphone, or --self-test")
@@ -260,43 +266,39 @@ def main(
         overlays = place_overlays(overlay, path, clips, whole=timeline is not None)
         if results.out is not None:
             check_output(results.out, *clips)
+        several = FolderOptions(
+            jobs if context.get_parameter_source("jobs") in GIVEN else None, ray, resume
+        )
+        several.check(path, results, timeline)
         if timeline is not None:
             placed = place_timelines(timeline, path, clips, results.out, *overlays.values())
             asked = TimelineOptions(placed, overlays, live["faces"], live["hop"])
             parts = max(usable_cores() // min(jobs, len(clips)), 1)
-            load = partial(_load, bundle, engine._replace(threads=threads or parts))
+            load = partial(load_engine, bundle, engine._replace(threads=threads or parts))
             answer_timelines(load, clips, asked, jobs, results)
             return
-        if jobs > 1 and path.is_dir():
-            share = engine._replace(threads=threads or max(usable_cores() // jobs, 1))
-            answer_folder(partial(_load, bundle, share), clips, overlays, jobs, results)
+        if resume:
+            clips = leave_answered(clips, results)
+        if not clips:
             return
-        recognizer = _load(bundle, engine)
-        answer_clips(recognizer, clips, overlays, results)
+        if ray is not None or (jobs > 1 and path.is_dir()):
+            answer_folder(bundle, engine, clips, overlays, several, results)
+            return
+        answer_clips(load_engine(bundle, engine), clips, overlays, results)
         return
     if overlay is not None:
         raise click.UsageError("--overlay is for clips; a stream has --record")
     if timeline is not None:
         raise click.UsageError("--timeline is for clips; a stream has --json-out")
+    if ray is not None or resume:
+        raise click.UsageError("--ray and --resume are for a folder of clips")
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
     wanted = LiveOptions(pace=pace or "live", audio_track=audio_track, **live)
     inputs = list_inputs(source, camera, camera_mode, microphone, wanted)
     wanted.check(inputs)
-    run_live(_load(bundle, engine), inputs, wanted, results)
-
-
-def _load(bundle: Path, engine: _Engine, *, prove: bool = True) -> Recognizer:
-    asked = engine._asdict()
-    track = asked.pop("audio_track")
-    recognizer = Recognizer.load(bundle, prove=prove, **asked)
-    recognizer.audio_track = track
-    for name, result in recognizer.considered.items():
-        say(f"{name}: {result}", err=True)
-    if engine.backend is not None:
-        say(f"Backend: {recognizer.backend.name}", err=True)
-    return recognizer
+    run_live(load_engine(bundle, engine), inputs, wanted, results)
 
 
 def _refuse_live_options(context: click.Context, refused: Sequence[str]) -> None:

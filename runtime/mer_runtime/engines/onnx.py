@@ -27,6 +27,8 @@ UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
 CROPS_AT_ONCE = 5
 #: The head takes about a millisecond; threads of its own would only compete with the encoder's.
 HEAD_THREADS = 1
+#: The first piece of a layer is a fourth of a thread's share, the next ones are smaller.
+DYNAMIC_BLOCK_BASE = "4"
 
 
 class OnnxBackend:
@@ -98,6 +100,10 @@ def _options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Threads that wait for work sleep: waiting busily, they take a core from those that have some.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A layer is shared out in smaller and smaller pieces: a thread that was held up gets fewer.
+    options.add_session_config_entry("session.dynamic_block_base", DYNAMIC_BLOCK_BASE)
     # Planning by the first run's sizes takes its memory a second time and gains nothing.
     options.enable_mem_pattern = False
     return options

@@ -82,8 +82,9 @@ class Timeline:
             yield packet
 
     def _place(self, index: int, packet: Any) -> None:
-        time = float(packet.dts * packet.time_base)
-        length = float((packet.duration or 0) * packet.time_base)
+        base = packet.time_base  # products of Fractions take ten times as long
+        time = packet.dts * base.numerator / base.denominator
+        length = (packet.duration or 0) * base.numerator / base.denominator
         shift = self._shift.setdefault(index, 0.0)
         before = self._ends.get(index)
         if self._jumps(time + shift, before, length):

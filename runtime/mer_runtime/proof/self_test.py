@@ -22,6 +22,7 @@ from mer_runtime.engines import Backend, read_no_face
 from mer_runtime.engines.cache import EngineKey, KeptFile, describe_cpu
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.errors import BundleError
+from mer_runtime.feeds import SHOWN
 from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
@@ -117,7 +118,7 @@ def compare(golden: Golden, logits: NDArray[np.float32]) -> SelfTest:
 def find_fault(bundle: Bundle, golden: Golden) -> str:
     """What of a bundle's inputs or outputs isn't as it was proved, in words; empty if nothing.
 
-    The test signals are prepared as the manifest says, and its temperature is compared.
+    The test signals are prepared as the manifest says, and its temperatures are compared.
     """
     mfcc = np.abs(signal_mfcc(bundle.spec.audio) - golden.signal_mfcc).max()
     if not mfcc <= MFCC_TOLERANCE:
@@ -125,8 +126,10 @@ def find_fault(bundle: Bundle, golden: Golden) -> str:
     crop = signal_crop(bundle.spec.video).astype(np.int16) - golden.signal_crop
     if np.abs(crop).max() > CROP_TOLERANCE:
         return f"pixels of the test signal's crop are off by {np.abs(crop).max()}"
-    if bundle.temperature != golden.temperature:
-        return f"temperature {bundle.temperature:g} is not the one proved, {golden.temperature:g}"
+    for shown, proved in zip(SHOWN, golden.temperatures, strict=True):
+        temperature = bundle.temperatures.of(shown)
+        if temperature != proved:
+            return f"temperature {temperature:g} of {shown} is not the one proved, {proved:g}"
     return ""
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.crops import crop_face, find_nearest
 from mer_runtime.inputs.face import Box
-from mer_runtime.inputs.motion import Sketch, moves_on, sketch
+from mer_runtime.inputs.motion import moves_on, sketch
 from mer_runtime.inputs.notes import CANCELLED, describe_unusable
 from mer_runtime.inputs.tracking import (
     Face,
@@ -30,35 +30,15 @@ from mer_runtime.stream.intake import Task, WindowTask
 from mer_runtime.stream.senses import Senses
 from mer_runtime.stream.smoothing import Smoother
 from mer_runtime.stream.statistics import StreamStatistics
-
-Picture = NDArray[np.uint8]
-
-
-@dataclass
-class UsedFrame:
-    """A frame of a window, looked at once. Slots that show the same picture share one.
-
-    Attributes:
-        image: None once no crop can be needed of it.
-        size: its height and width.
-        sketch: for telling whether the picture moves on.
-        found: the faces seen in it, by the number of their track.
-        features: (F,) float32 of the crops made of it, by their box.
-        crops: (S, S, 3) uint8, made and not encoded yet, by their box.
-        gone: boxes that show something else in it than the face that they are for.
-    """
-
-    image: Picture | None
-    size: tuple[int, int]
-    sketch: Sketch
-    found: Mapping[int, Face]
-    features: dict[Box, NDArray[np.float32]] = field(default_factory=dict)
-    crops: dict[Box, Picture] = field(default_factory=dict)
-    gone: set[Box] = field(default_factory=set)
-
-
-#: A crop: the frame that it is made of, and the box.
-Place = tuple[UsedFrame, Box]
+from mer_runtime.stream.view import (
+    FaceView,
+    Feature,
+    Picture,
+    Place,
+    UsedFrame,
+    WindowLogits,
+    WindowView,
+)
 
 
 class StreamEngine:
@@ -96,15 +76,37 @@ class StreamEngine:
         self._unusable = 0  # samples that were no numbers, when the last window was answered
         self._statistics = statistics
         self._spec = recognizer.spec
-        self._epoch = -1
+        self._epoch = -1  # of the frames looked at
+        self._answered = -1  # of the windows answered
 
     def run(self, task: Task) -> list[StreamEvent]:
         """Do the work; a window gives an event, or one for each face."""
+        view = self.view(task)
+        return [] if view is None else self.answer(view, *self.compute([view]))
+
+    def view(self, task: Task) -> WindowView | None:
+        """Look at a task's frames: what its window shows, if it has one."""
         if task.epoch != self._epoch:
             self._begin(task.epoch)
         for picked in task.frames:
             self._look(picked)
-        return self._answer(task.window) if task.window else []
+        return self._view(task.window) if task.window else None
+
+    def compute(self, views: Sequence[WindowView]) -> list[WindowLogits]:
+        """What the network says of some windows, for ``answer``. Another thread may do it."""
+        self._encode([one for view in views for face in view.faces for one in face.features])
+        return [self._classify(view) for view in views]
+
+    def answer(self, view: WindowView, logits: WindowLogits) -> list[StreamEvent]:
+        """The events of a window; windows come in their order."""
+        if view.epoch != self._answered:
+            self._answered = view.epoch
+            self._smoother = Smoother(self._smoothing, self._spec.video.window)
+        faces = view.faces or (None,)
+        return [
+            self._event(view, face, logits.voice, one)
+            for face, one in zip(faces, logits.faces, strict=True)
+        ]
 
     def finish(self) -> Iterator[StreamEvent]:
         """What is left to be answered: nothing, here."""
@@ -122,7 +124,6 @@ class StreamEngine:
         self._picture: Picture | None = None  # the last one, for telling repeated ones
         self._person: int | None = None  # whom the last window was about
         self._tracker = FaceTracker(self._spec.video.frames)
-        self._smoother = Smoother(self._smoothing, self._spec.video.window)
 
     def _look(self, picked: PickedFrame) -> None:
         """Detect the faces of a frame; one that several slots use is looked at once."""
@@ -150,24 +151,21 @@ class StreamEngine:
         crops = {face.box: crop_face(image, face.box, self._spec.video) for face in found.values()}
         return UsedFrame(None if found else image, size, sketch(image), found, crops=crops)
 
-    def _answer(self, window: WindowTask) -> list[StreamEvent]:
-        mfcc = self._listen(window)
+    def _view(self, window: WindowTask) -> WindowView:
         frames, real = self._frames_of(window.slot)
         seen, stale = self._seen_in(frames, real)
         notes = tuple(self._note(window, frames, stale))
         people = list_people(seen)
-        faces = {number: self._places_of(frames, number) for number in self._choose(seen, people)}
-        self._encode(places for places, _ in faces.values())
-        count = max(len(people), min(len(faces), 1))
-        events = []
-        for number, (places, box) in faces.items():
-            features = np.stack([frame.features[box] for frame, box in places])
+        faces = []
+        for number in self._choose(seen, people):
+            places, box = self._places_of(frames, number)
             found = sum(number in one for one in seen)
-            events.append(self._event(window, mfcc, features, box, number, found, count, notes))
-        if not faces:
-            events.append(self._event(window, mfcc, None, None, None, 0, 0, notes))
+            features = tuple(self._describe(frame, at) for frame, at in places)
+            faces.append(FaceView(number, box, found, features))
         self._forget(window.slot + 1 - self._spec.video.frames)
-        return events
+        return WindowView(
+            self._epoch, window, tuple(faces), max(len(people), min(len(faces), 1)), notes
+        )
 
     def _seen_in(
         self, frames: Sequence[UsedFrame], real: Sequence[bool]
@@ -266,24 +264,11 @@ class StreamEngine:
             return False
         return True
 
-    def _encode(self, faces: Iterable[Sequence[Place]]) -> None:
-        """Compute the features that a window's faces still lack, in as few batches as can be."""
-        lacking = {
-            (id(frame), box): frame
-            for places in faces
-            for frame, box in places
-            if box not in frame.features
-        }
-        new = [(frame, box) for (_, box), frame in lacking.items()]
-        most = self._spec.video.frames
-        for first in range(0, len(new), most):
-            batch = new[first : first + most]
-            crops = np.stack([self._crop(frame, box) for frame, box in batch])
-            with self._statistics.timed("encode"):
-                features = self._recognizer.encode(crops)
-            self._statistics.crops += len(batch)
-            for (frame, box), feature in zip(batch, features, strict=True):
-                frame.features[box] = feature.copy()  # not a view of the whole batch
+    def _describe(self, frame: UsedFrame, box: Box) -> Feature:
+        """The features of a crop, which are computed once."""
+        if box not in frame.features:
+            frame.features[box] = Feature(self._crop(frame, box))
+        return frame.features[box]
 
     def _crop(self, frame: UsedFrame, box: Box) -> Picture:
         if box in frame.crops:
@@ -291,45 +276,66 @@ class StreamEngine:
         assert frame.image is not None  # kept wherever nobody was seen
         return crop_face(frame.image, box, self._spec.video)
 
+    def _encode(self, features: Sequence[Feature]) -> None:
+        """Describe the crops that aren't yet, in as few batches as can be."""
+        new = [one for one in dict.fromkeys(features) if one.values is None]
+        most = self._spec.video.frames
+        for first in range(0, len(new), most):
+            batch = new[first : first + most]
+            crops = np.stack([one.crop for one in batch if one.crop is not None])
+            with self._statistics.timed("encode"):
+                values = self._recognizer.encode(crops)
+            self._statistics.crops += len(batch)
+            for one, described in zip(batch, values, strict=True):
+                one.crop, one.values = None, described.copy()  # not a view of the whole batch
+
+    def _classify(self, view: WindowView) -> WindowLogits:
+        mfcc = self._listen(view.window)
+        if mfcc is None and not view.faces:
+            return WindowLogits(False, (None,))
+        faces = [
+            np.stack([one.values for one in face.features if one.values is not None])
+            for face in view.faces
+        ]
+        with self._statistics.timed("head"):
+            logits = [self._recognizer.classify(mfcc, face) for face in faces or (None,)]
+        return WindowLogits(mfcc is not None, tuple(logits))
+
     def _event(
         self,
-        window: WindowTask,
-        mfcc: NDArray[np.float32] | None,
-        features: NDArray[np.float32] | None,
-        box: Box | None,
-        track: int | None,
-        found: int,
-        people: int,
-        notes: tuple[str, ...],
+        view: WindowView,
+        face: FaceView | None,
+        voice: bool,
+        logits: NDArray[np.float32] | None,
     ) -> StreamEvent:
+        window = view.window
+        track = None if face is None else face.track
         label, probabilities, settled = None, {}, False
-        face, voice = features is not None, mfcc is not None
-        if mfcc is not None or features is not None:
-            with self._statistics.timed("head"):
-                logits = self._recognizer.classify(mfcc, features)
-            shares = softmax(logits, self._recognizer.bundle.temperature)
+        if logits is not None:
+            shown = name_shown(face=face is not None, voice=voice)
+            shares = softmax(logits, self._recognizer.bundle.temperatures.of(shown))
             shares = self._smoother.smooth(shares, track, window.time)
             labels = self._spec.labels
             label = labels[int(shares.argmax())]
-            settled = self._recognizer.is_settled(shares, face=face, voice=voice)
+            settled = self._recognizer.is_settled(shares, face=face is not None, voice=voice)
             probabilities = dict(zip(labels, shares.tolist(), strict=True))
         self._statistics.events += 1
         return StreamEvent(
-            time=window.time,
             start=window.time - window.filled * self._spec.video.window,
+            end=window.time,
             label=label,
             probabilities=probabilities,
-            face=face,
+            face=face is not None,
             voice=voice,
             settled=settled,
             filled=window.filled,
-            faces_found=found,
-            box=box,
+            faces_found=0 if face is None else face.found,
+            box=None if face is None else face.box,
             track=track,
             age=max(monotonic() - window.arrival, 0.0),
             dropped=self._statistics.dropped,
-            people=people,
-            notes=notes,
+            people=view.people if face is not None else 0,
+            notes=view.notes,
         )
 
     def _forget(self, first: int) -> None:

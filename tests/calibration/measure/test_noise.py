@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from mer_calibration import CalibrationError, FloatAnswers, Noise, Quantised, Window
-from mer_calibration.measure.noise import NOISELESS, SHOWN, compare_logits, decibels
+from mer_calibration.measure.noise import NOISELESS, compare_logits, decibels
 from mer_calibration.measure.observation import open_session
+from mer_runtime.feeds import SHOWN
 
 Run = Callable[..., NDArray[np.float32]]
 Quantise = Callable[..., Quantised]

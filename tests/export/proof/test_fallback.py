@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from mer import load_checkpoint
 from mer_calibration import Layer, Range, Ranges
-from mer_export import ExportReport, export_bundle, exporter
+from mer_export import ExportOptions, ExportReport, export_bundle, exporter
 from mer_export.calibration import Calibration
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.proof import fallback, proof
@@ -112,7 +112,10 @@ class TestLayersReturnToFloat:
             monkeypatch.setattr(exporter, "calibrate", lambda *args, **options: broken)
             checkpoint, cache = fitted
             return export_bundle(
-                checkpoint, tmp_path / "out", calibration=cache, cpu="x86", timing=False
+                checkpoint,
+                tmp_path / "out",
+                ExportOptions(cpu="x86", timing=False),
+                calibration=cache,
             )
 
         return give
@@ -152,7 +155,9 @@ class TestLayersReturnToFloat:
         )
         assert found.noise.sqnr > before.noise.sqnr
         again = export_bundle(
-            fitted[0], tmp_path / "again", ranges=tmp_path / "out", cpu="x86", timing=False
+            fitted[0],
+            tmp_path / "again",
+            ExportOptions(ranges=tmp_path / "out", cpu="x86", timing=False),
         )
         assert again.float_layers == report.float_layers
         assert again.graph_size == report.graph_size
@@ -220,7 +225,9 @@ def test_head_in_float_answers_the_voice_as_the_float_model_does(
     answer: Any,
 ) -> None:
     report = export_bundle(
-        fitted[0], tmp_path / "out", ranges=proved.bundle, float_head=True, cpu="x86", timing=False
+        fitted[0],
+        tmp_path / "out",
+        ExportOptions(ranges=proved.bundle, float_head=True, cpu="x86", timing=False),
     )
     head = {layer.name for layer in calibration.layers if layer.graph == "head"}
     assert set(report.float_layers) == head

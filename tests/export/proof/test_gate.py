@@ -10,11 +10,11 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from mer import Checkpoint
-from mer_calibration.measure.noise import SHOWN
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.proof.gate import check_golden, check_together, check_validation
 from mer_export.proof.golden import golden_reference
 from mer_export.proof.limits import LEAST_AGREEMENT, LEVEL, MAX_DROP, Limits
+from mer_runtime.feeds import SHOWN
 from mer_runtime.golden import Golden
 
 
@@ -51,7 +51,7 @@ class TestGolden:
         assert (report.sqnr, report.bias) == (None, 0)
         np.testing.assert_array_equal(answered.answers, logits)
         assert answered.tolerance == 0.5
-        assert answered.temperature == golden.temperature
+        np.testing.assert_array_equal(answered.temperatures, golden.temperatures)
 
     @pytest.mark.parametrize(
         ("name", "shown"),

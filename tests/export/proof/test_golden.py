@@ -12,6 +12,7 @@ import pytest
 from mer import Checkpoint
 from mer.evaluate.classifier import NetworkClassifier
 from mer_export.proof.golden import golden_inputs, golden_reference, sample_clip
+from mer_runtime.feeds import Temperatures
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
@@ -93,9 +94,9 @@ def test_signals_are_of_the_spec() -> None:
 
 def test_reference_is_pytorchs(small_model: Any, answer: Any) -> None:
     model, spec = small_model
-    checkpoint = Checkpoint(model, spec, temperature=1.5)
+    checkpoint = Checkpoint(model, spec, temperatures=Temperatures(1.5, 2.0, 0.5))
     golden = golden_reference(checkpoint)
-    assert golden.temperature == 1.5
+    assert golden.temperatures.tolist() == [1.5, 2.0, 0.5]
     silence, black = np.zeros(spec.audio.shape, np.float32), np.zeros(spec.video.shape, np.uint8)
     for name in ("clip", "every crop, fast voice", "face missing", "voice missing"):
         i = golden.cases.index(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from mer_calibration.measure.noise import SHOWN, LogitNoise, Noise
+from mer_calibration.measure.noise import LogitNoise, Noise
 from mer_export.proof.limits import (
     DEVICE_SPREAD,
     FLOAT_LIMITS,
@@ -29,6 +29,7 @@ from mer_export.proof.limits import (
     measure_bias,
     signal_to_noise,
 )
+from mer_runtime.feeds import SHOWN
 
 #: Of a calibration: the three feeds' noise differs.
 NOISE = Noise(

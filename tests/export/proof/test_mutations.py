@@ -32,9 +32,10 @@ from mer_export.proof.limits import Limits, find_limits
 from mer_export.ranges import find_ranges
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
+from mer_runtime.feeds import SHOWN, Temperatures
 from mer_runtime.golden import Golden
 from mer_runtime.proof.self_test import encode_crops, find_fault, replay
-from mer_runtime.spec import Fusion, Spec
+from mer_runtime.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def models(graphs_once: None) -> Callable[[Fusion], Model]:
+def models(graphs_once: None) -> Callable[[str], Model]:
     """Each fusion's, made once."""
     made: dict[str, Model] = {}
 
-    def give(fusion: Fusion) -> Model:
+    def give(fusion: str) -> Model:
         if fusion not in made:
             path = shipped_checkpoint(fusion)
             checkpoint = load_checkpoint(path)
@@ -77,7 +78,7 @@ def models(graphs_once: None) -> Callable[[Fusion], Model]:
 
 
 @pytest.fixture(scope="module")
-def ia(models: Callable[[Fusion], Model]) -> Model:
+def ia(models: Callable[[str], Model]) -> Model:
     return models("ia")
 
 
@@ -97,12 +98,10 @@ def check(model: Model, network: Any, dialect: DialectName = "x86") -> None:
 # --- no false alarm -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_what_ships_passes(
-    models: Callable[[Fusion], Model], fusion: Fusion, dialect: DialectName
-) -> None:
-    model = models(fusion)
+def test_what_ships_passes(models: Callable[[str], Model], name: str, dialect: DialectName) -> None:
+    model = models(name)
     written = model.write(dialect)
     check(model, model.open(written), dialect)
 
@@ -244,7 +243,7 @@ def copy(model: ModelProto) -> ModelProto:
     return copied
 
 
-def test_head_of_another_fusion(models: Callable[[Fusion], Model], ia: Model) -> None:
+def test_head_of_another_fusion(models: Callable[[str], Model], ia: Model) -> None:
     wrong = Graphs(ia.write("x86").encoder, models("it").write("x86").head)
     with pytest.raises(GateError):
         check(ia, ia.open(wrong))
@@ -345,8 +344,11 @@ def test_wrong_resize(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_temperature_lost() -> None:
     bundle = load_bundle("ia-int8")
-    wrong = dataclasses.replace(bundle, temperature=1.0)
-    assert "temperature 1 is not the one proved" in find_fault(wrong, bundle.golden())
+    for shown in SHOWN:
+        others = bundle.temperatures.to_dict() | {shown: 1.5}
+        wrong = dataclasses.replace(bundle, temperatures=Temperatures(**others))
+        fault = f"temperature 1.5 of {shown} is not the one proved"
+        assert fault in find_fault(wrong, bundle.golden())
 
 
 def test_shipped_bundle_proves_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

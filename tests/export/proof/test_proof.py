@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_export import ExportReport, export_bundle, exporter
+from mer_export import ExportOptions, ExportReport, export_bundle, exporter
 from mer_runtime import Recognizer
 
 
@@ -25,7 +25,8 @@ def test_proof_on_validation_actors(proved: ExportReport) -> None:
     assert manifest["calibration"]["float_layers"] == list(proved.float_layers) == []
     assert manifest["calibration"]["clips"] == 16
     assert len(manifest["calibration"]["clips_sha256"]) == 64
-    assert manifest["temperature"] == proved.temperature != 1
+    assert manifest["temperatures"] == proved.temperatures.to_dict()
+    assert proved.temperatures.both != 1
     assert Recognizer.load(proved.bundle).self_test().passed
 
 
@@ -41,10 +42,8 @@ def test_given_ranges_are_proved_on_the_corpus(
     report = export_bundle(
         fitted[0],
         tmp_path / "out",
+        ExportOptions(ranges=proved.bundle, cpu="x86", timing=False),
         calibration=fitted[1],
-        ranges=proved.bundle,
-        cpu="x86",
-        timing=False,
     )
     assert report.gate.kind == "validation"
     for again, first in zip(report.gate.modalities, proved.gate.modalities, strict=True):

@@ -76,6 +76,16 @@ def test_each_variation_shows(halves: torch.Tensor, name: str, value: object, le
     assert (crops - still).abs().mean() > least
 
 
+def test_weaker_variation() -> None:
+    plan = PhotoAugmentation()
+    assert plan.scaled(1) == plan
+    half = plan.scaled(0.5)
+    assert (half.angle, half.mixing) == (10, 0.25)
+    assert half.gamma**2 == pytest.approx(plan.gamma)
+    still = plan.scaled(0)
+    assert (still.zoom, still.contrast, still.stretch, still.hole) == ((1, 1), (1, 1), 1, 0)
+
+
 def test_zoom_is_of_the_face() -> None:
     """A factor of 2 shows a spot at twice its size."""
     pixels = torch.zeros((8, 48, 48, 1), dtype=torch.uint8)

@@ -69,12 +69,16 @@ def test_bundle_and_checkpoint_agree(
 
 
 def test_names_of_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for fusion in ("ia", "it", "lt"):
-        assert find_model(fusion) == shipped_checkpoint(fusion)
-    assert find_model("ia-int8") == shipped_bundle("ia-int8")
+    for name in ("ia", "it", "lt", "ia-compact"):
+        assert find_model(name) == shipped_checkpoint(name)
+    for name in ("ia-int8", "ia-compact-int8"):
+        assert find_model(name) == shipped_bundle(name)
     assert open_model("lt").spec.fusion == "lt"
     assert open_model("ia-int8").kind == "bundle"
-    with pytest.raises(CheckpointError, match=r"no such file or folder.* ia, it, lt, ia-int8"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"no such file or folder.* ia, it, lt, ia-compact, ia-compact-int8, ia-int8",
+    ):
         find_model("xt")
     with pytest.raises(CheckpointError, match="no such file"):
         find_model("it-nothing-int8")

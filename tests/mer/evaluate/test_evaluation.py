@@ -19,8 +19,10 @@ from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.evaluation import evaluate_model
 from mer.models import Standardiser, build_model
+from mer_export import ExportOptions
 from mer_export.exporter import export_bundle
 from mer_runtime.errors import BundleError, MissingModalityError
+from mer_runtime.feeds import Temperatures
 from mer_runtime.spec import AudioSpec, Spec, VideoSpec
 
 Write = Callable[..., Path]
@@ -60,7 +62,7 @@ def checkpoint(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model(*inputs)
         model.eval()
         model.classifier_1[0].weight.mul_(2 / model(*inputs).std())
-    save_checkpoint(path, model, spec, temperature=1.5)
+    save_checkpoint(path, model, spec, temperatures=Temperatures(1.5, 2.0, 0.75))
     return path
 
 
@@ -160,7 +162,7 @@ def test_splits_are_by_actor(cache: Path, checkpoint: Path) -> None:
 
 def test_bundle_scores_as_its_checkpoint(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    export_bundle(checkpoint, bundle, precision="fp32", timing=False)
+    export_bundle(checkpoint, bundle, ExportOptions(precision="fp32", timing=False))
     for modality in ("both", "audio", "video"):
         ours = evaluate_model(checkpoint, cache, modality=modality)
         theirs = evaluate_model(bundle, cache, modality=modality)
@@ -168,7 +170,8 @@ def test_bundle_scores_as_its_checkpoint(cache: Path, checkpoint: Path, tmp_path
         # The gate lets logits differ by 1e-3.
         assert theirs.scores.loss == pytest.approx(ours.scores.loss, abs=2e-3)
         assert (theirs.scores.confusion == ours.scores.confusion).all()
-        assert theirs.temperature == ours.temperature == 1.5
+        assert theirs.temperature == ours.temperature
+        assert ours.temperature == {"both": 1.5, "audio": 2.0, "video": 0.75}[modality]
 
 
 def test_json_is_plain_data(cache: Path, checkpoint: Path) -> None:
@@ -188,7 +191,7 @@ def test_json_is_plain_data(cache: Path, checkpoint: Path) -> None:
 def test_ece_is_at_the_model_s_temperature(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     warm = tmp_path / "warm.safetensors"
-    save_checkpoint(warm, loaded.model, loaded.spec, temperature=3.0)
+    save_checkpoint(warm, loaded.model, loaded.spec, temperatures=Temperatures.read(3.0))
     plain, warmed = (evaluate_model(path, cache) for path in (checkpoint, warm))
     for one, temperature in ((plain, 1.5), (warmed, 3.0)):
         expected = expected_calibration_error(one.logits, one.targets, temperature=temperature)

@@ -203,6 +203,30 @@ def test_large_crops_are_halved_at_first() -> None:
     assert dataclasses.replace(recipe, epochs=1).small_epochs == 0
 
 
+def test_first_epochs_are_at_the_size_asked_for() -> None:
+    recipe = PretrainingRecipe(epochs=6, size=96, small_size=64)
+    assert (recipe.first_size, recipe.small_epochs) == (64, 4)
+    # The second phase warms up again.
+    assert find_learning_rate(recipe, 3.99) < find_learning_rate(recipe, 4.5)
+    assert PretrainingRecipe(epochs=6, size=96).small_epochs == 0
+    with pytest.raises(TrainingError, match="small_size is 128: give at most 96"):
+        PretrainingRecipe(size=96, small_size=128)
+
+
+def test_starts_from_another_run(photos: Path, tmp_path: Path) -> None:
+    first = pretrain_encoder(photos, tmp_path / "first", encoder="compact", recipe=RECIPE)
+    file = tmp_path / "first" / "encoder.safetensors"
+    still = dataclasses.replace(RECIPE, epochs=1, learning_rate=1e-9)
+    more = pretrain_encoder(photos, tmp_path / "more", encoder="compact", start=file, recipe=still)
+    assert more["validation_prec1"] == first["validation_prec1"]
+    with pytest.raises(TrainingError, match="holds a run with start"):
+        pretrain_encoder(photos, tmp_path / "more", encoder="compact", recipe=still, resume=True)
+    with pytest.raises(CheckpointError, match="its encoder is CompactFace, not EfficientFace"):
+        pretrain_encoder(photos, tmp_path / "other", start=file, recipe=still)
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        pretrain_encoder(photos, tmp_path / "none", start=tmp_path / "no", recipe=still)
+
+
 def test_average_is_not_held_back_by_its_start() -> None:
     """After a few steps it is near the weights, not near what they were drawn as."""
     net, average = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))

@@ -23,7 +23,11 @@ from mer.data.features import FrozenFaces, find_view, list_views
 from mer.data.index import clip_path
 from mer.data.spoiling import CROP_KINDS
 from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
-from mer.evaluate.confidence import expected_calibration_error, fit_temperature
+from mer.evaluate.confidence import (
+    describe_confidence,
+    expected_calibration_error,
+    fit_temperature,
+)
 from mer.evaluate.evaluation import evaluate_model
 from mer.models import EfficientFace, Standardiser, build_model
 from mer.protocols import (
@@ -143,14 +147,21 @@ def test_learns_and_writes_what_it_says(cache: Path, encoder: Path, tmp_path: Pa
     scores = evaluated.scores
     assert scores.prec1 == summary.best["validation_prec1"]
     assert scores.loss == pytest.approx(summary.best["validation_loss"], abs=1e-4)
-    # The temperature is that of the best epoch, not of the last.
-    temperature = fit_temperature(evaluated.logits, evaluated.targets)
-    assert checkpoint.temperature == evaluated.temperature == summary.confidence.temperature
-    assert checkpoint.temperature == pytest.approx(temperature, rel=1e-3)
-    before = expected_calibration_error(evaluated.logits, evaluated.targets)
-    assert summary.confidence.ece_before == pytest.approx(before, abs=0.1)  # in points
-    assert evaluated.ece == pytest.approx(summary.confidence.ece, abs=0.1)
-    told = summary.confidence.to_dict()
+    # The temperatures are those of the best epoch, not of the last.
+    assert list(summary.confidence) == ["audio", "video", "both"]
+    for shown, confidence in summary.confidence.items():
+        evaluated = evaluate_model(
+            run / "best.safetensors", cache, split="validation", modality=shown
+        )
+        fitted = checkpoint.temperatures.of(shown)
+        assert fitted == evaluated.temperature == confidence.temperature
+        before = expected_calibration_error(evaluated.logits, evaluated.targets)
+        assert confidence.ece_before == pytest.approx(before, abs=0.1)  # in points
+        assert evaluated.ece == pytest.approx(confidence.ece, abs=0.1)
+        if fitted != 1:
+            temperature = fit_temperature(evaluated.logits, evaluated.targets)
+            assert fitted == pytest.approx(temperature, rel=1e-3)
+    told = describe_confidence(summary.confidence)
     assert kept["results"] == {"best": summary.best, "confidence": told}
     assert checkpoint.notes["confidence"] == told
 
@@ -244,7 +255,7 @@ def test_resumed_run_equals_an_unbroken_one(cache: Path, encoder: Path, tmp_path
     whole, broken = (
         load_checkpoint(tmp_path / run / "best.safetensors") for run in ("whole", "broken")
     )
-    assert whole.temperature == broken.temperature
+    assert whole.temperatures == broken.temperatures
     assert whole.notes == broken.notes
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, broken.model.state_dict()[name]), name

@@ -385,7 +385,7 @@ def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
             "graphs": {name: file.name for name, file in graphs.items()},
             "spec": SPEC.to_dict(),
             "face_detector": None,
-            "temperature": 1.0,
+            "temperatures": 1.0,
             "doubtful_margins": {},
             "engine": engine or {},
         }

@@ -17,7 +17,7 @@ NASTY = 'a\\b"c\nd{e="f"} 1'
 
 def answer(time: float, **changes: Any) -> StreamEvent:
     given: dict[str, Any] = {
-        "time": time,
+        "end": time,
         "label": "happy",
         "probabilities": {"happy": 1.0},
         "face": True,

@@ -38,7 +38,18 @@ def answer(time: float, box: Box | None = None) -> StreamEvent:
     probabilities = {"calm": 0.25, "happy": 0.75}
     found = 15 if box else 0
     return StreamEvent(
-        time, "happy", probabilities, box is not None, True, True, 1.0, found, box, 1, 0.05, 0
+        end=time,
+        label="happy",
+        probabilities=probabilities,
+        face=box is not None,
+        voice=True,
+        settled=True,
+        filled=1.0,
+        faces_found=found,
+        box=box,
+        track=1,
+        age=0.05,
+        dropped=0,
     )
 
 

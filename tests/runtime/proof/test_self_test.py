@@ -189,7 +189,7 @@ def test_anything_else_is_proved_anew(
 
     assert proves()
     assert not proves()
-    other = load_bundle(write_tiny_bundle("other", temperature=3.0))
+    other = load_bundle(write_tiny_bundle("other", temperatures=3.0))
     assert proves(other)
     newer = Counting(open_backend(tiny, 1), name="onnxruntime 99.0.0")
     assert proves(backend=newer)
@@ -328,9 +328,13 @@ class TestInputsAndOutputsAsProved:
             (lambda m: m["spec"]["audio"].update(amplitude="none"), "MFCCs of the test signal"),
             (lambda m: m["spec"]["video"].update(colour="bgr"), "pixels of the test signal's crop"),
             (lambda m: m["spec"]["video"].update(margin=0.1), "pixels of the test signal's crop"),
-            (lambda m: m.update(temperature=1.0), "temperature 1 is not the one proved, 2:"),
+            (
+                lambda m: m.update(temperatures=1.0),
+                "temperature 1 of both is not the one",
+            ),
+            (lambda m: m["temperatures"].update(video=3), "temperature 3 of video is not the one"),
         ],
-        ids=["rate", "window", "amplitude", "colour", "margin", "temperature"],
+        ids=["rate", "window", "amplitude", "colour", "margin", "temperature", "one temperature"],
     )
     def test_manifest_that_says_otherwise(
         self,

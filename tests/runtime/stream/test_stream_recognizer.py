@@ -522,7 +522,7 @@ def test_smoothed_answers_are_as_close_as_they_are_shown(
 
     def gap(event: StreamEvent) -> float:
         second, first = sorted(event.probabilities.values())[-2:]
-        return float(plain.bundle.temperature * np.log(first / second))
+        return float(plain.bundle.temperatures.audio * np.log(first / second))
 
     middle = float(np.median([gap(event) for event in run(plain, loud, video=False)]))
     margins = dict.fromkeys(("both", "audio", "video"), middle * (1 + 1e-6))

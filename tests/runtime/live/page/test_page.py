@@ -40,7 +40,7 @@ def answer(time: float, label: str | None = "happy", **changes: Any) -> dict[str
     rest = 0.3 / (len(LABELS) - 1)
     probabilities = {name: 0.7 if name == label else rest for name in LABELS} if label else {}
     given: dict[str, Any] = {
-        "time": time,
+        "end": time,
         "label": label,
         "probabilities": probabilities,
         "face": True,
