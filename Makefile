@@ -16,8 +16,8 @@ help: ## Print this list.
 
 demo: .venv/installed ## Export the shipped checkpoint to int8, run it on the sample clip, draw the answer.
 	rm -rf demo && mkdir demo
-	$(BIN)/mer-export --target onnx --out demo/ia-onnx-int8
-	$(BIN)/mer-run demo/ia-onnx-int8 samples/portrait.mp4 --overlay demo/portrait.png
+	$(BIN)/mer-export ia-compact --target onnx --out demo/ia-compact-onnx-int8
+	$(BIN)/mer-run demo/ia-compact-onnx-int8 samples/portrait.mp4 --overlay demo/portrait.png
 
 check: .venv/installed lint ## Style, types, import contracts, and whether generated tables are up to date.
 	$(BIN)/python scripts/make_tables.py --check

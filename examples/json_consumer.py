@@ -1,6 +1,6 @@
 """Reads what ``mer-run --json`` prints of a stream, and tells when the emotion changes.
 
-mer-run ia-int8 /dev/video0 --microphone --json | python examples/json_consumer.py
+mer-run ia-compact-int8 /dev/video0 --microphone --json | python examples/json_consumer.py
 
 Each line is one JSON object: an event has ``time`` and ``label``, a source's notice ``state``.
 """

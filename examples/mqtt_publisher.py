@@ -1,6 +1,6 @@
 """Reads what ``mer-run --json`` prints of a stream, and publishes it to an MQTT broker.
 
-mer-run ia-int8 /dev/video0 --microphone --json | python examples/mqtt_publisher.py HOST[:PORT]
+mer-run ia-compact-int8 /dev/video0 --json | python examples/mqtt_publisher.py HOST[:PORT]
 
 It needs ``pip install paho-mqtt``. Topics:
 

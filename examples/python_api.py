@@ -11,7 +11,7 @@ from mer_runtime import Recognizer, mix_down
 from mer_runtime.stream import StreamRecognizer
 
 stream = StreamRecognizer(
-    Recognizer.load("ia-int8"), live=False, on_event=lambda e: print(e.to_dict())
+    Recognizer.load("ia-compact-int8"), live=False, on_event=lambda e: print(e.to_dict())
 )
 with av.open(sys.argv[1]) as clip:
     for frame in clip.decode():

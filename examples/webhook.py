@@ -1,6 +1,6 @@
 """Reads what ``mer-run --json`` prints of a stream, and posts changes of emotion to a URL.
 
-mer-run ia-int8 /dev/video0 --microphone --json | python examples/webhook.py http://host/hook
+mer-run ia-compact-int8 /dev/video0 --microphone --json | python examples/webhook.py http://host/hook
 
 The body is the JSON line of the answer with which an emotion began. A server that can't be reached
 is told on standard error, and the stream goes on.

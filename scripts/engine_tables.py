@@ -146,4 +146,7 @@ def _tested(row: Json) -> str:
     if "error" in row:
         return f"**not run:** {row['error']}"
     tests = row["tests"]
-    return f"{tests['passed']} passed" + (f", **{tests['failed']} failed**" * bool(tests["failed"]))
+    told = [f"{tests['passed']} passed"]
+    told += [f"**{tests['failed']} failed**"] * bool(tests["failed"])
+    told += [f"{tests['skipped']} skipped"] * bool(tests["skipped"])
+    return ", ".join(told)

@@ -1,9 +1,10 @@
 """Measure the runs of ``train_table.py`` and what ships on the test actors, and write the tables.
 
-    python scripts/measure_models.py runs/table cache/ravdess
+    python scripts/measure_models.py runs/table cache/ravdess cache/small
 
 writes docs/models.json, the runs' logs and curves under docs/training, and the tables of
-docs/explanation/accuracy.md. A checkpoint that was measured before isn't measured again.
+docs/explanation/accuracy-models.md. A checkpoint that was measured before isn't measured again; a
+run that isn't there any more keeps its rows. ``cache/small`` has the crops of ``ia-compact``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from make_tables import ROOT, write_all_tables
 from mer.checkpoint import load_checkpoint
 from mer.data.cache import Cache
-from mer.errors import TrainingError
+from mer.errors import CacheError, TrainingError
 from mer.evaluate.evaluation import evaluate_model
 from mer.protocols import Modality
 from mer.train.plots import plot_runs
@@ -29,6 +30,7 @@ from mer.train.runs import BEST_FILE, METRICS_FILE
 from mer.weights import SHIPPED, shipped_checkpoint
 from mer_runtime.console import Command, progress
 from mer_runtime.files import hash_file, write_file
+from mer_runtime.spec import Spec
 from train_table import TableRun, is_finished, list_runs
 
 #: What a model of both modalities is fed, by the names of the tables: options of mer-eval.
@@ -59,10 +61,11 @@ def choose_feeds(run: TableRun) -> list[str]:
 
 
 def measure_checkpoint(
-    path: Path, cache: Path, feeds: Iterable[str], fold: int | None
+    path: Path, caches: Sequence[Path], feeds: Iterable[str], fold: int | None
 ) -> dict[str, Any]:
     """A checkpoint's settings and its scores on the test actors, by feed."""
-    notes = load_checkpoint(path).notes
+    checkpoint = load_checkpoint(path)
+    notes, cache = checkpoint.notes, choose_cache(caches, checkpoint.spec)
     protocol = notes["protocol"]
     scores = {}
     for feed in feeds:
@@ -84,6 +87,22 @@ def measure_checkpoint(
     }
 
 
+def choose_cache(caches: Sequence[Path], spec: Spec) -> Path:
+    """The first cache that was prepared as ``spec`` needs.
+
+    Raises:
+        CacheError: none was.
+    """
+    for cache in caches[:-1]:
+        try:
+            Cache.open(cache).require(spec)
+        except CacheError:
+            continue
+        return cache
+    Cache.open(caches[-1]).require(spec)
+    return caches[-1]
+
+
 def read_curves(path: Path) -> list[dict[str, float]]:
     """A run's ``metrics.csv``."""
     with path.open(newline="") as file:
@@ -102,14 +121,14 @@ def draw_pictures(folder: Path, names: Sequence[str]) -> None:
 
 @click.command(cls=Command)
 @click.argument("runs", type=click.Path(path_type=Path))
-@click.argument("cache", type=click.Path(path_type=Path))
+@click.argument("caches", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--root", type=click.Path(path_type=Path), default=ROOT, hidden=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-def main(runs: Path, cache: Path, root: Path, threads: int) -> None:
-    """Measure the finished RUNS and the shipped checkpoints on CACHE (see mer-prepare)."""
+def main(runs: Path, caches: tuple[Path, ...], root: Path, threads: int) -> None:
+    """Measure the finished RUNS and the shipped checkpoints on CACHES (see mer-prepare)."""
     torch.set_num_threads(threads)
     docs = root / "docs"
-    digest = Cache.open(cache).digest
+    (digest,) = {Cache.open(cache).digest for cache in caches}  # of one corpus
     before = read_models(docs / "models.json", digest)
     finished = [run for run in list_runs() if is_finished(runs / run.name, None)]
     wanted = [
@@ -122,12 +141,14 @@ def main(runs: Path, cache: Path, root: Path, threads: int) -> None:
         for name, path, feeds, fold in bar:
             row = before.get(name)
             if row is None or row["checkpoint"] != hash_file(path) or list(row["scores"]) != feeds:
-                row = measure_checkpoint(path, cache, feeds, fold)
+                row = measure_checkpoint(path, caches, feeds, fold)
             rows.append({"name": name, **row})
             if name not in SHIPPED:
                 encoders.add(row["encoder"])
     if len(encoders) > 1:
         raise TrainingError(f"the runs in {runs} have {len(encoders)} encoders: train them again")
+    measured = {row["name"] for row in rows}
+    rows = [row for name, row in before.items() if name not in measured] + rows
     described = {"corpus": digest, "rows": rows}
     (docs / "training").mkdir(parents=True, exist_ok=True)
     write_file(docs / "models.json", (json.dumps(described, indent=1) + "\n").encode())
@@ -135,7 +156,8 @@ def main(runs: Path, cache: Path, root: Path, threads: int) -> None:
         shutil.copyfile(runs / run.name / METRICS_FILE, docs / "training" / f"{run.name}.csv")
     draw_pictures(docs / "training", [run.name for run in finished])
     write_all_tables(root)
-    missing = [run.name for run in list_runs() if run not in finished]
+    known = {row["name"] for row in rows}
+    missing = [run.name for run in list_runs() if run.name not in known]
     if missing:
         click.echo(f"not finished, so not in the tables: {', '.join(missing)}")
 

@@ -4,9 +4,10 @@
 
 Each environment is a virtual environment of its own, with the wheel and OpenVINO in it and no
 PyTorch: one package at its lower bound, or the newest that the index has, beside the versions of
-constraints.txt; then all at once. There the bundle that ships answers its golden inputs in both
-engines, and the runtime's tests run on the wheel. The results are kept in docs/versions.json, and
-the table of docs/reference/versions.md is made of them. All of it takes about a quarter of an hour.
+constraints.txt; then all at once, on this Python and on the oldest and the newest that are here.
+There the bundle that ships answers its golden inputs in both engines, and the runtime's tests run
+on the wheel. The results are kept in docs/versions.json as they come, and the table of
+docs/reference/versions.md is made of them. All of it takes about an hour.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -46,6 +49,18 @@ from target_wheels import read_metadata
 
 RESULTS = Path("docs") / "versions.json"
 EXTRA = "openvino"
+#: The newest that runs here; the oldest is that of JetPack 6, and of pyproject.toml.
+NEWEST_PYTHON = "3.13"
+#: What the tests import on another Python than this, whose packages they can't take.
+TEST_TOOLS = (
+    "hypothesis",
+    "librosa",
+    "onnx",
+    "prometheus-client",
+    "pytest",
+    "pytest-timeout",
+    "scikit-image",
+)
 ENGINES = ("onnxruntime", "openvino")
 TESTS = ("tests/runtime", "tests/cli/test_run.py")
 #: The same tests on every machine: without the corpus and without a browser.
@@ -60,29 +75,42 @@ class Environment:
 
     Attributes:
         package: None stands for all of them.
+        python: such as ``3.10``; None stands for this one.
     """
 
     newest: bool
     package: str | None = None
+    python: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{'newest' if self.newest else 'oldest'} {self.package or 'of all'}"
+        name = f"{'newest' if self.newest else 'oldest'} {self.package or 'of all'}"
+        return f"{name}, Python {self.python}" if self.python else name
 
 
+#: No package's lower bound has a wheel for the newest Python, so there is no "oldest" of it.
 ENVIRONMENTS = {
     environment.name: environment
-    for package in (*ENGINES, None)
-    for environment in (Environment(False, package), Environment(True, package))
+    for environment in (
+        *(Environment(newest, package) for package in (*ENGINES, None) for newest in (False, True)),
+        Environment(False, python="3.10"),
+        Environment(True, python="3.10"),
+        Environment(True, python=NEWEST_PYTHON),
+    )
 }
 
 
-def read_ranges(wheel: Path) -> Ranges:
-    """What a wheel of ours admits of each package that the runtime may import."""
+def read_ranges(wheel: Path, python: str | None = None) -> Ranges:
+    """What a wheel of ours admits of each package that the runtime may import.
+
+    Args:
+        python: the one it is for; by default this.
+    """
     ranges: dict[str, SpecifierSet] = {}
+    target = {"extra": EXTRA} | ({"python_version": python} if python else {})
     for line in read_metadata(wheel).get_all("Requires-Dist") or ():
         wanted = Requirement(line)
-        if wanted.marker is None or wanted.marker.evaluate({"extra": EXTRA}):
+        if wanted.marker is None or wanted.marker.evaluate(target):
             ranges[str(canonicalize_name(wanted.name))] = wanted.specifier
     return ranges
 
@@ -132,7 +160,7 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
     Returns:
         A row of docs/versions.json. What went wrong is in it, as ``error`` in place of a result.
     """
-    ranges = read_ranges(wheel)
+    ranges = read_ranges(wheel, environment.python)
     constraints = folder / "constraints.txt"
     pins = read_pins(CONSTRAINTS.read_text("utf-8"))
     constraints.write_text("\n".join(constrain(environment, ranges, pins)), "utf-8")
@@ -145,17 +173,54 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
         "golden": {},
     }
     try:
-        binaries = make_environment(folder / "environment", f"{wheel}[{EXTRA}]", constraints)
+        python = find_python(environment.python)
+        place = folder / "environment"
+        binaries = make_environment(place, f"{wheel}[{EXTRA}]", constraints, python)
+        query = "import platform; print(platform.python_version())"
+        row["python"] = run_step("python", [binaries / "python", "-c", query]).strip()
         row["versions"] = list_versions(binaries, ranges)
         row["golden"] = {engine: replay(binaries, engine, folder) for engine in ENGINES}
         check_home(folder)
-        add_test_tools(binaries)
+        if environment.python is None:
+            add_test_tools(binaries)
+        else:
+            install_test_tools(binaries, folder)
         for package in ("mer_runtime", *ENGINES):
             check_origin(binaries, package, folder)
         row["tests"] = run_tests(binaries, folder)
     except ProofError as error:
         row["error"] = str(error)
     return row
+
+
+def find_python(version: str | None) -> Path:
+    """The Python of a version, such as ``3.10``; without one, this.
+
+    Raises:
+        ProofError: it isn't here.
+    """
+    found = shutil.which(f"python{version}") if version else sys.executable
+    if found is None:
+        raise ProofError(f"there is no Python {version} here")
+    # What a version manager puts on the path starts another one, or nothing.
+    query = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
+    said, path = run_step(f"Python {version}", [found, "-c", query]).split(maxsplit=1)
+    if version not in (None, said):
+        raise ProofError(f"{found} is Python {said}, not {version}")
+    return Path(path.strip())
+
+
+def install_test_tools(binaries: Path, folder: Path) -> None:
+    """Install what the tests import, beside the versions that are there.
+
+    PyTorch isn't in it: tests that would export a model are skipped.
+    """
+    pip = [str(binaries / "python"), "-m", "pip"]
+    there = folder / "installed.txt"
+    lines = run_step("pip", [*pip, "freeze", "--exclude", "mer-edge"])
+    there.write_text(lines, "utf-8")
+    install = [*pip, "install", "--only-binary", ":all:", "--constraint", there, *TEST_TOOLS]
+    run_step("installing the tests' tools", install)
 
 
 def list_versions(binaries: Path, ranges: Ranges) -> dict[str, str]:
@@ -250,6 +315,7 @@ def main(only: tuple[str, ...], wheel: Path | None) -> None:
     Example:
         python scripts/prove_versions.py --only "oldest of all"
     """
+    os.environ.pop("PYTHONPATH", None)  # it would come before the wheel
     failed = []
     with tempfile.TemporaryDirectory() as name:
         wheel = wheel.resolve() if wheel else build("mer-edge", Path(name).resolve())

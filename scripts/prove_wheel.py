@@ -16,7 +16,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import venv
 from pathlib import Path
 
 import click
@@ -30,16 +29,22 @@ CONSTRAINTS = ROOT / "constraints.txt"
 WHEEL_HELP = "Prove this one.  [default: build one]"
 
 
-def make_environment(folder: Path, wheel: Path | str, constraints: Path = CONSTRAINTS) -> Path:
+def make_environment(
+    folder: Path,
+    wheel: Path | str,
+    constraints: Path = CONSTRAINTS,
+    python: Path = Path(sys.executable),
+) -> Path:
     """Make a virtual environment of ``wheel`` and what it requires; give its bin folder.
 
     Args:
         wheel: its path; extras may follow in brackets.
+        python: the one to make it of.
 
     Raises:
         ProofError: pip can't install them within the constraints, or not without a compiler.
     """
-    venv.create(folder, with_pip=True)
+    run_step("making an environment", [python, "-m", "venv", folder])
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--only-binary", ":all:"]
     run_step("installing the wheel", [*pip, "--constraint", constraints, wheel])
     return folder / "bin"

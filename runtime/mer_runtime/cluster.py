@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 LOCAL = "local"
 #: Bytes that such a cluster sets aside for objects: ours are answers, of a few kB.
 OBJECTS = 100_000_000
+#: Milliseconds that Ray's own processes have to start: on a busy machine theirs, 30 s, don't do.
+PATIENCE = 120_000
 #: Ray prints what happens to workers on standard output, which is for answers. It reads this when
 #: it is imported.
 QUIET = ("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -155,6 +157,7 @@ def connected(address: str, cpus: int | None = None) -> Iterator[None]:
             "num_cpus": cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECTS,
+            "_system_config": {"agent_register_timeout_ms": PATIENCE},
         }
     try:
         ray.init(address, **options)

@@ -39,7 +39,7 @@ class Recognizer(Model):
         audio_track: the audio track of clips to listen to, counted from 1, where ``predict`` isn't
             given one; None is the first that isn't silent.
 
-    >>> recognizer = Recognizer.load("ia-int8")                  # doctest: +SKIP
+    >>> recognizer = Recognizer.load("ia-compact-int8")                  # doctest: +SKIP
     >>> recognizer.predict("clip.mp4").label                # doctest: +SKIP
     'happy'
     """

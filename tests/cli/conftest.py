@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:
     """Networks this small are slowed down by threads."""
-    torch.set_num_threads(1)
+    with suppress(ImportError):  # scripts/prove_versions.py has Pythons without
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

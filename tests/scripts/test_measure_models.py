@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,8 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
+from mer.data.cache import Cache
+from mer.errors import CacheError
 from mer.evaluate.evaluation import evaluate_model
 
 Load = Callable[[str], ModuleType]
@@ -79,3 +83,18 @@ def test_runs_are_measured_and_shown(
     assert CliRunner().invoke(script.main, args).exit_code == 0
     assert measured == ["balanced-it"]
     assert (docs / "models.json").read_text() != before
+    # A run that isn't there any more keeps its rows.
+    (tmp_path / "none").mkdir()
+    args[0] = str(tmp_path / "none")
+    assert CliRunner().invoke(script.main, args).exit_code == 0
+    rows = {row["name"]: row for row in json.loads((docs / "models.json").read_text())["rows"]}
+    assert set(rows) == {"balanced-it", "voice-only", "fold-5"}
+
+
+def test_cache_that_suits(load_script: Load, cache: Path, tmp_path: Path) -> None:
+    choose = load_script("measure_models").choose_cache
+    spec = Cache.open(cache).spec
+    shutil.copytree(cache, tmp_path / "other")
+    assert choose([cache, tmp_path / "other"], spec) == cache
+    with pytest.raises(CacheError):
+        choose([cache], dataclasses.replace(spec, video=dataclasses.replace(spec.video, size=64)))

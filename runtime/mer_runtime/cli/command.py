@@ -30,17 +30,17 @@ from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
 
 EPILOG = """\b
 Examples:
-  mer-run ia-int8 clip.mp4
-  mer-run ia-int8 clip.mp4 --overlay answer.png
-  mer-run ia-int8 interview.mp4 --timeline answers.csv --faces all
-  mer-run ia-int8 recordings/ --jobs 4 --json-out answers.jsonl --resume
-  mer-run ia-int8 recordings/ --ray auto --json-out answers.jsonl --resume
-  mer-run ia-int8 /dev/video0 --microphone --serve 8080
-  mer-run ia-int8 rtsp://camera/stream --json
-  gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia-int8 - --record out.mp4
-  mer-run ia-int8 long.mp4 --pace fast --json
+  mer-run ia-compact-int8 clip.mp4
+  mer-run ia-compact-int8 clip.mp4 --overlay answer.png
+  mer-run ia-compact-int8 interview.mp4 --timeline answers.csv --faces all
+  mer-run ia-compact-int8 recordings/ --jobs 4 --json-out answers.jsonl --resume
+  mer-run ia-compact-int8 recordings/ --ray auto --json-out answers.jsonl --resume
+  mer-run ia-compact-int8 /dev/video0 --microphone --serve 8080
+  mer-run ia-compact-int8 rtsp://camera/stream --json
+  gst-launch-1.0 -q ... ! matroskamux ! fdsink | mer-run ia-compact-int8 - --record out.mp4
+  mer-run ia-compact-int8 long.mp4 --pace fast --json
   mer-run --config /etc/mer/mer.toml
-  mer-run ia-int8 --self-test
+  mer-run ia-compact-int8 --self-test
 """
 
 #: Options of answers over time: a stream's, and a clip's timeline.
@@ -241,7 +241,7 @@ def main(
     **live: Any,
 ) -> None:
     """Recognise the emotion in SOURCE with BUNDLE: a folder by mer-export, or the name of one
-    that ships, such as ia-int8.
+    that ships, such as ia-compact-int8.
 
     SOURCE is a clip, a folder of clips, a camera (/dev/video0, or its number), a URL (rtsp://,
     http://, ...), a named pipe, or - for a stream on standard input. Cameras, URLs and pipes are

@@ -37,8 +37,9 @@ def read_config(function: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_take_config,
-        help='Take arguments and options from a TOML file, each by its name: bundle = "ia-int8", '
-        "microphone = true, record-every = 600. The command line goes before it.",
+        help="Take arguments and options from a TOML file, each by its name: "
+        'bundle = "ia-compact-int8", microphone = true, record-every = 600. '
+        "The command line goes before it.",
     )(function)
 
 

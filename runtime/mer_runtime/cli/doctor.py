@@ -20,7 +20,7 @@ Examples:
 
 
 @click.command("mer-doctor", cls=Command, epilog=EPILOG)
-@click.argument("bundle", type=click.Path(path_type=Path), default="ia-int8")
+@click.argument("bundle", type=click.Path(path_type=Path), default="ia-compact-int8")
 @click.option(
     "--need",
     "needs",
@@ -34,7 +34,7 @@ Examples:
 @options.common
 def main(bundle: Path, needs: tuple[str, ...], threads: int | None, results: Results) -> None:
     """Look at this device, and prove BUNDLE on it: a folder by mer-export, or the name of one
-    that ships [default: ia-int8].
+    that ships [default: ia-compact-int8].
 
     Tells the processor and what multiplies int8 on it, which engines load, whether the bundle's
     answers are right on each and how long a window takes, and whether there is a GPU, a camera, a

@@ -38,7 +38,7 @@ UNREAD = 1024
 class StreamRecognizer:
     """Recognises emotions in a running stream, every ``hop`` seconds.
 
-    >>> with StreamRecognizer(Recognizer.load("ia-int8")) as stream:        # doctest: +SKIP
+    >>> with StreamRecognizer(Recognizer.load("ia-compact-int8")) as stream:        # doctest: +SKIP
     ...     ...  # other threads call stream.push_frame and stream.push_audio
     ...     for event in stream.events():
     ...         print(event.time, event.label)

@@ -14,6 +14,9 @@ import pytest
 from mer_runtime.live.sources import devices
 from mer_runtime.live.sources.devices import Kind, is_built_in, plan_opening, tell_devices
 
+if not hasattr(av, "DeviceInfo"):
+    pytest.skip("PyAV tells which devices there are from version 16 on", allow_module_level=True)
+
 HERE = [
     av.DeviceInfo("@device_pnp_1", "Integrated Camera", False, ["video"]),
     av.DeviceInfo("@device_cm_1", "Microphone (Realtek)", True, ["audio"]),
