@@ -13,13 +13,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 MESSAGE = "interrupted"
 #: They ask a command to end. Python has no name for the second on Windows.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-#: Seconds after which a signal is given again that came where nothing can be raised.
+#: Seconds between two tries to give a signal again that came where nothing can be raised.
 AGAIN = 0.01
 
 
@@ -51,12 +51,17 @@ def ended_by_signals() -> Iterator[list[BaseException]]:
         return
     before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGINT)}
     tell_unraised = sys.unraisablehook
+    heard, giving = threading.Event(), threading.RLock()
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def end(number: int, frame: FrameType | None) -> None:
+        if _is_within(frame, give_again.__code__):  # it would be dropped there as well
+            return
+        with giving:
+            heard.set()
         restore()
         # Its code is what a shell says of a process that a signal ended.
         interrupted = number == signal.SIGINT
@@ -75,19 +80,32 @@ def ended_by_signals() -> Iterator[list[BaseException]]:
         if unraised.exc_value not in raised:
             tell_unraised(unraised)
             return
+        heard.clear()
         take_over()
         code = getattr(unraised.exc_value, "code", 128 + signal.SIGINT)
-        timer = threading.Timer(AGAIN, _give, (code - 128,))
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=repeat, args=(code - 128,), daemon=True).start()
+
+    def repeat(number: int) -> None:
+        while not heard.wait(AGAIN):
+            with giving:
+                if not heard.is_set():
+                    _give(number)
 
     take_over()
     sys.unraisablehook = give_again
     try:
         yield raised
     finally:
+        with giving:
+            heard.set()
         sys.unraisablehook = tell_unraised
         restore()
+
+
+def _is_within(frame: FrameType | None, code: CodeType) -> bool:
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _give(number: int) -> None:
