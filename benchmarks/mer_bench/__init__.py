@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mer_runtime.lazy_imports import make_getattr
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mer_bench.advice import advise
@@ -40,17 +38,22 @@ __all__ = [
     "run_bench",
 ]
 
-__getattr__ = make_getattr(
-    __name__,
-    {
-        ".advice": ("advise",),
-        ".comparison": ("Difference", "compare_runs", "find_slower", "list_caveats"),
-        ".contender": ("BenchError", "Contender", "bind_children", "choose_cores"),
-        ".machine": ("describe_machine",),
-        ".report": ("render_report",),
-        ".result": ("clip_seconds", "read_result"),
-        ".run": ("run_bench",),
-        ".text": ("render_comparison", "render_result"),
-        "mer_runtime.intervals": ("Interval", "find_interval", "find_ratio", "find_ratio_apart"),
-    },
-)
+#: Which module has which names.
+_HOMES = {
+    ".advice": ("advise",),
+    ".comparison": ("Difference", "compare_runs", "find_slower", "list_caveats"),
+    ".contender": ("BenchError", "Contender", "bind_children", "choose_cores"),
+    ".machine": ("describe_machine",),
+    ".report": ("render_report",),
+    ".result": ("clip_seconds", "read_result"),
+    ".run": ("run_bench",),
+    ".text": ("render_comparison", "render_result"),
+    "mer_runtime.intervals": ("Interval", "find_interval", "find_ratio", "find_ratio_apart"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Not above: a worker runs in a peer's environment, which hasn't our runtime.
+    from mer_runtime.lazy_imports import make_getattr
+
+    return make_getattr(__name__, _HOMES)(name)
