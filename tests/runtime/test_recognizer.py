@@ -24,6 +24,7 @@ from mer_runtime import (
     SpecError,
 )
 from mer_runtime.bundle import Bundle, load_bundle, write_no_face
+from mer_runtime.feeds import Temperatures
 from mer_runtime.inputs.face import DETECTOR_VARIABLE
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
@@ -220,6 +221,11 @@ def change(recognizer: Recognizer) -> Change:
     return replace
 
 
+def of_one(shown: str, temperature: float) -> Temperatures:
+    """One for what is shown, and another for all else."""
+    return Temperatures(**(dict.fromkeys(FEEDS, 7.0) | {shown: temperature}))
+
+
 class TestSettled:
     """Whether rounding may have decided between the two best classes."""
 
@@ -237,7 +243,7 @@ class TestSettled:
         self, change: Change, gap: float, temperature: float, shown: str
     ) -> None:
         """In logits: the temperature spreads probabilities, and moves no answer."""
-        recognizer = change(doubtful_margins=MARGINS, temperatures=temperature)
+        recognizer = change(doubtful_margins=MARGINS, temperatures=of_one(shown, temperature))
         logits = [1.0, 2.0 + gap, -1.0, 2.0, 0.0, 0.0, 1.9, -30.0]
         assert self.ask(recognizer, logits, shown) == (gap > MARGINS[shown])
 
@@ -261,7 +267,7 @@ class TestSettled:
         """Noise of less than half the margin for each logit; and all that is not settled can be
         flipped so."""
         margins = dict.fromkeys(FEEDS, 0.0) | {shown: margin}
-        recognizer = change(doubtful_margins=margins, temperatures=temperature)
+        recognizer = change(doubtful_margins=margins, temperatures=of_one(shown, temperature))
         exact = np.array(logits)
         settled = self.ask(recognizer, exact, shown)
         noisy = exact + margin / 2 * np.array(added)
@@ -276,7 +282,7 @@ class TestSettled:
 
     def test_certain_answers(self, change: Change) -> None:
         """Where the second best has no probability left that a float64 can hold."""
-        recognizer = change(doubtful_margins=MARGINS, temperatures=0.01)
+        recognizer = change(doubtful_margins=MARGINS, temperatures=of_one("both", 0.01))
         assert self.ask(recognizer, [1000.0, *[0.0] * 7])
         assert not self.ask(recognizer, [0.0] * 8)
 
@@ -313,7 +319,9 @@ class TestSettled:
 def test_temperature_spreads_probabilities(
     temperature: float, write_tiny_bundle: Callable[..., Path], make_clip: MakeClip, tiny_model: Any
 ) -> None:
-    recognizer = Recognizer.load(write_tiny_bundle(temperature=temperature))
+    recognizer = Recognizer.load(
+        write_tiny_bundle(temperatures=of_one("audio", temperature).to_dict())
+    )
     clip = make_clip("voice.wav")
     prediction = recognizer.predict(clip)
     waveform = read_window(clip, recognizer.spec).waveform
