@@ -122,8 +122,7 @@ def evaluate_model(
         modality: ``audio`` feeds black crops, ``video`` zero MFCCs: raw zeros, as for a clip
             that lacks a modality.
         face, voice: ``missing`` as above, ``noise`` puts noise in its place
-        (``mer.data.presence``);
-            where given, they go before ``modality``.
+            (``mer.data.presence``); where given, they go before ``modality``.
         kept_features: take the frame features that a training with this checkpoint's encoder
             left in the cache, if it did: the same figures in a tenth of the time.
         progress: called with (clips done, clips in all).
