@@ -76,9 +76,9 @@ def cut_sizes(
         MerError: the clip can't be read, or shows no face.
     """
     crops, mfcc = {}, None
+    window, detector = read_window(clip, spec), load_detector()
     for size in SIZES:
-        resized = _resized(spec, size)
-        inputs = prepare_inputs(read_window(clip, resized), resized, load_detector())
+        inputs = prepare_inputs(window, _resized(spec, size), detector)
         if inputs.faces is None:
             raise MerError(f"{clip}: there is no face in it: take another clip")
         crops[size], mfcc = inputs.faces.crops, inputs.mfcc

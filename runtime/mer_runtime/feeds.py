@@ -47,7 +47,8 @@ class Temperatures:
 
     def of(self, shown: Shown) -> float:
         """That of windows that show ``shown``."""
-        return {"both": self.both, "audio": self.audio, "video": self.video}[shown]
+        temperature: float = getattr(self, shown)
+        return temperature
 
     def to_dict(self) -> dict[str, float]:
         """JSON-ready data."""

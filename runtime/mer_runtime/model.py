@@ -201,6 +201,16 @@ class Model:
         with self._computing:
             return self._classify(mfcc, features)
 
+    def find_probabilities(
+        self, logits: NDArray[np.float32], *, face: bool, voice: bool
+    ) -> NDArray[np.float64]:
+        """Logits (classes,) to probabilities, at the bundle's temperature of such windows.
+
+        Args:
+            face, voice: what was there.
+        """
+        return softmax(logits, self.bundle.temperatures.of(name_shown(face=face, voice=voice)))
+
     def is_settled(self, probabilities: NDArray[np.float64], *, face: bool, voice: bool) -> bool:
         """Whether the two best classes are farther apart than the bundle's rounding reaches.
 

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
-from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.clip import read_clip, timed
 from mer_runtime.inputs.given import Arrays, Colour
 from mer_runtime.inputs.media_file import MEDIA, Media, MediaFile
 from mer_runtime.inputs.tracking import Faces
-from mer_runtime.model import Model, softmax
+from mer_runtime.model import Model
 from mer_runtime.prediction import Analysis, Prediction
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ class Recognizer(Model):
             logits = self.infer(read.mfcc, faces.crops if faces else None)
         seconds["total"] = sum(seconds.values())
         face, voice = faces is not None, read.mfcc is not None
-        temperature = self.bundle.temperatures.of(name_shown(face=face, voice=voice))
-        probabilities = softmax(logits, temperature)
+        probabilities = self.find_probabilities(logits, face=face, voice=voice)
         prediction = Prediction(
             source=read.source,
             start=window.start,

@@ -27,7 +27,7 @@ from mer_export.proof.limits import (
     signal_to_noise,
 )
 from mer_export.proof.outcome import GoldenReport, ModalityReport
-from mer_runtime.feeds import Shown
+from mer_runtime.feeds import name_shown
 from mer_runtime.golden import Golden
 
 
@@ -62,7 +62,8 @@ def check_golden(
             "the engine's features of the golden crops are not finite: no bundle was written"
         )
     difference = np.abs(logits - golden.reference)
-    shown = [_name_shown(*golden.case(i)) for i in range(len(golden.cases))]
+    cases = [golden.case(i) for i in range(len(golden.cases))]
+    shown = [name_shown(face=crops is not None, voice=mfcc is not None) for mfcc, crops in cases]
     allowed = np.array([limits.golden[one] for one in shown])
     sqnr = signal_to_noise(golden.features, features)
     bias = measure_bias(golden.features, features)
@@ -97,12 +98,6 @@ def check_golden(
             shown="video",
         )
     return dataclasses.replace(golden, answers=logits, tolerance=limits.device), report
-
-
-def _name_shown(mfcc: NDArray[np.float32] | None, faces: NDArray[np.uint8] | None) -> Shown:
-    if faces is None:
-        return "audio"
-    return "video" if mfcc is None else "both"
 
 
 def check_finite(modality: str, answers: NDArray[np.float32]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mer.protocols import Modality
 from mer_runtime.errors import MissingModalityError
+from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.spec import AudioSpec, VideoSpec
 
@@ -33,9 +34,7 @@ class Feed:
     @property
     def modality(self) -> Modality:
         """The modality that isn't missing, or both."""
-        if self.face == "missing":
-            return "audio"
-        return "video" if self.voice == "missing" else "both"
+        return name_shown(face=self.face != "missing", voice=self.voice != "missing")
 
 
 def choose_feed(

@@ -99,13 +99,17 @@ def load_photo_weights(net: PhotoNet, path: Path) -> None:
         CheckpointError: the file can't be read, or is of another encoder or of other labels.
     """
     found, _ = load_photo_net(path)
-    if found.labels != net.labels:
-        theirs, ours = ", ".join(found.labels), ", ".join(net.labels)
-        raise CheckpointError(path, f"an encoder of {theirs}, where the photos have {ours}")
+    _require_labels(path, "an encoder", found, net.labels)
     if type(found.encoder) is not type(net.encoder):
         theirs, ours = type(found.encoder).__name__, type(net.encoder).__name__
         raise CheckpointError(path, f"its encoder is {theirs}, not {ours}: ask for that one")
     net.load_state_dict(found.state_dict())
+
+
+def _require_labels(path: Path, what: str, net: PhotoNet, labels: tuple[str, ...]) -> None:
+    if net.labels != labels:
+        theirs, ours = ", ".join(net.labels), ", ".join(labels)
+        raise CheckpointError(path, f"{what} of {theirs}, where the photos have {ours}")
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,7 @@ class PhotoTeacher:
         self.digests: list[str] = []
         for path in map(Path, paths):
             net, size = load_photo_net(path)
-            if net.labels != tuple(labels):
-                theirs, ours = ", ".join(net.labels), ", ".join(labels)
-                raise CheckpointError(path, f"a teacher of {theirs}, where the photos have {ours}")
+            _require_labels(path, "a teacher", net, tuple(labels))
             self._nets.append((net.to(device), size))
             self.digests.append(hash_file(path))
         self.feature_width = sum(net.feature_width for net, _ in self._nets)

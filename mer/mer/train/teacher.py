@@ -18,6 +18,7 @@ from mer.data.features import FrozenFaces, find_view
 from mer.errors import TrainingError
 from mer.models import Standardiser
 from mer.protocols import MODALITIES, Modality
+from mer_runtime.feeds import name_shown
 from mer_runtime.spec import Spec
 
 #: Clips that the teacher answers at once.
@@ -88,6 +89,4 @@ def _unspoil(view: FaceView) -> FaceView:
 
 
 def _shown(example: Example) -> Modality:
-    if example.face.light == 0:
-        return "audio"
-    return "video" if example.voice == 0 else "both"
+    return name_shown(face=example.face.light != 0, voice=example.voice != 0)

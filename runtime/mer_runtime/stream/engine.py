@@ -8,7 +8,6 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.feeds import name_shown
 from mer_runtime.inputs.crops import crop_face, find_nearest
 from mer_runtime.inputs.face import Box
 from mer_runtime.inputs.motion import moves_on, sketch
@@ -23,7 +22,7 @@ from mer_runtime.inputs.tracking import (
     shows,
 )
 from mer_runtime.inputs.window_faces import still_shows
-from mer_runtime.model import Model, softmax
+from mer_runtime.model import Model
 from mer_runtime.stream.event import StreamEvent
 from mer_runtime.stream.frame_slots import PickedFrame
 from mer_runtime.stream.intake import Task, WindowTask
@@ -312,8 +311,7 @@ class StreamEngine:
         track = None if face is None else face.track
         label, probabilities, settled = None, {}, False
         if logits is not None:
-            shown = name_shown(face=face is not None, voice=voice)
-            shares = softmax(logits, self._recognizer.bundle.temperatures.of(shown))
+            shares = self._recognizer.find_probabilities(logits, face=face is not None, voice=voice)
             shares = self._smoother.smooth(shares, track, window.time)
             labels = self._spec.labels
             label = labels[int(shares.argmax())]
