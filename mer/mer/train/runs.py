@@ -14,7 +14,7 @@ import torch
 
 from mer.errors import TrainingError
 from mer_runtime.documents import read_json
-from mer_runtime.files import make_folder, write_file
+from mer_runtime.files import make_folder, write_file, writing
 
 STATE_FILE = "last.pt"
 BEST_FILE = "best.safetensors"
@@ -62,7 +62,8 @@ class RunFolder:
         self.path, self._fields = path, fields
         self.best = path / BEST_FILE
         self.curves = path / CURVES_FILE
-        self.resumed = (path / STATE_FILE).exists()
+        with writing(path):
+            self.resumed = (path / STATE_FILE).exists()
         if self.resumed and not resume:
             raise TrainingError(
                 f"{path} already holds a run: resume it with --resume, or name another folder"

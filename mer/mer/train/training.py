@@ -183,7 +183,8 @@ def train_model(
         if digest := own_hash(name):
             notes[kind] = {"name": name, "sha256": digest}
     if start is not None:
-        notes["start"] = load_start(model, spec, find_checkpoint(start))
+        start = find_checkpoint(start)
+        notes["start"] = load_start(model, spec, start)
     if teacher is not None:
         teacher = find_checkpoint(teacher)
         notes["teacher"] = hash_file(teacher)
@@ -206,7 +207,7 @@ def train_model(
         "%d clips train and %d validate; the encoder is %s, from %s",
         *(len(rows[split]) for split in ("train", "validation")),
         "frozen" if frozen else "trained",
-        encoder or "random weights",
+        encoder or start or "random weights",
     )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
     guide = ClipTeacher(load_checkpoint(teacher), data, spec, device) if teacher else None
