@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -168,7 +169,9 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     wanted = network.state_dict()
     for prefix in ("", "visual_model."):
         if all(prefix + name in weights for name in wanted):
-            return {name: weights[prefix + name].float() for name in wanted}
+            own = {name: weights[prefix + name].float() for name in wanted}
+            _check_finite(path, own)
+            return own
     missing = next(name for name in wanted if name not in weights)
     raise CheckpointError(path, f"not an {type(network).__name__} encoder: it lacks {missing}")
 
@@ -248,3 +251,12 @@ def _check_weights(path: Path, found: Mapping[str, Tensor], expected: Mapping[st
                 break
     if told:
         raise CheckpointError(path, f"the weights don't fit the model: {'; '.join(told)}")
+    _check_finite(path, found)
+
+
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """A training that diverged leaves weights that are no numbers, and such answers."""
+    wrong = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if wrong:
+        told = f"{len(wrong)} of its {len(weights)} weights hold values that aren't finite numbers"
+        raise CheckpointError(path, f"{told}, as {wrong[0]}")

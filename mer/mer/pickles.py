@@ -7,6 +7,7 @@ made.
 from __future__ import annotations
 
 import argparse
+import datetime
 import pathlib
 import re
 import types
@@ -39,6 +40,7 @@ _scalar = np.float64(0).__reduce__()[0]
 _array = np.zeros(0).__reduce__()[0]
 _plain: list[Any] = [
     *(argparse.Namespace, types.SimpleNamespace, OrderedDict),
+    *(datetime.datetime, datetime.date, datetime.timedelta),
     *(pathlib.PosixPath, pathlib.PurePosixPath),
     *(np.dtype, np.ndarray, _scalar, _array, *_numpy_types),
 ]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, Literal
 
 import av
@@ -28,7 +29,7 @@ from mer_runtime.engines.cores import present_cores, usable_cores
 from mer_runtime.engines.cuda import LIBRARY, Gpu
 from mer_runtime.engines.processor import describe_int8, name_cpu, read_instructions
 from mer_runtime.errors import BundleError, MerError, MissingExtraError
-from mer_runtime.files import is_folder, is_there
+from mer_runtime.files import is_there
 from mer_runtime.inputs.face import load_detector
 from mer_runtime.live.sources.devices import Kind, is_built_in, plan_opening
 from mer_runtime.proof.choice import choose_backend, time_window
@@ -294,7 +295,9 @@ def _find_cache() -> Finding:
         text = "nothing can be kept, so each start prepares and proves the bundle again"
         return Finding("cache", "wrong", text, "export MER_CACHE=A_FOLDER_OF_YOUR_OWN")
     nearest = next(part for part in (folder, *folder.absolute().parents) if is_there(part))
-    if not (is_folder(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
+    try:
+        TemporaryFile(dir=nearest).close()
+    except OSError:
         text = f"{folder} can't be written, so each start prepares and proves the bundle again"
         return Finding("cache", "wrong", text, "export MER_CACHE=A_FOLDER_OF_YOUR_OWN")
     return Finding("cache", "ok", str(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,8 +106,8 @@ class Model:
             SpecError: ``threads``, ``detect_size`` or ``detect_every`` is out of range.
             MissingExtraError: the bundle's engine isn't installed.
         """
-        if threads is not None and threads < 1:
-            raise SpecError(f"threads must be at least 1, not {threads}")
+        if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+            raise SpecError(f"threads must be a whole number of at least 1, not {threads!r}")
         threads = bound_threads(threads)
         loaded = load_bundle(bundle)
         check_size(detect_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import resource
@@ -372,6 +373,15 @@ def test_weights_that_do_not_fit(name: str, defect: str, tmp_path: Path) -> None
     with pytest.raises(CheckpointError) as error:
         mer.load_checkpoint(path)
     one_line(path, error)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_of_a_training_that_diverged(value: float, tmp_path: Path) -> None:
+    weights = net().state_dict()
+    weights["classifier_1.0.bias"][2] = value
+    torch.save(weights, tmp_path / "diverged.pth")
+    with pytest.raises(CheckpointError, match=r"aren't finite numbers, as classifier_1\.0\.bias"):
+        mer.load_checkpoint(tmp_path / "diverged.pth", num_heads=1)
 
 
 def test_extra_weights_are_refused(tmp_path: Path) -> None:

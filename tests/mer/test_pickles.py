@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import warnings
@@ -70,6 +71,12 @@ LAYOUTS: dict[str, Callable[[Weights], Any]] = {
     "counted by thop": counted,
     "counted and wrapped": lambda w: {"net": prefixed("module.")(counted(w))},
     "namespace": lambda w: {"state_dict": w, "args": argparse.Namespace(lr=0.1, path=Path("a"))},
+    "date": lambda w: {
+        "state_dict": w,
+        "when": datetime.date(2024, 1, 2),
+        "at": datetime.datetime.fromtimestamp(1.7e9, datetime.timezone.utc).replace(tzinfo=None),
+        "took": datetime.timedelta(hours=1),
+    },
     "numpy": lambda w: {
         "state_dict": w,
         "best": np.float64(91.5),

@@ -340,8 +340,10 @@ def test_threads_change_no_answer(bundle: Path) -> None:
     faces = np.random.default_rng(1).integers(0, 256, (15, 224, 224, 3), np.uint8)
     one, two = (Recognizer.load(bundle, threads=n).infer(None, faces) for n in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-4)  # sums are split differently
-    with pytest.raises(SpecError, match="threads"):
-        Recognizer.load(bundle, threads=0)
+    wrong: Any
+    for wrong in (0, 2.5, "2"):
+        with pytest.raises(SpecError, match="threads must be a whole number of at least 1"):
+            Recognizer.load(bundle, threads=wrong)
 
 
 def test_self_test_passes_here_and_notices_other_answers(bundle: Path, wrong_bundle: Path) -> None:

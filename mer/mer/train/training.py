@@ -33,7 +33,8 @@ from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.train.start import load_start
 from mer.train.teacher import ClipTeacher
 from mer.weights import find_checkpoint
-from mer_runtime.files import hash_file
+from mer_runtime.errors import OutputError
+from mer_runtime.files import hash_file, is_same_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,8 @@ def train_model(
     if log is not None:
         require_log(log)
     data = Cache.open(cache)
+    if is_same_file(Path(out), cache):
+        raise OutputError(out, "it is the cache: name another folder for the run")
     rows = {split: data.select(split, fold) for split in ("train", "validation")}
     heard = data.spec.audio
     audio = dataclasses.replace(

@@ -288,6 +288,8 @@ def test_run_that_is_there_is_not_overwritten(cache: Path, encoder: Path, tmp_pa
     options = {"encoder": encoder, "freeze": "encoder", "epochs": 1}
     train_model(cache, run, **options)
     before = (run / "best.safetensors").read_bytes()
+    with pytest.raises(OutputError, match="it is the cache"):
+        train_model(cache, cache / "clips" / "..", epochs=1)
     with pytest.raises(TrainingError, match="--resume"):
         train_model(cache, run, **options)
     with pytest.raises(TrainingError, match=r"seed 1, not 2"):
