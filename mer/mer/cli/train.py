@@ -93,7 +93,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     type=click.Path(path_type=Path),
     metavar="CHECKPOINT",
     help="Start from all of a checkpoint's weights (fine-tuning); with other classes, from all but "
-    "its classifiers.",
+    "its classifiers; with --encoder, from all but its encoder.",
 )
 @click.option(
     "--teacher",

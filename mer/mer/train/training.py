@@ -111,7 +111,8 @@ def train_model(
             that ships; so are ``start`` and ``teacher``. Without, a frozen encoder
             is that of the shipped checkpoint; one that is trained starts at random.
         start: a checkpoint of the same fusion and encoder whose weights training starts from
-            (fine-tuning). Where it has other classes, the classifiers start at random.
+            (fine-tuning). Where it has other classes, the classifiers start at random. Where
+            ``encoder`` is given too, that replaces its encoder.
         teacher: a checkpoint with the same labels to learn from, beside the labels: its answers
             and, where the encoder is trained, its frame features (``mer.train.teacher``).
         distillation: how much the teacher counts.
@@ -139,11 +140,6 @@ def train_model(
     plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
     plan = restrict_protocol(plan, modality)
     frozen = freeze == "encoder"
-    if encoder is not None and start is not None:
-        raise TrainingError(
-            "the checkpoint that training starts from has an encoder's weights: give it, or an "
-            "encoder, not both"
-        )
     if distillation is not None and teacher is None:
         raise TrainingError("distillation needs a teacher")
     if frozen and start is None:
@@ -176,14 +172,14 @@ def train_model(
     data.require(spec)
     torch.manual_seed(seed)
     model = build_model(spec)
-    if encoder is not None:
-        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     notes: dict[str, Any] = {}
     for kind, name in (("fusion", fusion), ("face_encoder", face_encoder)):
         if digest := own_hash(name):
             notes[kind] = {"name": name, "sha256": digest}
     if start is not None:
         notes["start"] = load_start(model, spec, find_checkpoint(start))
+    if encoder is not None:
+        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     if teacher is not None:
         teacher = find_checkpoint(teacher)
         notes["teacher"] = hash_file(teacher)
