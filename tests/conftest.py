@@ -6,8 +6,12 @@ top: the runtime's tests must not need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +78,31 @@ def corpus(shared: Path) -> Path:
 def sample_clip() -> Path:
     """The committed sample: about 4.2 s of a face that moves and a voice."""
     return ROOT / "samples" / "portrait.mp4"
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """``once(name, make)``: what ``make(folder)`` gives, made once for all of xdist's processes.
+
+    The folder is new, and nobody else's. What is given is pickled into it for the other processes.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def give(name: str, make: Callable[[Path], Any]) -> Any:
+        from mer_runtime.files import locked
+
+        folder = shared / f"once-{name}"
+        result = folder / "result.pickle"
+        with locked(shared / f"once-{name}.lock", wait=lambda seconds: None):
+            if not result.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                result.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(result.read_bytes())
+
+    return give
 
 
 @pytest.fixture(scope="session", autouse=True)
