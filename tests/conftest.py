@@ -21,8 +21,9 @@ pytest_plugins = [
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What takes long: folders and files whose tests train, calibrate, export or install, and fixtures
-#: that do. ``make test-fast`` is what is left.
+#: What takes long: folders and files whose tests train, calibrate, export, install or start a
+#: Python each, and fixtures that do. Single tests are marked where they stand. ``make test-fast``
+#: is what is left.
 SLOW_PLACES = (
     "tests/bench",  # and tests/benchmarks
     "tests/calibration",
@@ -33,8 +34,10 @@ SLOW_PLACES = (
     "tests/mer/train",
     "tests/runtime/live",
     "tests/scripts",
+    "tests/cli/test_environment.py",
     "tests/cli/test_export.py",
     "tests/cli/test_pretrain.py",
+    "tests/cli/test_privacy.py",
     "tests/cli/test_train.py",
     "tests/test_contracts.py",
     "tests/test_sample_clip.py",

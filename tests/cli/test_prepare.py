@@ -174,6 +174,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(path.name for path in root.iterdir()) == ["Actor_05"]
 
 
+@pytest.mark.slow
 def test_two_processes_make_what_one_makes(root: Path, tmp_path: Path) -> None:
     seen = []
     prepare_cache(root, tmp_path / "one", jobs=1)
@@ -189,6 +190,7 @@ def test_two_processes_make_what_one_makes(root: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.waveform(i), two.waveform(i))
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard(root: Path, tmp_path: Path) -> None:
     """Processes don't run their starter's script again."""
     script = tmp_path / "script.py"
@@ -235,6 +237,7 @@ def test_half_written_and_outdated_clips_are_made_again(
     assert not cache.rows[2].has_face
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_preparation_goes_on(root: Path, out: Path, jobs: int) -> None:
     def interrupt(done: int, total: int) -> None:
@@ -254,6 +257,7 @@ def test_an_interrupted_preparation_goes_on(root: Path, out: Path, jobs: int) ->
     assert before.items() <= stamps(out).items()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_cache_that_resumes(sample_clip: Path, tmp_path: Path) -> None:
     root, out = tmp_path / "corpus", tmp_path / "cache"
     root.mkdir()
@@ -362,6 +366,7 @@ def test_a_silent_video_takes_the_voice_of_its_sibling(
     assert heard == pytest.approx([2.3, 1.3], abs=0.02)  # the loudest part lasts 0.01 s
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_prepares_real_ravdess_files_with_yunet(
     shared: Path, yunet: Path, out: Path, tmp_path: Path

@@ -210,18 +210,18 @@ def test_bf16_steps_learn_the_same(
     for bf16 in (False, True):
         out = tmp_path / str(bf16)
         train_model(
-            cache, out, protocol="balanced", encoder=encoder, freeze=freeze, epochs=2, bf16=bf16
+            cache, out, protocol="balanced", encoder=encoder, freeze=freeze, epochs=1, bf16=bf16
         )
         runs[bf16] = [float(row["train_loss"]) for row in read_metrics(out)]
         best = load_checkpoint(out / "best.safetensors")
         assert {w.dtype for w in best.model.parameters()} == {torch.float32}
         assert best.notes["bf16"] is bf16
     assert runs[True] != runs[False]
-    # From the same weights, rounded to 1 / 256 at most; later epochs go their own way.
-    assert runs[True][0] == pytest.approx(runs[False][0], rel=1 / 64)
+    # From the same weights, rounded to 1 / 256 at most.
+    assert runs[True] == pytest.approx(runs[False], rel=1 / 64)
     with pytest.raises(TrainingError, match="bf16"):
         train_model(
-            cache, out, protocol="balanced", encoder=encoder, freeze=freeze, epochs=3, resume=True
+            cache, out, protocol="balanced", encoder=encoder, freeze=freeze, epochs=2, resume=True
         )
 
 
@@ -529,7 +529,7 @@ def test_fine_tuning_starts_from_a_checkpoint(
 def test_student_learns_from_a_teacher(cache: Path, encoder: Path, tmp_path: Path) -> None:
     """The loss is the teacher's alone: the student comes to answer as it does."""
     first = train_model(
-        cache, tmp_path / "teacher", encoder=encoder, freeze="encoder", protocol=BALANCED
+        cache, tmp_path / "teacher", encoder=encoder, freeze="encoder", protocol=BALANCED, epochs=10
     )
     plan = dataclasses.replace(BALANCED, epochs=5, batch_size=8, ema_decay=None)
     runs = {

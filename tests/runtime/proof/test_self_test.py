@@ -397,6 +397,7 @@ print(Recognizer.load(sys.argv[1], threads=1).self_test().max_difference)
 """
 
 
+@pytest.mark.slow
 def test_processes_that_prove_at_once(write_tiny_bundle: WriteBundle, folder: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(write_tiny_bundle())]
     started = [
