@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mer import Checkpoint
 from mer.evaluate.classifier import NetworkClassifier
 from mer_export.errors import ExportError
-from mer_runtime.feeds import SHOWN, Temperatures
+from mer_runtime.feeds import MODALITIES, Temperatures
 from mer_runtime.golden import Golden
 from mer_runtime.inputs.face import HaarDetector
 from mer_runtime.inputs.media import read_window
@@ -104,7 +104,7 @@ def golden_reference(checkpoint: Checkpoint) -> Golden:
 
 def list_temperatures(temperatures: Temperatures) -> NDArray[np.float64]:
     """(3,): as ``Golden`` has them."""
-    return np.array([temperatures.of(shown) for shown in SHOWN])
+    return np.array([temperatures.of(shown) for shown in MODALITIES])
 
 
 def _voices(waveform: NDArray[np.float32], spec: Spec) -> dict[str, NDArray[np.float32]]:

@@ -28,7 +28,7 @@ from mer_export.targets import find_target
 from mer_export.targets.job import save_graphs
 from mer_runtime import Recognizer
 from mer_runtime.bundle import NO_FACE_FILE, Target, write_manifest
-from mer_runtime.feeds import SHOWN, Shown, Temperatures
+from mer_runtime.feeds import MODALITIES, Modality, Temperatures
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.proof.self_test import encode_crops, replay
 
@@ -66,7 +66,7 @@ class Proof:
     golden: Golden
     report: GateReport
     temperatures: Temperatures
-    doubtful: Mapping[Shown, float]
+    doubtful: Mapping[Modality, float]
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def prove(
     if predicted is not None:
         margins = {shown: one.margin for shown, one in predicted.logits.items()}
     else:
-        margins = dict.fromkeys(SHOWN, compare_logits(logits, golden.reference).margin)
+        margins = dict.fromkeys(MODALITIES, compare_logits(logits, golden.reference).margin)
     if evidence.clips is None or evidence.reference is None:
         report = GateReport("golden", name, on_golden)
         return Proof(golden, report, evidence.temperatures, find_doubtful_margins(margins))

@@ -20,10 +20,10 @@ from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_sa
 from mer.evaluate.plots import Point, check_plot, plot_front
 from mer.evaluate.tables import tabulate
 from mer.evaluate.text import format_clips, format_comparison, format_evaluation
-from mer.protocols import MODALITIES
 from mer.train.plots import plot_confusion
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.files import check_output
 from mer_runtime.options import Results
 from mer_runtime.tables import check_table, to_markdown, write_tables

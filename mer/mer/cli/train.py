@@ -12,13 +12,14 @@ import click
 from mer.cli.runs import describe_run, describe_seeds, format_row, format_run, format_seeds
 from mer.cli.stages import StageBars
 from mer.models import ENCODERS, FUSIONS, add_model, is_fusion
-from mer.protocols import MODALITIES, PROTOCOL_NAMES
+from mer.protocols import PROTOCOL_NAMES
 from mer.train.board import LOGS
 from mer.train.runs import Row
 from mer.train.seeds import train_seeds
 from mer.train.training import train_model
 from mer_runtime import options
 from mer_runtime.console import Command, say
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.options import Results
 from mer_runtime.spec import ENCODER
 

@@ -148,7 +148,7 @@ def test_learns_and_writes_what_it_says(cache: Path, encoder: Path, tmp_path: Pa
     assert scores.prec1 == summary.best["validation_prec1"]
     assert scores.loss == pytest.approx(summary.best["validation_loss"], abs=1e-4)
     # The temperatures are those of the best epoch, not of the last.
-    assert list(summary.confidence) == ["audio", "video", "both"]
+    assert list(summary.confidence) == ["both", "audio", "video"]
     for shown, confidence in summary.confidence.items():
         evaluated = evaluate_model(
             run / "best.safetensors", cache, split="validation", modality=shown
