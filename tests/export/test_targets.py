@@ -95,7 +95,7 @@ def test_every_pair(
     assert report.gate.golden.tolerance == max(limits.golden.values())
     golden = bundle.golden()
     assert golden.tolerance == limits.device
-    assert golden.temperatures.tolist() == list(bundle.temperatures.to_dict().values())
+    assert golden.temperatures == bundle.temperatures
     assert (bundle.manifest["saturation"] is not None) == (precision == "int8")
     checkpoint = load_checkpoint(fitted[0])
     mfcc, faces = golden.case(0)

@@ -20,7 +20,6 @@ from mer_export.proof.gate import (
     check_together,
     check_validation,
 )
-from mer_export.proof.golden import list_temperatures
 from mer_export.proof.limits import Limits, find_doubtful_margins
 from mer_export.proof.outcome import GateReport, ModalityReport
 from mer_export.proof.validation import Logits, ValidationSet, answer_engine
@@ -154,5 +153,5 @@ def prove(
         seen = compare_logits(given, evidence.reference[modality]).margin
         margins[modality] = max(margins[modality], seen)
     report = GateReport("validation", name, on_golden, tuple(reports), evidence.max_drop)
-    golden = dataclasses.replace(golden, temperatures=list_temperatures(temperatures))
+    golden = dataclasses.replace(golden, temperatures=temperatures)
     return Proof(golden, report, temperatures, find_doubtful_margins(margins))

@@ -126,8 +126,8 @@ def find_fault(bundle: Bundle, golden: Golden) -> str:
     crop = signal_crop(bundle.spec.video).astype(np.int16) - golden.signal_crop
     if np.abs(crop).max() > CROP_TOLERANCE:
         return f"pixels of the test signal's crop are off by {np.abs(crop).max()}"
-    for shown, proved in zip(MODALITIES, golden.temperatures, strict=True):
-        temperature = bundle.temperatures.of(shown)
+    for shown in MODALITIES:
+        temperature, proved = bundle.temperatures.of(shown), golden.temperatures.of(shown)
         if temperature != proved:
             return f"temperature {temperature:g} of {shown} is not the one proved, {proved:g}"
     return ""
