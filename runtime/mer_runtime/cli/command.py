@@ -26,7 +26,7 @@ from mer_runtime.files import check_output
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
 from mer_runtime.live.sources.capture import TIMEOUT
 from mer_runtime.options import Results
-from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
+from mer_runtime.proof.choice import EngineChoice
 
 EPILOG = """\b
 Examples:
@@ -104,11 +104,9 @@ LIVE_ONLY = (
 )
 @options.face_detector()
 @options.detect_size
-@click.option(
-    "--backend",
-    type=click.Choice(ENGINE_CHOICES),
-    help="Engine [default: the bundle's own]; auto tries those that can run the bundle here, "
-    "takes the fastest whose answers are right, and says which.",
+@options.backend(
+    "Engine [default: the bundle's own]; auto tries those that can run the bundle here, takes the "
+    "fastest whose answers are right, and says which."
 )
 @click.option(
     "--self-test",
