@@ -215,7 +215,6 @@ def test_names_an_older_gpu(rtx: Any, tmp_path: Path) -> None:
         build_engine(rtx, head, capability=(7, 0))
 
 
-INT8 = np.array([0], np.int8)
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "unknown operator": (
         lambda path: write_small(path, [node("Frobnicate", "x", "y")]),
