@@ -76,7 +76,7 @@ def test_json_is_one_object(model: Path, cache: Path) -> None:
 def other(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("other") / "other.safetensors"
     spec = small_spec(cache)
-    torch.manual_seed(1)
+    torch.manual_seed(3)  # answers otherwise than the first
     save_checkpoint(path, build_model(spec), spec)
     return path
 
