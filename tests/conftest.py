@@ -21,8 +21,8 @@ pytest_plugins = [
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What takes long: folders and files whose tests train, calibrate, export, install, walk a whole path
-#: or start a Python each, and fixtures that do. Single tests are marked where they stand.
+#: What takes long: folders and files whose tests train, calibrate, export, install, walk a whole
+#: path or start a Python each, and fixtures that do. Single tests are marked where they stand.
 #: ``make test-fast`` is what is left.
 SLOW_PLACES = (
     "tests/bench",  # and tests/benchmarks
