@@ -96,7 +96,7 @@ Examples:
 )
 @click.option(
     "--fail-if-slower",
-    type=options.Measure("%", "a percentage such as 10%", zero=True),
+    callback=options.reads_measure("%", "a percentage such as 10%", zero=True),
     metavar="PERCENT",
     help="With --compare: exit with 3 where B takes so much longer, beyond noise.",
 )

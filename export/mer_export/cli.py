@@ -144,7 +144,7 @@ TUNING = ALWAYS | {
 )
 @click.option(
     "--max-latency",
-    type=options.Measure("ms", "a time such as 8ms"),
+    callback=options.reads_measure("ms", "a time such as 8ms"),
     metavar="TIME",
     help="With --tune: most time for a window, such as 8ms; the most right bundle fits. With "
     "--max-drop too, the fastest.",

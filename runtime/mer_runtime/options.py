@@ -80,8 +80,10 @@ def plot(what: str) -> Callable[[Any], Any]:
     return click.option("--plot", type=click.Path(path_type=Path), metavar="OUT.png|svg", help=what)
 
 
-class Measure(click.ParamType):
-    """A number that may have its unit behind it: ``8ms`` or ``8`` is 8.0.
+def reads_measure(
+    unit: str, what: str, *, zero: bool = False
+) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """A callback for a number that may have its unit behind it: ``8ms`` or ``8`` is 8.0.
 
     Args:
         unit: what may stand behind the number.
@@ -89,24 +91,16 @@ class Measure(click.ParamType):
         zero: whether it may be zero.
     """
 
-    name = "measure"
-
-    def __init__(self, unit: str, what: str, *, zero: bool = False) -> None:
-        self._unit, self._what, self._zero = unit, what, zero
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Read the number.
-
-        Raises:
-            click.BadParameter: it is none, or out of range.
-        """
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
         with suppress(ValueError):
-            found = float(str(value).removesuffix(self._unit))
-            if 0 < found < math.inf or (self._zero and found == 0):
+            found = float(value.removesuffix(unit))
+            if 0 < found < math.inf or (zero and found == 0):
                 return found
-        raise click.BadParameter(f"{value} is not {self._what}", ctx, param)
+        raise click.BadParameter(f"{value} is not {what}", context, parameter)
+
+    return read
 
 
 def _split_labels(
