@@ -46,12 +46,21 @@ SLOW_PLACES = (
 SLOW_FIXTURES = {"bundle", "calibration", "corpus", "fitted", "lean_python", "proved", "wheel"}
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, their modules aren't even imported."""
+    left_out = config.option.markexpr == "not slow" and _is_slow(collection_path)
+    return True if left_out else None
+
+
+def _is_slow(path: Path) -> bool:
+    return path.is_relative_to(ROOT) and path.relative_to(ROOT).as_posix().startswith(SLOW_PLACES)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow."""
     for item in items:
-        place = item.path.relative_to(ROOT).as_posix()
         fixtures = set(getattr(item, "fixturenames", ()))
-        if place.startswith(SLOW_PLACES) or fixtures & SLOW_FIXTURES:
+        if _is_slow(item.path) or fixtures & SLOW_FIXTURES:
             item.add_marker(pytest.mark.slow)
 
 
