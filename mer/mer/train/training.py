@@ -23,7 +23,7 @@ from mer.evaluate.confidence import (
     measure_confidence,
 )
 from mer.models import build_model, own_hash
-from mer.protocols import MODALITIES, Modality, Protocol, restrict_protocol
+from mer.protocols import Protocol, restrict_protocol
 from mer.train.board import Log, open_log, require_log
 from mer.train.distillation import Distillation
 from mer.train.learner import Learner, Progress
@@ -33,6 +33,7 @@ from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.train.start import load_start
 from mer.train.teacher import ClipTeacher
 from mer.weights import find_checkpoint
+from mer_runtime.feeds import MODALITIES, Modality
 from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
 

@@ -35,11 +35,6 @@ RECIPE = PretrainingRecipe(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # the pictures are tiny
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stripes upright for one label, level for the other; which a rotation by 15 degrees keeps."""
