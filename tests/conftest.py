@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -79,6 +80,18 @@ SLOW_PLACES = (
     "tests/test_sample_clip.py",
 )
 SLOW_FIXTURES = {"bundle", "calibration", "corpus", "fitted", "lean_python", "proved", "wheel"}
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear the signals that the tests were started to ignore.
+
+    nohup ignores SIGHUP, and a job in the background SIGINT; a child goes on ignoring them. What
+    has a handler has its default action again in a child, and does nothing here.
+    """
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for number in (getattr(signal, name) for name in names):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
