@@ -69,7 +69,7 @@ def measure_checkpoint(
     protocol = notes["protocol"]
     scores = {}
     for feed in feeds:
-        found = evaluate_model(path, cache, fold=fold, kept_features=True, **FEEDS[feed]).to_dict()
+        found = evaluate_model(path, cache, fold=fold, **FEEDS[feed]).to_dict()
         scores[feed] = {name: found[name] for name in found if name not in ("model", "corpus")}
     return {
         "fusion": notes["fusion"],
