@@ -63,6 +63,7 @@ TEST_TOOLS = (
     "prometheus-client",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "scikit-image",
 )
 ENGINES = ("onnxruntime", "openvino")
@@ -199,9 +200,12 @@ def find_python(version: str | None) -> Path:
     found = shutil.which(f"python{version}") if version else sys.executable
     if found is None:
         raise ProofError(f"there is no Python {version} here")
-    # What a version manager puts on the path starts another one, or nothing.
+    # What a version manager puts on the path may start another one, or nothing: pyenv can be told.
+    variables = os.environ | ({"PYENV_VERSION": version} if version else {})
     query = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
-    said, path = run_step(f"Python {version}", [found, "-c", query]).split(maxsplit=1)
+    said, path = run_step(f"Python {version}", [found, "-c", query], env=variables).split(
+        maxsplit=1
+    )
     if version not in (None, said):
         raise ProofError(f"{found} is Python {said}, not {version}")
     return Path(path.strip())
@@ -269,6 +273,8 @@ def run_tests(binaries: Path, folder: Path, tests: Sequence[str]) -> Json:
     report = folder / "report.xml"
     # Started outside the checkout, which "python -m" would put on the path.
     command = [str(binaries / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # A test that kills its process fails alone: another process goes on.
+    command += ["-n", "2", "--dist", "loadfile"]
     command += ["-m", SELECTED, f"--junitxml={report}", *(str(ROOT / test) for test in tests)]
     done = subprocess.run(command, check=False, cwd=folder, env=_own_folders(folder))
     if not report.is_file():
