@@ -75,6 +75,7 @@ SLOW_PLACES = (
     "tests/cli/test_export.py",
     "tests/cli/test_pretrain.py",
     "tests/cli/test_train.py",
+    "tests/journeys/test_points.py",
     "tests/test_contracts.py",
     "tests/test_sample_clip.py",
 )
@@ -146,6 +147,12 @@ def make_clip(tmp_path: Path) -> MakeClip:
         return write_clip(tmp_path / name, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_media() -> MakeClip:
+    """``write_clip``, for folders that several tests use."""
+    return write_clip
 
 
 @pytest.fixture(scope="session")

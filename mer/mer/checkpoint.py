@@ -174,7 +174,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
         if all(prefix + name in weights for name in wanted):
             return {name: weights[prefix + name].float() for name in wanted}
     missing = next(name for name in wanted if name not in weights)
-    raise CheckpointError(path, f"not an {type(network).__name__} encoder: it lacks {missing}")
+    raise CheckpointError(path, f"no face encoder {encoder!r} is in it: it lacks {missing}")
 
 
 def _read_ours(

@@ -32,7 +32,7 @@ from mer.train.plots import plot_curves
 from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.train.start import load_start
 from mer.train.teacher import ClipTeacher
-from mer.weights import find_checkpoint
+from mer.weights import SHIPPED_ENCODERS, find_checkpoint
 from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
 
@@ -109,7 +109,8 @@ def train_model(
             ``mer.add_model`` gave.
         encoder: weights that ``mer.checkpoint.load_encoder`` reads, or the name of a checkpoint
             that ships; so are ``start`` and ``teacher``. Without, a frozen encoder
-            is that of the shipped checkpoint; one that is trained starts at random.
+            is that of the shipped checkpoint with such an encoder; one that is trained starts at
+            random.
         start: a checkpoint of the same fusion and encoder whose weights training starts from
             (fine-tuning). Where it has other classes, the classifiers start at random.
         teacher: a checkpoint with the same labels to learn from, beside the labels: its answers
@@ -148,7 +149,12 @@ def train_model(
         raise TrainingError("distillation needs a teacher")
     if frozen and start is None:
         # The shipped one's encoder has seen photos alone, and no clip.
-        encoder = find_checkpoint(encoder)
+        if encoder is None and face_encoder not in SHIPPED_ENCODERS:
+            raise TrainingError(
+                f"no checkpoint that ships has the face encoder {face_encoder}: give its weights "
+                "(--encoder), or don't freeze it"
+            )
+        encoder = find_checkpoint(encoder or SHIPPED_ENCODERS[face_encoder])
     elif encoder is not None:
         encoder = find_checkpoint(encoder)
     require_device(device, bf16=bf16)
