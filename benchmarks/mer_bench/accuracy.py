@@ -17,7 +17,7 @@ KEPT = ("n", "split", "corpus", "prec1", "prec5", "uar", "intervals", "labels", 
 
 
 def measure_accuracy(
-    entries: Sequence[Entry], cache: Path, split: Split = "test"
+    entries: Sequence[Entry], cache: str | Path, split: Split = "test"
 ) -> dict[str, dict[str, Any]]:
     """By contender's name: ``prec1``, ``prec5``, ``uar`` in percent with their ``intervals``,
     ``confusion`` (classes, classes) by ``labels``, and, where the reference takes part,

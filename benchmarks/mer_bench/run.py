@@ -15,19 +15,20 @@ from mer_bench.measurement import Tell, measure
 from mer_bench.result import assemble
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import usable_cores
+from mer_runtime.files import is_file
 from mer_runtime.inputs.face import find_named_detector
 from mer_runtime.proof.choice import EngineChoice
 
 
 def run_bench(
-    bundles: Sequence[Path],
+    bundles: Sequence[str | Path],
     *,
-    clip: Path | None = None,
+    clip: str | Path | None = None,
     reference: str | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     threads: int | None = None,
     seconds: float = 10.0,
-    face_detector: Path | None = None,
+    face_detector: str | Path | None = None,
     backend: EngineChoice | None = None,
     tell: Tell = lambda step: None,
 ) -> dict[str, Any]:
@@ -76,16 +77,17 @@ def run_bench(
     return assemble(entries, times, setting, seconds, machine, accuracy)
 
 
-def choose_clip(clip: Path | None) -> Path:
+def choose_clip(clip: str | Path | None) -> Path:
     """The clip that was given, else the sample that comes with the exporter, absolute.
 
     Raises:
         BenchError: there is none.
     """
-    clip = clip or Path(str(resources.files("mer_export"))) / "samples" / "portrait.mp4"
-    if not clip.is_file():
-        raise BenchError(f"there is no clip {clip}: name one with --clip")
-    return clip.resolve()
+    samples = Path(str(resources.files("mer_export"))) / "samples"
+    chosen = Path(clip) if clip else samples / "portrait.mp4"
+    if not is_file(chosen):
+        raise BenchError(f"there is no clip {chosen}: name one with --clip")
+    return chosen.resolve()
 
 
 def _own_detector(bundles: Sequence[Bundle]) -> Path | None:

@@ -17,6 +17,7 @@ from mer.models.branches import join_encoder
 from mer.models.network import MultimodalNet
 from mer.models.registry import ENCODERS, FUSIONS
 from mer_runtime.errors import SpecError
+from mer_runtime.files import is_file
 
 #: sha256 of the file, by name, of each network that was added.
 _HASHES: dict[str, str] = {}
@@ -84,7 +85,7 @@ def _find_class(file: Path, name: str) -> type[nn.Module]:
 
 def _import(file: Path) -> ModuleType:
     """Run a file as a module, with its folder to import from, as Python runs a script."""
-    if not file.is_file():
+    if not is_file(file):
         raise SpecError(f"{file}: there is no such file")
     module_name = f"mer_own_{file.stem}_{_hash(file)[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
@@ -119,7 +120,7 @@ def _describe(model: type[nn.Module]) -> tuple[str, str]:
     """Name and hash of a class: its file's, or its source's in a notebook."""
     try:
         file = Path(inspect.getfile(model))
-        if file.is_file():
+        if is_file(file):
             return f"{file.name}:{model.__name__}", _hash(file)
         source = inspect.getsource(model)
     except (OSError, TypeError):

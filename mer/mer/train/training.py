@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from mer.checkpoint import load_checkpoint, load_encoder, save_checkpoint
+from mer.checkpoint import Checkpoint, load_checkpoint, load_encoder, save_checkpoint
 from mer.data.cache import Cache
 from mer.data.dataset import measure_standardisation, require_device
 from mer.data.features import hash_encoder
@@ -185,6 +185,7 @@ def train_model(
     if encoder is not None:
         model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     notes: dict[str, Any] = {}
+    taught: Checkpoint | None = None
     for kind, name in (("fusion", fusion), ("face_encoder", face_encoder)):
         if digest := own_hash(name):
             notes[kind] = {"name": name, "sha256": digest}
@@ -192,6 +193,7 @@ def train_model(
         notes["start"] = load_start(model, spec, find_checkpoint(start))
     if teacher is not None:
         teacher = find_checkpoint(teacher)
+        taught = load_checkpoint(teacher)
         notes["teacher"] = hash_file(teacher)
         notes["distillation"] = dataclasses.asdict(distillation or Distillation())
     model = model.to(device)
@@ -215,7 +217,7 @@ def train_model(
         encoder or "random weights",
     )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
-    guide = ClipTeacher(load_checkpoint(teacher), data, spec, device) if teacher else None
+    guide = ClipTeacher(taught, data, spec, device) if taught else None
     run = RunFolder(Path(out), {"settings": settings, "place": place}, resume=resume)
     learner = Learner(
         model,

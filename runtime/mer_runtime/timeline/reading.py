@@ -22,6 +22,7 @@ from mer_runtime.live.sources.container import OpenSource
 from mer_runtime.model import Model
 from mer_runtime.stream import StreamEvent, StreamRecognizer
 from mer_runtime.stream.checks import count_hop_slots
+from mer_runtime.timeline.gathering import gather_sound
 from mer_runtime.timeline.summary import Summary
 
 #: Seconds beyond a step for which an answer is drawn into what follows it.
@@ -104,7 +105,8 @@ class Timeline(Iterator[StreamEvent]):
         ) as source:
             self.duration = source.duration
             with self._recording(source) as recorder, self._open(source, ready) as stream:
-                for item in source.items(RecordedClock(Event(), paced=False)):
+                items = source.items(RecordedClock(Event(), paced=False))
+                for item in gather_sound(items, self._model.spec.video.slot):
                     if isinstance(item, Picture):
                         stream.push_frame(item.image, item.time)
                     else:

@@ -20,7 +20,7 @@ from mer_runtime.inputs.media_file import check_file
 from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
 from mer_runtime.inputs.timeline import Timeline
-from mer_runtime.inputs.waveform import frame_samples, mix_down
+from mer_runtime.inputs.waveform import frame_samples, mix_samples
 from mer_runtime.live.sources.address import Address
 from mer_runtime.live.sources.captured import Picture, Sound, SourceError
 from mer_runtime.live.sources.devices import (
@@ -212,4 +212,4 @@ class OpenSource:
 def _make_sound(frame: Any, time: float, track: int) -> Sound:
     channels = frame_samples(frame)
     several = channels if len(channels) > 1 else None
-    return Sound(mix_down(frame), frame.sample_rate, time, several, track)
+    return Sound(mix_samples(channels, frame.sample_rate), frame.sample_rate, time, several, track)
