@@ -150,6 +150,17 @@ def make_clip(tmp_path: Path) -> MakeClip:
 
 
 @pytest.fixture(scope="session")
+def without_grammar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH, so that Ray's processes start in time on a busy machine.
+
+    Each imports jsonschema, which compiles a grammar for seconds if it is there; it needn't be.
+    """
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "rfc3987_syntax.py").write_text("raise ImportError")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def write_media() -> MakeClip:
     """``write_clip``, for folders that several tests use."""
     return write_clip

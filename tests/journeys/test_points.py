@@ -127,15 +127,17 @@ def test_each_point_has_one_short_script() -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_point(script: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     text = script.read_text("utf-8")
+    surroundings = {**os.environ}
     if "--ray" in text:
         pytest.importorskip("ray")
+        quick = [str(request.getfixturevalue("without_grammar")), os.environ.get("PYTHONPATH", "")]
+        surroundings["PYTHONPATH"] = os.pathsep.join(filter(None, quick))
     if "strace" in text and not can_trace():
         pytest.skip("needs strace, and leave to use it")
     if "cache" in text:
         request.getfixturevalue("cache")
     runs: list[str | Path] = [sys.executable] if script.suffix == ".py" else ["bash", "-e"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    surroundings = {**os.environ, "PATH": path}
+    surroundings["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         [*runs, script], cwd=folder, env=surroundings, capture_output=True, text=True, check=False
     )

@@ -21,6 +21,8 @@ from mer_runtime.files import is_file
 
 #: sha256 of the file, by name, of each network that was added.
 _HASHES: dict[str, str] = {}
+#: ``FILE.py:CLASS`` of those that came from a file.
+_SOURCES: dict[str, str] = {}
 #: Of the inputs that a network is tried with: windows, MFCCs, their frames, crops and pixels.
 TRIED, TRIED_MFCC, TRIED_STEPS, TRIED_FRAMES, TRIED_PIXELS = 2, 10, 113, 15, 224
 
@@ -57,12 +59,19 @@ def add_model(model: str | Path | type[nn.Module]) -> str:
         _try(name, lambda: _try_encoder(found))
         ENCODERS[name] = found
     _HASHES[name] = digest
+    if not isinstance(model, type):
+        _SOURCES[name] = f"{Path(file).absolute()}:{wanted}"
     return name
 
 
 def is_fusion(name: str) -> bool:
     """Whether what ``add_model`` gave this name is a fusion, and no encoder."""
     return name in FUSIONS
+
+
+def own_source(name: str) -> str | None:
+    """``FILE.py:CLASS`` that a network came from, the file's whole path; None of another."""
+    return _SOURCES.get(name)
 
 
 def own_hash(name: str) -> str | None:

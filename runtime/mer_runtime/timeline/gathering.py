@@ -18,28 +18,32 @@ LEAST_WAIT = 1.0
 def gather_sound(items: Iterable[Picture | Sound], seconds: float) -> Iterator[Picture | Sound]:
     """The same pictures and samples, chunks that follow on each other joined to ``seconds``.
 
-    Where time stamps leave a gap or overlap, a new chunk begins, by the rule of ``AudioRing``: so
-    every sample keeps its place.
+    The first chunk, and one before which time stamps leave a gap or overlap, by the rule of
+    ``AudioRing``, comes at once and alone: the stream's clock may begin with it.
     """
     held: list[Sound] = []
     samples = 0
-    follows = 0.0  # where the next chunk's time stamp would be
+    follows: float | None = None  # what the next chunk's time stamp would be
     for item in items:
         if isinstance(item, Picture):
-            if held and item.time > follows + LEAST_WAIT:
+            if held and follows is not None and item.time > follows + LEAST_WAIT:
                 yield _join(held)
                 held, samples = [], 0
             yield item
             continue
-        goes_on = abs(item.time - follows) <= STAMP_SLACK
+        goes_on = follows is not None and abs(item.time - follows) <= STAMP_SLACK
         length = len(item.samples)
         too_long = samples + length > seconds * item.rate
         if held and (too_long or not goes_on or _kind(item) != _kind(held[0])):
             yield _join(held)
             held, samples = [], 0
+        if follows is None or not goes_on:
+            follows = item.time + item.seconds
+            yield item
+            continue
         held.append(item)
         samples += length
-        follows = (follows if goes_on else item.time) + item.seconds
+        follows += item.seconds
     if held:
         yield _join(held)
 
