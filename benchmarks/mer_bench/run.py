@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mer_bench.accuracy import measure_accuracy
+from mer_bench.accuracy import measure_accuracy, require_clips
 from mer_bench.contender import BenchError, Setting, choose_cores, name_entries
 from mer_bench.extras import require
 from mer_bench.machine import describe_machine, describe_state
@@ -59,8 +59,10 @@ def run_bench(
     loaded = [load_bundle(bundle) for bundle in bundles]
     if reference is not None:
         require("torch", "train", "the reference")
+        _require_checkpoint(reference)
     if cache is not None:
         require("torch", "train", "accuracy on a cache")
+        require_clips(cache)
     entries = name_entries(
         [(Path(given), one.path) for given, one in zip(bundles, loaded, strict=True)], reference
     )
@@ -88,6 +90,13 @@ def choose_clip(clip: str | Path | None) -> Path:
     if not is_file(chosen):
         raise BenchError(f"there is no clip {chosen}: name one with --clip")
     return chosen.resolve()
+
+
+def _require_checkpoint(reference: str) -> None:
+    from mer.weights import find_checkpoint
+
+    if not is_file(find_checkpoint(reference)):
+        raise BenchError(f"reference: {reference}: there is no such file")
 
 
 def _own_detector(bundles: Sequence[Bundle]) -> Path | None:
