@@ -42,6 +42,7 @@ SLOW_PLACES = (
     "tests/cli/test_privacy.py",
     "tests/cli/test_train.py",
     "tests/test_contracts.py",
+    "tests/test_public_errors.py",
     "tests/test_sample_clip.py",
 )
 SLOW_FIXTURES = {"bundle", "calibration", "corpus", "fitted", "lean_python", "proved", "wheel"}

@@ -16,6 +16,7 @@ from mer.data.recording import Listing, Recording
 from mer.data.splits import Split, divide
 from mer.data.table import read_table
 from mer.errors import CorpusError
+from mer_runtime.files import is_file, is_folder
 from mer_runtime.inputs.listing import describe_left_out, list_media
 
 #: What is taken of RAVDESS where nothing is said.
@@ -48,7 +49,7 @@ def list_corpus(
     if vocal is not None and vocal not in VOCALS:
         raise CorpusError(f"there is no vocal {vocal!r}: take {', '.join(VOCALS)}")
     chosen = parse_classes(classes) if isinstance(classes, str) else classes
-    if path.is_file():
+    if is_file(path):
         _refuse_vocal(vocal, f"{path} is a table")
         listing = read_table(path)
     else:
@@ -63,7 +64,7 @@ def list_corpus(
 
 
 def _list_folder(root: Path, vocal: Vocal | None) -> Listing:
-    if not root.is_dir():
+    if not is_folder(root):
         raise CorpusError(
             f"{root} is not a folder: name the one that holds {ravdess.LAYOUT}, or a table "
             "(file,label)"

@@ -24,6 +24,7 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
 from mer_runtime.errors import MediaError, MissingModalityError, lacks_memory
 from mer_runtime.feeds import Modality, name_modality
+from mer_runtime.files import is_file, is_folder
 from mer_runtime.inputs.clip import describe_lack
 from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.listing import list_media
@@ -169,7 +170,7 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
             two columns, is empty, names a file twice or one that isn't there, or a label that
             the model doesn't have.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CorpusError(f"{folder} is not a folder: name the one that holds the clips")
     rows, _ = read_lines(table, (FILE, LABEL))
     numbers = {label.lower(): number for number, label in enumerate(labels)}
@@ -178,7 +179,7 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
     faults = Faults(table)
     for row in rows:
         name, label, path = row.cells[FILE], row.cells[LABEL], folder / row.cells[FILE]
-        if not name or not path.is_file():
+        if not name or not is_file(path):
             faults.add(row.number, FILE, f"there is no file {name or '(empty)'} in {folder}")
             continue
         if label.lower() not in numbers:

@@ -16,7 +16,7 @@ from mer.checkpoint import load_encoder, read_safetensors
 from mer.data.photo_augmentation import resize_crops
 from mer.errors import CheckpointError
 from mer.models import build_encoder
-from mer_runtime.files import hash_file, write_file
+from mer_runtime.files import hash_file, is_file, write_file
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge_encoder"
@@ -72,7 +72,7 @@ def load_photo_net(path: Path) -> tuple[PhotoNet, int]:
     Raises:
         CheckpointError: the file can't be read, or mer-pretrain didn't write it.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(path, "there is no such file")
     weights, metadata = read_safetensors(path)
     try:

@@ -199,7 +199,12 @@ def mix_down(frame: Any) -> NDArray[np.float32]:
 
     Where they cancel each other out in this frame, what the loudest brings into that.
     """
-    return choose_mix(*ChannelMixer().mix(frame_samples(frame), frame.sample_rate))[0]
+    return mix_samples(frame_samples(frame), frame.sample_rate)
+
+
+def mix_samples(data: NDArray[Any], rate: int) -> Mono:
+    """The same of (channels, n) at ``rate`` Hz."""
+    return choose_mix(*ChannelMixer().mix(data, rate))[0]
 
 
 def frame_samples(frame: Any) -> NDArray[Any]:
