@@ -27,8 +27,9 @@ from mer.data.cache import Cache
 from mer.data.dataset import read_crops
 from mer.evaluate.comparison import compare_logits
 from mer.weights import SHIPPED, shipped_checkpoint
-from mer_export.proof.validation import MODALITIES, Logits, ValidationSet, answer_float
+from mer_export.proof.validation import Logits, ValidationSet, answer_float
 from mer_runtime.console import Command, progress
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.files import write_file
 from mer_runtime.spec import Fusion
 from prove_aarch64 import CPU, install_base

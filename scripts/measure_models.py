@@ -24,11 +24,11 @@ from mer.checkpoint import load_checkpoint
 from mer.data.cache import Cache
 from mer.errors import CacheError, TrainingError
 from mer.evaluate.evaluation import evaluate_model
-from mer.protocols import Modality
 from mer.train.plots import plot_runs
 from mer.train.runs import BEST_FILE, METRICS_FILE
 from mer.weights import SHIPPED, shipped_checkpoint
 from mer_runtime.console import Command, progress
+from mer_runtime.feeds import Modality
 from mer_runtime.files import hash_file, write_file
 from mer_runtime.spec import Spec
 from train_table import TableRun, is_finished, list_runs

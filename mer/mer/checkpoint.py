@@ -173,7 +173,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
             _check_finite(path, own)
             return own
     missing = next(name for name in wanted if name not in weights)
-    raise CheckpointError(path, f"not an {type(network).__name__} encoder: it lacks {missing}")
+    raise CheckpointError(path, f"no face encoder {encoder!r} is in it: it lacks {missing}")
 
 
 def _check_file(path: Path) -> None:

@@ -171,9 +171,9 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
         OutputError: it can't be written, or is a source.
     """
     with writing(path):
-        if not path.absolute().parent.is_dir():
+        if not is_folder(path.absolute().parent):
             raise OutputError(path, "there is no such folder")
-        if path.is_dir():
+        if is_folder(path):
             raise OutputError(path, "it is a folder")
         for source in sources:
             if source and is_same_file(path, source):
@@ -191,6 +191,11 @@ def is_there(path: Path) -> bool:
     ``Path.exists`` raises an error in a folder that they may not enter.
     """
     return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False also where no file could be, as under too long a name."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
+from mer.cli.options import face_encoder, run_folder
 from mer.cli.stages import StageBars
 from mer.data.classes import parse_classes
 from mer.data.dataset import require_device
 from mer.data.photo_augmentation import PhotoAugmentation
-from mer.models import ENCODERS
 from mer.train.photo_learner import PretrainingRecipe
 from mer.train.pretraining import ENCODER_FILE, pretrain_encoder
 from mer_runtime import options
@@ -24,13 +24,7 @@ from mer_runtime.spec import ENCODER
 
 @click.command("mer-pretrain", cls=Command)
 @click.argument("photos", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="RUN",
-    help="Folder of the run; made if need be.",
-)
+@run_folder
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -38,13 +32,7 @@ from mer_runtime.spec import ENCODER
     show_default=True,
     help="Two thirds of them see smaller crops, where there are such.",
 )
-@click.option(
-    "--face-encoder",
-    type=click.Choice(sorted(ENCODERS)),
-    default=ENCODER,
-    show_default=True,
-    help="Which network.",
-)
+@face_encoder
 @click.option(
     "--size",
     type=click.IntRange(min=32, max=512),
@@ -112,7 +100,7 @@ def main(
     photos: Path,
     out: Path,
     epochs: int,
-    face_encoder: str,
+    face_encoder: str | None,
     size: int,
     small_size: int | None,
     strength: float,
@@ -168,7 +156,7 @@ def main(
         last = pretrain_encoder(
             photos,
             out,
-            encoder=face_encoder,
+            encoder=face_encoder or ENCODER,
             start=start,
             teachers=teachers,
             clips=clips,

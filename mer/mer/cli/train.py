@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
+from mer.cli.options import face_encoder, modality, run_folder
 from mer.cli.runs import describe_run, describe_seeds, format_row, format_run, format_seeds
 from mer.cli.stages import StageBars
-from mer.models import ENCODERS, FUSIONS, add_model, is_fusion
-from mer.protocols import MODALITIES, PROTOCOL_NAMES
+from mer.models import FUSIONS, add_model, is_fusion
+from mer.protocols import PROTOCOL_NAMES
 from mer.train.board import LOGS
 from mer.train.runs import Row
 from mer.train.seeds import train_seeds
@@ -49,13 +50,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     help="A fusion or a face encoder of one's own, in place of --fusion or --face-encoder. The "
     "file's code is run.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="RUN",
-    help="Folder of the run; made if need be.",
-)
+@run_folder
 @click.option(
     "--protocol",
     type=click.Choice(PROTOCOL_NAMES),
@@ -66,13 +61,9 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     "as tuned, each clip with either modality alone too; robust: as balanced, each modality "
     "spoilt as well.",
 )
-@click.option(
-    "--modality",
-    type=click.Choice(MODALITIES),
-    default="both",
-    show_default=True,
-    help="audio or video trains and validates on that one alone: a single-modality model to "
-    "compare with.",
+@modality(
+    "audio or video trains and validates on that one alone: a single-modality model to compare "
+    "with."
 )
 @click.option(
     "--encoder",
@@ -80,20 +71,16 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     metavar="FILE",
     help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint (ia: the one "
     "that ships), or of a published EfficientFace.  "
-    "[default: random; with --freeze encoder, the shipped one]",
+    "[default: random; with --freeze encoder, the one of its kind that ships]",
 )
-@click.option(
-    "--face-encoder",
-    type=click.Choice(list(ENCODERS)),
-    help=f"Which face encoder.  [default: {ENCODER}]",
-)
+@face_encoder
 @click.option(
     "--from",
     "start",
     type=click.Path(path_type=Path),
     metavar="CHECKPOINT",
     help="Start from all of a checkpoint's weights (fine-tuning); with other classes, from all but "
-    "its classifiers.",
+    "its classifiers; with --encoder, from all but its encoder.",
 )
 @click.option(
     "--teacher",
@@ -124,6 +111,17 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     callback=_split_seeds,
     help="Draws weights and clips. Several make a run each, in RUN/seed-N, and RUN/seeds.csv; "
     "their mean and deviation are told.",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Train the seeds on a Ray cluster (extra ray), several at once: auto, HOST:PORT, "
+    "ray://HOST:PORT, or local, which starts one here.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="With --ray: CPUs of each run.  [default: 1]",
 )
 @options.device
 @click.option(
@@ -170,6 +168,8 @@ def main(
     face_encoder: str | None,
     models: tuple[str, ...],
     seeds: tuple[int, ...],
+    ray: str | None,
+    threads: int | None,
     results: Results,
     **recipe: Any,
 ) -> None:
@@ -185,8 +185,13 @@ def main(
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-eval runs/ia/best.safetensors cache/ravdess
       mer-train cache/mine --fusion ia --from ia --freeze encoder --seed 1,2,3 --out runs/mine
+      mer-train cache/mine --fusion ia --seed 1,2,3,4,5 --ray auto --out runs/five
       mer-train cache/mine --model my_fusion.py:MyFusion --out runs/my-fusion
     """
+    if ray is not None and len(seeds) < 2:
+        raise click.UsageError("--ray is for several runs: give --seed 1,2,3")
+    if threads is not None and ray is None:
+        raise click.UsageError("--threads goes with --ray")
     chosen = _choose_networks(fusion, face_encoder, models)
     started = time.monotonic()
     labels = {"features": "Encoding faces", "training": "Training"}
@@ -205,7 +210,9 @@ def main(
 
         given = {**chosen, **recipe, "progress": bars.show}
         if len(seeds) > 1:
-            several = train_seeds(cache, out, seeds, report=report, **given)
+            several = train_seeds(
+                cache, out, seeds, ray=ray, threads=threads or 1, report=report, **given
+            )
         else:
             several = None
             summary = train_model(

@@ -32,7 +32,7 @@ from mer.data.splits import count_splits
 from mer.data.workers import Failure, Made, prepare_all
 from mer.errors import CacheError
 from mer_runtime.errors import MerWarning, OutputError
-from mer_runtime.files import hash_file, make_folder, writing
+from mer_runtime.files import hash_file, is_folder, is_there, make_folder, writing
 from mer_runtime.inputs.face import HaarDetector, YuNetDetector, load_detector
 from mer_runtime.spec import Spec
 
@@ -263,9 +263,9 @@ def _identify(detector: YuNetDetector | HaarDetector) -> dict[str, str]:
 
 def _check_folder(out: Path, spec: Spec, detector: dict[str, str], ids: set[str]) -> None:
     """Refuse a folder that holds anything but the same preparation of the same recordings."""
-    if not out.exists():
+    if not is_there(out):
         return
-    if not out.is_dir():
+    if not is_folder(out):
         raise OutputError(out, "it is a file: name a folder")
     index = read_index(out)
     if index is None:

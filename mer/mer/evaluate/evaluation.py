@@ -21,7 +21,7 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.comparison import Comparison, compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics, Interval, Scores
-from mer.protocols import Modality
+from mer_runtime.feeds import Modality
 from mer_runtime.intervals import Interval as MedianInterval
 from mer_runtime.intervals import find_interval
 

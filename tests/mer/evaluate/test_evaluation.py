@@ -47,7 +47,7 @@ def checkpoint(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     audio = dataclasses.replace(data.spec.audio, mean=(-50.0,) * 10, std=(80.0,) * 10)
     # BGR, which the evaluation must turn the cache's RGB into.
     video = dataclasses.replace(data.spec.video, colour="bgr", mean=(0.4,) * 3, std=(0.2,) * 3)
-    spec = dataclasses.replace(data.spec, audio=audio, video=video)
+    spec = dataclasses.replace(data.spec, encoder="compact", audio=audio, video=video)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         model = build_model(spec)

@@ -40,11 +40,10 @@ OTHERS = {
 
 #: A process that wants an engine; its build says so in a file and takes ``seconds``.
 SCRIPT = """
-import hashlib, os, resource, signal, sys, time
+import hashlib, os, resource, sys, time
 from pathlib import Path
 from mer_runtime.engines.cache import EngineKey, load_or_build
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 folder, seconds, limit = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 key = EngineKey("0" * 64, "tensorrt 10.3.0", "Orin sm87", {})
 
@@ -175,6 +174,7 @@ def test_failed_builds_leave_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     processes = [start(tmp_path / "engines", 1.0) for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
@@ -183,6 +183,7 @@ def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     assert len(names(tmp_path / "engines")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_waiting_process_takes_over(tmp_path: Path, number: signal.Signals) -> None:
     folder, builds = tmp_path / "engines", tmp_path / "builds"
