@@ -25,7 +25,7 @@ from mer_runtime.spec import Spec
 #: Pictures of 224 pixels would take minutes.
 PRETRAIN = """
 import mer.cli.pretrain as command
-from mer.train.pretraining import PretrainingRecipe
+from mer.train.photo_learner import PretrainingRecipe
 small = PretrainingRecipe(batch_size=32)
 command.PretrainingRecipe = lambda: small
 command.main()

@@ -22,8 +22,10 @@ from typing import Any
 
 import click
 
+import fuzz_bundles
 import fuzz_doors
 import fuzz_files
+import fuzz_media
 from fuzzing import Subject, run_subject
 from make_tables import write_all_tables
 from mer_runtime.documents import read_json
@@ -35,7 +37,12 @@ DATA = Path(__file__).resolve().parents[1] / "docs" / "reliability.json"
 KEY = "fuzz"
 #: Of all subjects together.
 INPUTS = 20_000
-SUBJECTS: dict[str, Subject] = {**fuzz_files.SUBJECTS, **fuzz_doors.SUBJECTS}
+SUBJECTS: dict[str, Subject] = {
+    **fuzz_bundles.SUBJECTS,
+    **fuzz_files.SUBJECTS,
+    **fuzz_media.SUBJECTS,
+    **fuzz_doors.SUBJECTS,
+}
 
 
 @click.command()

@@ -29,10 +29,11 @@ from mer.evaluate.metrics import ClassificationMetrics
 from mer.weights import SHIPPED, shipped_checkpoint
 from mer_export import ExportOptions, export_bundle
 from mer_export.proof.limits import signal_to_noise
-from mer_export.proof.validation import MODALITIES, ValidationSet, answer_engine
+from mer_export.proof.validation import ValidationSet, answer_engine
 from mer_runtime import Recognizer
 from mer_runtime.bundle import PRECISIONS, Precision, Target
 from mer_runtime.console import progress
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.spec import Fusion, Spec
 
 DATA = ROOT / "docs" / "accuracy.json"

@@ -27,8 +27,10 @@ from mer.data.cache import Cache
 from mer.data.dataset import read_crops
 from mer.evaluate.comparison import compare_logits
 from mer.weights import SHIPPED, shipped_checkpoint
-from mer_export.proof.validation import MODALITIES, Logits, ValidationSet, answer_float
+from mer_export.proof.validation import Logits, ValidationSet, answer_float
 from mer_runtime.console import Command, progress
+from mer_runtime.feeds import MODALITIES
+from mer_runtime.files import write_file
 from mer_runtime.spec import Fusion
 from prove_aarch64 import CPU, install_base
 from quantised_exports import export_int8
@@ -40,12 +42,22 @@ DRIVER = ROOT / "scripts" / "drive_bundle.py"
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path, exists=True))
 @click.option("--clips", default=60, show_default=True, help="Validation clips, spread evenly.")
+@click.option(
+    "--fusion",
+    "fusions",
+    type=click.Choice(SHIPPED),
+    multiple=True,
+    default=SHIPPED,
+    help="Measure this one alone and keep the rows of the others.",
+)
 @click.option("--cpu", default=CPU, show_default=True, help="As QEMU names it.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=DATA, help="By default docs/arm.json."
 )
-def main(cache: Path, clips: int, cpu: str, out: Path) -> None:
+def main(cache: Path, clips: int, fusions: tuple[Fusion, ...], cpu: str, out: Path) -> None:
     """Measure on CACHE (see mer-prepare) and rewrite docs/arm.json and its table.
+
+    Rows are written as soon as a model is measured.
 
     It needs QEMU's user-mode emulator and Debian's sources.
 
@@ -54,17 +66,22 @@ def main(cache: Path, clips: int, cpu: str, out: Path) -> None:
         python scripts/measure_arm.py cache/ravdess
     """
     opened = Cache.open(cache)
-    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         emulate, _ = install_base(folder)
         machine = emulate(cpu)
-        with progress(length=len(SHIPPED) * clips, label="Measuring") as bar:
-            for fusion in SHIPPED:
-                rows += measure_fusion(fusion, opened, clips, machine, folder, bar.update)
-    data = {"corpus": opened.digest, "cpu": cpu, "rows": rows}
-    out.write_text(json.dumps(data, indent=1) + "\n")
+        with progress(length=len(fusions) * clips, label="Measuring") as bar:
+            for fusion in fusions:
+                rows = measure_fusion(fusion, opened, clips, machine, folder, bar.update)
+                keep(out, fusion, [{**row, "corpus": opened.digest, "cpu": cpu} for row in rows])
     write_all_tables()
+
+
+def keep(out: Path, fusion: Fusion, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a model's rows in place of those that it had."""
+    kept = json.loads(out.read_text())["rows"] if out.is_file() else []
+    rest = [row for row in kept if row["fusion"] != fusion]
+    write_file(out, json.dumps({"rows": [*rest, *rows]}, indent=1) + "\n")
 
 
 def measure_fusion(

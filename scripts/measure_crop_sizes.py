@@ -29,7 +29,7 @@ from mer.weights import SHIPPED, shipped_checkpoint
 from mer_export.proof.golden import sample_clip
 from mer_runtime.console import Command
 from mer_runtime.errors import MerError
-from mer_runtime.feeds import name_shown
+from mer_runtime.feeds import name_modality
 from mer_runtime.files import write_file
 from mer_runtime.inputs.face import load_detector
 from mer_runtime.inputs.media import read_window
@@ -55,7 +55,7 @@ def main(clips: Sequence[Path], model: str) -> None:
         for size, faces in crops.items():
             spec = _resized(checkpoint.spec, size)
             network = NetworkClassifier(dataclasses.replace(checkpoint, spec=spec))
-            shown = name_shown(face=True, voice=mfcc is not None)
+            shown = name_modality(face=True, voice=mfcc is not None)
             logits = network.classify(mfcc, network.encode(faces))
             shares = softmax(logits, checkpoint.temperatures.of(shown))
             answers[str(size)] = dict(zip(spec.labels, shares.round(4).tolist(), strict=True))

@@ -24,11 +24,11 @@ from mer.checkpoint import load_checkpoint
 from mer.data.cache import Cache
 from mer.errors import CacheError, TrainingError
 from mer.evaluate.evaluation import evaluate_model
-from mer.protocols import Modality
 from mer.train.plots import plot_runs
 from mer.train.runs import BEST_FILE, METRICS_FILE
 from mer.weights import SHIPPED, shipped_checkpoint
 from mer_runtime.console import Command, progress
+from mer_runtime.feeds import Modality
 from mer_runtime.files import hash_file, write_file
 from mer_runtime.spec import Spec
 from train_table import TableRun, is_finished, list_runs
@@ -69,7 +69,7 @@ def measure_checkpoint(
     protocol = notes["protocol"]
     scores = {}
     for feed in feeds:
-        found = evaluate_model(path, cache, fold=fold, kept_features=True, **FEEDS[feed]).to_dict()
+        found = evaluate_model(path, cache, fold=fold, **FEEDS[feed]).to_dict()
         scores[feed] = {name: found[name] for name in found if name not in ("model", "corpus")}
     return {
         "fusion": notes["fusion"],

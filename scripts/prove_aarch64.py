@@ -32,7 +32,7 @@ from emulation import Emulation, emulate_arm, find_emulator
 from mer_runtime.console import Command
 from prove_wheel import CLIP, CONSTRAINTS
 from steps import ROOT, ProofError, run_step
-from target_wheels import list_unmet, read_metadata, select_constraints
+from target_wheels import list_requirements, list_unmet, read_metadata, select_constraints
 
 CACHE = ROOT / "cache" / "aarch64"
 #: Those of JetPack 6, Raspberry Pi OS 12, JetPack 7, Raspberry Pi OS 13.
@@ -116,12 +116,16 @@ def resolve(wheel: Path, python: str) -> tuple[Path, Row]:
         with new_folder(folder) as filled, tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write(pins + "\n")
             file.flush()
-            pip("download", "--constraint", file.name, "--dest", filled, wheel, python=python)
+            # pip reads the wheel's markers for its own Python: what holds on the target is named.
+            wanted = map(str, list_requirements(wheel, python))
+            options = ("--constraint", file.name, "--dest", filled)
+            pip("download", *options, wheel, *wanted, python=python)
+            if unmet := list_unmet(sorted(filled.glob("*.whl")), python):
+                raise ProofError(f"aarch64 with Python {python}: {'; '.join(unmet)}")
             (filled / wheel.name).unlink()
-    wheels = sorted(folder.glob("*.whl"))
-    if unmet := list_unmet([*wheels, wheel], python):
-        raise ProofError(f"aarch64 with Python {python}: {'; '.join(unmet)}")
-    result = f"{len(wheels)} wheels" + (", kept from an earlier run" if kept else "")
+    result = f"{len(list(folder.glob('*.whl')))} wheels" + (
+        ", kept from an earlier run" if kept else ""
+    )
     return folder, Row(f"base install, Python {python}", perf_counter() - start, result)
 
 

@@ -5,8 +5,8 @@
 First the environment has the wheel and its base requirements, no more: there the bundle that ships
 answers its golden inputs and the sample clip, and ``pip check`` agrees. Then the tests' own tools,
 PyTorch among them, are added behind the wheel, from the environment that runs this script. Its
-editable install stays out: ``mer_runtime`` is the wheel's. There ``mer-export ia`` says what is
-missing, and works once the wheel of the weights is installed.
+editable install stays out: ``mer_runtime`` is the wheel's. There ``mer-export ia-compact`` says
+what is missing, and works once the wheel of the weights is installed.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def check_origin(binaries: Path, package: str, folder: Path) -> None:
 
 
 def check_weights(binaries: Path, weights: Path, folder: Path) -> None:
-    """Export and score the checkpoint ``ia``: without the wheel of the weights, and with it.
+    """Export and score ``ia-compact``: without the wheel of the weights, and with it.
 
     Raises:
         ProofError: without it, something else is said than what to install; with it, a command
             fails.
     """
-    export = [binaries / "mer-export", "ia", "--out", folder / "bundle"]
+    export = [binaries / "mer-export", "ia-compact", "--out", folder / "bundle"]
     try:
         run_step("mer-export", export, cwd=folder)
     except ProofError as error:
@@ -94,7 +94,7 @@ def check_weights(binaries: Path, weights: Path, folder: Path) -> None:
     clips.mkdir()
     shutil.copy(CLIP, clips / "portrait.mp4")
     (clips / "labels.csv").write_text("file,label\nportrait.mp4,happy\n", "utf-8")
-    evaluate = [binaries / "mer-eval", "ia", clips, "--truth", clips / "labels.csv"]
+    evaluate = [binaries / "mer-eval", "ia-compact", clips, "--truth", clips / "labels.csv"]
     click.echo(run_step("mer-eval", evaluate, cwd=folder).splitlines()[0])
 
 

@@ -53,16 +53,26 @@ def read_metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
+def list_requirements(wheel: Path, python: str) -> list[Requirement]:
+    """What a wheel requires on the target, without markers: those that don't hold are left out."""
+    requirements = []
+    for line in read_metadata(wheel).get_all("Requires-Dist") or ():
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate(target_environment(python)):
+            wanted.marker = None
+            requirements.append(wanted)
+    return requirements
+
+
 def list_unmet(wheels: Sequence[Path], python: str) -> list[str]:
     """Requirements on the target that no wheel in the list meets, as "PACKAGE needs …"."""
-    metadata = [read_metadata(wheel) for wheel in wheels]
-    versions = {canonicalize_name(one["Name"]): Version(one["Version"]) for one in metadata}
+    metadata = {wheel: read_metadata(wheel) for wheel in wheels}
+    versions = {
+        canonicalize_name(one["Name"]): Version(one["Version"]) for one in metadata.values()
+    }
     unmet = []
-    for one in metadata:
-        for line in one.get_all("Requires-Dist") or ():
-            wanted = Requirement(line)
-            if wanted.marker and not wanted.marker.evaluate(target_environment(python)):
-                continue
+    for wheel, one in metadata.items():
+        for wanted in list_requirements(wheel, python):
             version = versions.get(canonicalize_name(wanted.name))
             if version is None or not wanted.specifier.contains(version, prereleases=True):
                 unmet.append(f"{one['Name']} needs {wanted.name}{wanted.specifier}")

@@ -25,11 +25,12 @@ import torch
 from mer.cli.stages import StageBars
 from mer.data.splits import FOLDS
 from mer.errors import TrainingError
-from mer.protocols import Modality, ProtocolName
+from mer.protocols import ProtocolName
 from mer.train.runs import SETTINGS_FILE
 from mer.train.training import train_model
 from mer.weights import PAPER
 from mer_runtime.console import Command, warn
+from mer_runtime.feeds import Modality
 from mer_runtime.spec import Fusion
 
 #: Paper, section 6.2. Its choice, 0.04 and 1e-3, is the run ``paper-ia``.

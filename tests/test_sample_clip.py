@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from mer_runtime import Recognizer
 from mer_runtime.inputs.face import HaarDetector, YuNetDetector
 from mer_runtime.inputs.media import ClipWindow, read_window
 from mer_runtime.inputs.window_faces import crop_faces
@@ -83,3 +84,14 @@ def test_voice_speaks_and_pauses(window: ClipWindow) -> None:
     assert 0.3 < np.abs(window.waveform).max() <= 1
     assert np.mean(level > 0.05) > 0.3
     assert np.mean(level < 0.005) > 0.1
+
+
+@pytest.mark.parametrize("bundle", ["ia-int8", "ia-compact-int8"])
+def test_face_and_voice_are_of_one_emotion(sample_clip: Path, bundle: str) -> None:
+    """What a newcomer sees first: a smiling face, and a glad voice."""
+    window = read_window(sample_clip, Spec())
+    recognizer = Recognizer.load(bundle)
+    both = recognizer.predict(sample_clip)
+    face = recognizer.predict(window.frames)
+    voice = recognizer.predict(waveform=window.waveform, sample_rate=Spec().audio.sample_rate)
+    assert [answer.label for answer in (both, face, voice)] == ["happy"] * 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from mer_runtime.bundle import SHIPPED_CHECKPOINTS
 from mer_runtime.console import Command, say, warn
 from mer_runtime.files import check_output, is_there, write_file
 from mer_runtime.options import Results
-from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
+from mer_runtime.proof.choice import EngineChoice
 from mer_runtime.tables import check_table, write_tables
 
 #: What ``--fail-if-slower`` exits with; 1 is an error, 2 a wrong option.
@@ -40,21 +39,6 @@ Examples:
   mer-bench ia ia-int8 --cache cache/ravdess --table paper.tex --plot paper.svg
   mer-bench --compare yesterday.json today.json --fail-if-slower 10%
 """
-
-
-def read_percent(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> float | None:
-    """``10%`` or ``10`` as a number."""
-    if value is None:
-        return None
-    try:
-        found = float(value.removesuffix("%"))
-    except ValueError:
-        found = -1.0
-    if not 0 <= found < math.inf:
-        raise click.BadParameter(f"{value} is not a percentage such as 10%", context, parameter)
-    return found
 
 
 @click.command("mer-bench", cls=Command, epilog=EPILOG)
@@ -86,11 +70,9 @@ def read_percent(
     "YuNet's ONNX file for all, or haar",
     "$MER_FACE_DETECTOR, a bundle's, else the YuNet that ships",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(ENGINE_CHOICES),
-    help="Engine of all bundles [default: each one's own]; auto takes the fastest whose answers "
-    "are right.",
+@options.backend(
+    "Engine of all bundles [default: each one's own]; auto takes the fastest whose answers are "
+    "right."
 )
 @options.results
 @click.option(
@@ -100,19 +82,11 @@ def read_percent(
     metavar="FILE",
     help="Write a report (extra report).",
 )
-@click.option(
-    "--table",
-    type=click.Path(path_type=Path),
-    metavar="OUT.md|csv|tex",
-    help="Write sizes and times as tables; with --cache accuracy, each bundle paired with the "
-    "checkpoint, and recall by class.",
+@options.table(
+    "Write sizes and times as tables; with --cache accuracy, each bundle paired with the "
+    "checkpoint, and recall by class."
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="OUT.png|svg",
-    help="Draw accuracy against a window's time; needs --cache (extra report).",
-)
+@options.plot("Draw accuracy against a window's time; needs --cache (extra report).")
 @click.option(
     "--compare",
     nargs=2,
@@ -122,7 +96,7 @@ def read_percent(
 )
 @click.option(
     "--fail-if-slower",
-    callback=read_percent,
+    callback=options.reads_measure("%", "a percentage such as 10%", zero=True),
     metavar="PERCENT",
     help="With --compare: exit with 3 where B takes so much longer, beyond noise.",
 )

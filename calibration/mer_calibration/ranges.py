@@ -25,7 +25,7 @@ from mer_calibration.graph.grid import Range
 from mer_calibration.graph.weights import Rounding
 from mer_calibration.measure.noise import LogitNoise, Noise
 from mer_runtime.documents import read_json
-from mer_runtime.feeds import SHOWN
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.files import write_file
 
 Value = TypeVar("Value")
@@ -256,7 +256,7 @@ def _read_dialect(value: Any, name: str, graphs: Mapping[str, Any]) -> DialectRa
         require(isinstance(layer, str), f"{name}.float_layers", "names of layers")
     noise = read_fields(fields["noise"], Noise, f"{name}.noise")
     logits = read_mapping(noise["logits"], f"{name}.noise.logits")
-    require(set(logits) <= set(SHOWN), f"{name}.noise.logits", f"of {', '.join(SHOWN)}")
+    require(set(logits) <= set(MODALITIES), f"{name}.noise.logits", f"of {', '.join(MODALITIES)}")
     return DialectRanges(
         tensors=_read_layers(fields["tensors"], f"{name}.tensors", graphs, _read_range),
         bias_correction=read_numbers(
@@ -269,7 +269,7 @@ def _read_dialect(value: Any, name: str, graphs: Mapping[str, Any]) -> DialectRa
                 shown: LogitNoise(
                     **read_number_fields(logits[shown], LogitNoise, f"{name}.noise.logits.{shown}")
                 )
-                for shown in SHOWN
+                for shown in MODALITIES
                 if shown in logits
             },
         ),

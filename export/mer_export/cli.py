@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +23,7 @@ from mer_runtime.options import Results
 from mer_runtime.spec import Spec
 
 try:
-    from mer.cli.own_models import own_models
+    from mer.cli.options import own_models
     from mer.cli.stages import StageBars
     from mer_export.errors import ExportError, OptionError
     from mer_export.exporter import STAGES, export_bundle
@@ -53,21 +52,6 @@ INSPECTING = ALWAYS | {"inspect"}
 TUNING = ALWAYS | {
     "tunes", "checkpoints", "calibration", "max_latency", "max_drop", "target", "precision", "out",
 }  # fmt: skip
-
-
-def _read_milliseconds(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> float | None:
-    """``8ms`` or ``8`` as a number."""
-    if value is None:
-        return None
-    try:
-        found = float(value.removesuffix("ms"))
-    except ValueError:
-        found = -1.0
-    if not 0 < found < math.inf:
-        raise click.BadParameter(f"{value} is not a time such as 8ms", context, parameter)
-    return found
 
 
 @click.command("mer-export", cls=Command, epilog=EPILOG)
@@ -160,7 +144,7 @@ def _read_milliseconds(
 )
 @click.option(
     "--max-latency",
-    callback=_read_milliseconds,
+    callback=options.reads_measure("ms", "a time such as 8ms"),
     metavar="TIME",
     help="With --tune: most time for a window, such as 8ms; the most right bundle fits. With "
     "--max-drop too, the fastest.",

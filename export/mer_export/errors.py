@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mer_runtime.errors import MerError
-from mer_runtime.feeds import Shown
+from mer_runtime.feeds import Modality
 
 
 class ExportError(MerError, RuntimeError):
@@ -20,7 +20,7 @@ class GateError(MerError, RuntimeError):
     ``shown`` is what the clips or the golden input showed where that was seen.
     """
 
-    def __init__(self, message: str, shown: Shown | None = None) -> None:
+    def __init__(self, message: str, shown: Modality | None = None) -> None:
         super().__init__(message)
         self.shown = shown
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from mer.evaluate.evaluation import Evaluation, compare_models, evaluate_model
     from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder
     from mer.models import MultimodalNet, add_model
-    from mer.train.pretraining import PretrainingRecipe, pretrain_encoder
+    from mer.train.photo_learner import PretrainingRecipe
+    from mer.train.pretraining import pretrain_encoder
     from mer.train.seeds import SeedsSummary, train_seeds
     from mer.train.training import TrainingSummary, train_model
     from mer.weights import shipped_checkpoint
@@ -56,7 +57,8 @@ __getattr__ = make_getattr(
         ".evaluate.evaluation": ("Evaluation", "compare_models", "evaluate_model"),
         ".evaluate.own_clips": ("FolderEvaluation", "evaluate_folder"),
         ".models": ("MultimodalNet", "add_model"),
-        ".train.pretraining": ("PretrainingRecipe", "pretrain_encoder"),
+        ".train.photo_learner": ("PretrainingRecipe",),
+        ".train.pretraining": ("pretrain_encoder",),
         ".train.seeds": ("SeedsSummary", "train_seeds"),
         ".train.training": ("TrainingSummary", "train_model"),
         ".weights": ("shipped_checkpoint",),

@@ -6,10 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from mer_runtime.feeds import Modality
+
 ProtocolName = Literal["paper", "reference-optimiser", "tuned", "balanced", "robust"]
-#: What a model is fed: both modalities, or one alone, the other missing.
-Modality = Literal["audio", "video", "both"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @dataclass(frozen=True)

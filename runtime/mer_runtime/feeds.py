@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-#: Face and voice, the voice alone, the face alone.
-Shown = Literal["both", "audio", "video"]
-SHOWN: tuple[Shown, ...] = get_args(Shown)
+#: What a window shows or a model is fed: face and voice, the voice alone, the face alone.
+Modality = Literal["both", "audio", "video"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 #: Bounds of a temperature; those that are fitted are from 0.05 to 20.
 LOWEST, HIGHEST = 0.01, 100.0
 
 
-def name_shown(*, face: bool, voice: bool) -> Shown:
+def name_modality(*, face: bool, voice: bool) -> Modality:
     """What was there, in a word; at least one of them was."""
     if face and voice:
         return "both"
@@ -40,12 +40,14 @@ class Temperatures:
         Raises:
             ValueError: one is missing, or no number from 0.01 to 100.
         """
-        given = value if isinstance(value, Mapping) else dict.fromkeys(SHOWN, value)
-        if set(given) != set(SHOWN):
-            raise ValueError(f"temperatures must be of {', '.join(SHOWN)}, not of {list(given)}")
-        return cls(**{shown: _read_temperature(given[shown]) for shown in SHOWN})
+        given = value if isinstance(value, Mapping) else dict.fromkeys(MODALITIES, value)
+        if set(given) != set(MODALITIES):
+            raise ValueError(
+                f"temperatures must be of {', '.join(MODALITIES)}, not of {list(given)}"
+            )
+        return cls(**{shown: _read_temperature(given[shown]) for shown in MODALITIES})
 
-    def of(self, shown: Shown) -> float:
+    def of(self, shown: Modality) -> float:
         """That of windows that show ``shown``."""
         temperature: float = getattr(self, shown)
         return temperature

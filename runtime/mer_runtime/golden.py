@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_runtime.arrays import read_arrays
+from mer_runtime.feeds import MODALITIES, Temperatures
 
 GOLDEN_FILE = "golden.npz"
 #: The kinds of type that each array may have: text, floats, or integers.
@@ -42,8 +43,8 @@ class Golden:
         reference: (n, classes) logits of the float PyTorch model.
         answers: (n, classes) logits of the bundle's engine where it was made.
         tolerance: largest difference from ``answers`` that a device may show.
-        temperatures: (3,) what the bundle's logits are divided by where a window shows both, the
-            voice alone, the face alone, as it was proved.
+        temperatures: what the bundle's logits are divided by, as it was proved; in the file (3,)
+            float64, in the order of ``MODALITIES``.
         signal_mfcc, signal_crop: what the test signals give (``mer_runtime.proof.signals``).
     """
 
@@ -55,7 +56,7 @@ class Golden:
     reference: NDArray[np.float32]
     answers: NDArray[np.float32]
     tolerance: float
-    temperatures: NDArray[np.float64]
+    temperatures: Temperatures
     signal_mfcc: NDArray[np.float32]
     signal_crop: NDArray[np.uint8]
 
@@ -72,7 +73,8 @@ def read_golden(content: bytes) -> Golden:
     """Read the content of ``golden.npz``.
 
     Raises:
-        ValueError: it can't be read: damaged, too large, or an array missing or of another kind.
+        ValueError: it can't be read: damaged, too large, an array missing or of another kind, or a
+            temperature that is none.
     """
     arrays: dict[str, Any] = dict(read_arrays(content, Golden.__dataclass_fields__))
     for name, kind in KINDS.items():
@@ -89,6 +91,9 @@ def read_golden(content: bytes) -> Golden:
             **arrays,
             "cases": tuple(str(name) for name in arrays["cases"]),
             "tolerance": float(arrays["tolerance"].reshape(())),
+            "temperatures": Temperatures.read(
+                dict(zip(MODALITIES, arrays["temperatures"].tolist(), strict=True))
+            ),
         }
     )
 
@@ -98,4 +103,5 @@ def write_golden(folder: Path, golden: Golden) -> None:
     arrays: dict[str, Any] = {
         name: np.array(getattr(golden, name)) for name in Golden.__dataclass_fields__
     }
+    arrays["temperatures"] = np.array([golden.temperatures.of(shown) for shown in MODALITIES])
     np.savez_compressed(folder / GOLDEN_FILE, **arrays)

@@ -16,7 +16,7 @@ from mer_runtime.engines import Backend, read_no_face
 from mer_runtime.engines.cores import bound_threads, usable_cores
 from mer_runtime.engines.sharing import Turn
 from mer_runtime.errors import BundleError, MerWarning, MissingModalityError, SpecError
-from mer_runtime.feeds import name_shown
+from mer_runtime.feeds import name_modality
 from mer_runtime.inputs.face import DETECTION_SIZE, FaceDetector, check_size, load_detector
 from mer_runtime.inputs.face_search import FaceSearch
 from mer_runtime.inputs.window_faces import EVERY
@@ -209,7 +209,7 @@ class Model:
         Args:
             face, voice: what was there.
         """
-        return softmax(logits, self.bundle.temperatures.of(name_shown(face=face, voice=voice)))
+        return softmax(logits, self.bundle.temperatures.of(name_modality(face=face, voice=voice)))
 
     def is_settled(self, probabilities: NDArray[np.float64], *, face: bool, voice: bool) -> bool:
         """Whether the two best classes are farther apart than the bundle's rounding reaches.
@@ -221,7 +221,7 @@ class Model:
             probabilities: (classes,), at the bundle's temperature of such windows.
             face, voice: what was there.
         """
-        shown = name_shown(face=face, voice=voice)
+        shown = name_modality(face=face, voice=voice)
         best = np.log(np.maximum(np.sort(probabilities)[-2:], np.finfo(np.float64).tiny))
         margin = self.bundle.temperatures.of(shown) * float(best[-1] - best[0])
         return margin > self.bundle.doubtful_margins.get(shown, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from mer_runtime import __version__
 from mer_runtime.console import say, show_logs
 from mer_runtime.files import check_output, write_file, writing
 from mer_runtime.inputs.face import DETECTION_SIZE, DETECTION_SIZES
+from mer_runtime.proof.choice import ENGINE_CHOICES
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -59,6 +61,46 @@ detect_size = click.option(
     help="A frame's longer side as faces are looked for in it; where none is found, they are "
     "looked for again at twice that. More finds smaller faces, and takes longer.",
 )
+
+
+def backend(what: str) -> Callable[[Any], Any]:
+    """``--backend``; ``what`` is its help."""
+    return click.option("--backend", type=click.Choice(ENGINE_CHOICES), help=what)
+
+
+def table(what: str) -> Callable[[Any], Any]:
+    """``--table OUT.md|csv|tex``; ``what`` is its help."""
+    return click.option(
+        "--table", type=click.Path(path_type=Path), metavar="OUT.md|csv|tex", help=what
+    )
+
+
+def plot(what: str) -> Callable[[Any], Any]:
+    """``--plot OUT.png|svg``; ``what`` is its help."""
+    return click.option("--plot", type=click.Path(path_type=Path), metavar="OUT.png|svg", help=what)
+
+
+def reads_measure(
+    unit: str, what: str, *, zero: bool = False
+) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """A callback for a number that may have its unit behind it: ``8ms`` or ``8`` is 8.0.
+
+    Args:
+        unit: what may stand behind the number.
+        what: a measure in words, with an example.
+        zero: whether it may be zero.
+    """
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
+        with suppress(ValueError):
+            found = float(value.removesuffix(unit))
+            if 0 < found < math.inf or (zero and found == 0):
+                return found
+        raise click.BadParameter(f"{value} is not {what}", context, parameter)
+
+    return read
 
 
 def _split_labels(

@@ -238,12 +238,12 @@ def count_nodes() -> Callable[[Path], Counter[str]]:
 
 
 @pytest.fixture(scope="session")
-def encoder(small_model: tuple[Any, Any]) -> ModelProto:
+def encoder(small_model: tuple[Any, Any], graphs_once: None) -> ModelProto:
     """The deployment encoder of ``small_model``, as the exporter makes it."""
     from mer import Checkpoint
-    from mer_export.network.deploy import export_encoder
+    from mer_export.network.graphs import export_graphs
 
-    return export_encoder(Checkpoint(*small_model))
+    return export_graphs(Checkpoint(*small_model)).encoder
 
 
 @pytest.fixture(scope="session")

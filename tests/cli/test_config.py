@@ -32,7 +32,7 @@ def read_lines(output: str) -> list[dict[str, Any]]:
 
 def test_file_has_all_that_is_needed(run: Any, sample_clip: Path) -> None:
     result = run(
-        f'bundle = "ia-int8"\nsource = "{sample_clip}"\nthreads = 1\njson = true\n'
+        f'bundle = "ia-compact-int8"\nsource = "{sample_clip}"\nthreads = 1\njson = true\n'
         'pace = "fast"\nhop = 0.96\naudio = false\nfaces = "all"\n'
     )
     assert result.exit_code == 0, result.stderr
@@ -44,7 +44,7 @@ def test_file_has_all_that_is_needed(run: Any, sample_clip: Path) -> None:
 def test_command_line_goes_before_it(run: Any, sample_clip: Path) -> None:
     result = run(
         f'bundle = "nothing"\nsource = "{sample_clip}"\nhop = 0.96\npace = "fast"\njson = true\n',
-        *("ia-int8", sample_clip, "--hop", "1.92", "--threads", "1"),
+        *("ia-compact-int8", sample_clip, "--hop", "1.92", "--threads", "1"),
     )
     assert result.exit_code == 0, result.stderr
     answers = [line for line in read_lines(result.stdout) if "label" in line]
@@ -74,8 +74,11 @@ def test_every_option_can_be_given(run: Any) -> None:
         ("hop = ", "Invalid value"),
         (b"\xff", "can't decode"),
         ("a = " + "[" * 100_000, "nested too deeply"),
-        ('bundle = "ia-int8"\nsource = "0"\nhop = 0.96\nfaces = "none"', "'none' is not one of"),
-        ('bundle = "ia-int8"\nsource = "x.mp4"\nhop = 0.96', "--hop is for streams"),
+        (
+            'bundle = "ia-int8"\nsource = "0"\nhop = 0.96\nfaces = "none"',
+            "'none' is not one of",
+        ),
+        ('bundle = "ia-compact-int8"\nsource = "x.mp4"\nhop = 0.96', "--hop is for streams"),
         ("hop = 1", "Missing argument 'BUNDLE'"),
     ],
 )
@@ -88,7 +91,7 @@ def test_what_does_not_fit(run: Any, content: str | bytes, words: str) -> None:
 
 def test_device_by_its_number_or_by_default(run: Any) -> None:
     """``camera = 77`` is a number, as people write it; ``microphone = true`` is the default's."""
-    result = run('bundle = "ia-int8"\ncamera = 77\nmicrophone = true\nthreads = 1\n')
+    result = run('bundle = "ia-compact-int8"\ncamera = 77\nmicrophone = true\nthreads = 1\n')
     assert result.exit_code == 1
     assert "/dev/video77: there is no such camera" in result.stderr or (
         "microphone default: can't be opened" in result.stderr

@@ -52,6 +52,7 @@ def test_text_says_what_mends() -> None:
     assert lines[-1] == "Wrong: tensorrt."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needs", [(), ("--need", "openvino")])
 def test_engine_that_takes_its_process_along(tmp_path: Path, needs: tuple[str, ...]) -> None:
     """As one does that was built for another processor."""
@@ -73,7 +74,7 @@ def test_engine_that_takes_its_process_along(tmp_path: Path, needs: tuple[str, .
 
 
 def test_wrong_answers(tmp_path: Path, edit_golden: Callable[..., None]) -> None:
-    folder = Path(shutil.copytree(load_bundle("ia-int8").path, tmp_path / "wrong"))
+    folder = Path(shutil.copytree(load_bundle("ia-compact-int8").path, tmp_path / "wrong"))
     edit_golden(folder, answers=load_bundle(folder).golden().answers + 1)
     found = examine(folder, code=1)["onnxruntime"]
     assert found["state"] == "wrong"
@@ -86,7 +87,7 @@ def test_wrong_answers(tmp_path: Path, edit_golden: Callable[..., None]) -> None
 def test_bundle_that_cannot_be_read(tmp_path: Path, change: str) -> None:
     folder = tmp_path / "bundle"
     if change == "edited":
-        shutil.copytree(load_bundle("ia-int8").path, folder)
+        shutil.copytree(load_bundle("ia-compact-int8").path, folder)
         (folder / "no_face.npy").write_bytes(b"other")
     found = examine(folder, code=1)
     assert found["bundle"]["state"] == "wrong"

@@ -64,7 +64,7 @@ def nobody() -> list[str]:
 def test_a_user_without_an_entry_or_a_home(clip: Path, nobody: list[str], engine: str) -> None:
     pytest.importorskip(engine)
     environment = without("HOME", "MER_CACHE")
-    found = answer("ia-int8", clip, "--backend", engine, env=environment, user=nobody)
+    found = answer("ia-compact-int8", clip, "--backend", engine, env=environment, user=nobody)
     assert found["voice"]
 
 
@@ -73,16 +73,19 @@ def test_in_a_folder_of_another_user_s(clip: Path, nobody: list[str], tmp_path: 
     (tmp_path / "private").mkdir(mode=0o700)
     environment = without("MER_FACE_DETECTOR", MER_CACHE=str(tmp_path / "private" / "cache"))
     options: dict[str, Any] = {"env": environment, "cwd": tmp_path / "private"}
-    assert answer("ia-int8", clip, user=nobody, **options)["voice"]
+    assert answer("ia-compact-int8", clip, user=nobody, **options)["voice"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("ia-int8", "{private}/clip.mp4"), "clip.mp4: Permission denied"),
+        (("ia-compact-int8", "{private}/clip.mp4"), "clip.mp4: Permission denied"),
         (("{private}/bundle", "{clip}"), "bundle: Permission denied"),
-        (("ia-int8", "{clip}", "--overlay", "{private}/a.png"), "a.png: Permission denied"),
-        (("ia-int8", "{clip}", "--json-out", "{private}/a"), "private/a: Permission denied"),
+        (("ia-compact-int8", "{clip}", "--overlay", "{private}/a.png"), "a.png: Permission denied"),
+        (
+            ("ia-compact-int8", "{clip}", "--json-out", "{private}/a"),
+            "private/a: Permission denied",
+        ),
     ],
 )
 def test_what_may_not_be_read_is_one_line(
@@ -102,7 +105,7 @@ def test_what_may_not_be_read_is_one_line(
 def test_no_place_for_files(clip: Path, engine: str) -> None:
     pytest.importorskip(engine)
     environment = without(TMPDIR="/proc/none", MER_CACHE="/proc/none", HOME="/proc/none")
-    assert answer("ia-int8", clip, "--backend", engine, env=environment)["voice"]
+    assert answer("ia-compact-int8", clip, "--backend", engine, env=environment)["voice"]
 
 
 @AS_ROOT
@@ -115,7 +118,7 @@ def test_too_small_a_place_for_files(clip: Path, tmp_path: Path, engine: str) ->
         pytest.skip("nothing can be mounted here")
     try:
         environment = without(**dict.fromkeys(("TMPDIR", "MER_CACHE"), str(tmp_path / "small")))
-        assert answer("ia-int8", clip, "--backend", engine, env=environment)["voice"]
+        assert answer("ia-compact-int8", clip, "--backend", engine, env=environment)["voice"]
     finally:
         subprocess.run(["umount", str(tmp_path / "small")], check=True)
 
@@ -123,7 +126,7 @@ def test_too_small_a_place_for_files(clip: Path, tmp_path: Path, engine: str) ->
 def test_a_working_folder_that_is_gone(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     code = f'cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "$@"'
-    command = ["sh", "-c", code, "sh", *COMMAND, "ia-int8", str(clip), "--json"]
+    command = ["sh", "-c", code, "sh", *COMMAND, "ia-compact-int8", str(clip), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -133,11 +136,11 @@ def test_opencv_without_haar(clip: Path, monkeypatch: pytest.MonkeyPatch, lackin
     """As OpenCV 5, and as a system's own."""
     monkeypatch.delenv("MER_FACE_DETECTOR", raising=False)
     monkeypatch.delattr(cv2, lacking)
-    result = CliRunner().invoke(main, ["ia-int8", str(clip)])
+    result = CliRunner().invoke(main, ["ia-compact-int8", str(clip)])
     assert result.exit_code == 0, "YuNet serves"
     with pytest.raises(FaceDetectorError, match="and YuNet serves"):
         HaarDetector()
-    result = CliRunner().invoke(main, ["ia-int8", str(clip), "--face-detector", "haar"])
+    result = CliRunner().invoke(main, ["ia-compact-int8", str(clip), "--face-detector", "haar"])
     assert result.exit_code == 1
     assert "has no Haar cascade" in result.stderr
     assert isinstance(result.exception, SystemExit)

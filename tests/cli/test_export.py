@@ -82,9 +82,9 @@ def test_jetson_bundle_without_arguments(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_shipped_checkpoint_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run("lt", "--precision", "fp32")
+    result = run("ia-compact", "--precision", "fp32")
     assert result.exit_code == 0, result.stderr
-    assert load_bundle(tmp_path / "lt-onnx-fp32").spec.fusion == "lt"
+    assert load_bundle(tmp_path / "ia-compact-onnx-fp32").spec.encoder == "compact"
     (tmp_path / "it").write_bytes(b"a file of one's own")
     result = run("it", "--precision", "fp32")
     assert result.exit_code == 1

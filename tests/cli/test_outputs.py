@@ -19,6 +19,7 @@ from mer_runtime.cli import main as mer_run
 MakeClip = Callable[..., Path]
 #: A folder in which not even root can make a file.
 READ_ONLY = Path("/proc/self")
+BUNDLE = "ia-compact-int8"
 
 
 def run(command: Command, *arguments: Any) -> Any:
@@ -46,20 +47,20 @@ def test_the_source_is_never_written(
         out = tmp_path / "other.mp4"
         getattr(out, link)(clip)
     more = ("--pace", "fast") if option == "--record" else ()
-    assert "is the same file" in refused(mer_run, "ia-int8", clip, option, out, *more)
+    assert "is the same file" in refused(mer_run, BUNDLE, clip, option, out, *more)
     assert clip.read_bytes() == before
 
 
 def test_a_clip_of_the_folder_is_never_written(small_clip: Path, tmp_path: Path) -> None:
     clip = Path(shutil.copy(small_clip, tmp_path / "clip.mp4"))
     before = clip.read_bytes()
-    assert "is the same file" in refused(mer_run, "ia-int8", tmp_path, "--json-out", clip)
+    assert "is the same file" in refused(mer_run, BUNDLE, tmp_path, "--json-out", clip)
     assert clip.read_bytes() == before
 
 
 def test_two_outputs_in_one_file(small_clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    refused(mer_run, "ia-int8", small_clip, "--overlay", out, "--json-out", out)
+    refused(mer_run, BUNDLE, small_clip, "--overlay", out, "--json-out", out)
     assert not out.exists()
 
 
@@ -67,11 +68,11 @@ def test_two_outputs_in_one_file(small_clip: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (mer_run, ("ia-int8", "{clip}", "--overlay", "{no}/a.png")),
-        (mer_run, ("ia-int8", "{folder}", "--overlay", "{no}/pictures")),
-        (mer_run, ("ia-int8", "{clip}", "--json-out", "{no}/a.json")),
-        (mer_run, ("ia-int8", "{clip}", "--pace", "fast", "--record", "{no}/a.mp4")),
-        (mer_bench, ("ia-int8", "--clip", "{clip}", "--html", "{no}/a.html")),
+        (mer_run, (BUNDLE, "{clip}", "--overlay", "{no}/a.png")),
+        (mer_run, (BUNDLE, "{folder}", "--overlay", "{no}/pictures")),
+        (mer_run, (BUNDLE, "{clip}", "--json-out", "{no}/a.json")),
+        (mer_run, (BUNDLE, "{clip}", "--pace", "fast", "--record", "{no}/a.mp4")),
+        (mer_bench, (BUNDLE, "--clip", "{clip}", "--html", "{no}/a.html")),
         (mer_eval, ("ia", "{folder}", "--confusion", "{no}/a.png")),
     ],
 )
@@ -89,7 +90,7 @@ def test_overlays_lie_as_their_clips_do(make_clip: MakeClip, tmp_path: Path, job
     for name in ("a.wav", "a.flac", "b.wav", "deeper/b.wav"):
         make_clip(f"clips/{name}", seconds=0.3)
     pictures = tmp_path / "pictures"
-    result = run(mer_run, "ia-int8", tmp_path / "clips", "--overlay", pictures, "--jobs", jobs)
+    result = run(mer_run, BUNDLE, tmp_path / "clips", "--overlay", pictures, "--jobs", jobs)
     assert result.exit_code == 0, result.stderr
     found = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("*.png"))
     assert found == ["a.flac.png", "a.wav.png", "b.png", "deeper/b.png"]
@@ -98,6 +99,6 @@ def test_overlays_lie_as_their_clips_do(make_clip: MakeClip, tmp_path: Path, job
 def test_an_earlier_file_of_answers_is_replaced(small_clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.json"
     out.write_text("earlier")
-    assert run(mer_run, "ia-int8", small_clip, "--json-out", out).exit_code == 0
+    assert run(mer_run, BUNDLE, small_clip, "--json-out", out).exit_code == 0
     assert json.loads(out.read_text())["source"] == str(small_clip)
     assert [path.name for path in tmp_path.iterdir()] == ["answers.json"]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +173,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(path.name for path in root.iterdir()) == ["Actor_05"]
 
 
+@pytest.mark.slow
 def test_two_processes_make_what_one_makes(root: Path, tmp_path: Path) -> None:
     seen = []
     prepare_cache(root, tmp_path / "one", jobs=1)
@@ -189,6 +189,7 @@ def test_two_processes_make_what_one_makes(root: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.waveform(i), two.waveform(i))
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard(root: Path, tmp_path: Path) -> None:
     """Processes don't run their starter's script again."""
     script = tmp_path / "script.py"
@@ -235,6 +236,7 @@ def test_half_written_and_outdated_clips_are_made_again(
     assert not cache.rows[2].has_face
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_preparation_goes_on(root: Path, out: Path, jobs: int) -> None:
     def interrupt(done: int, total: int) -> None:
@@ -254,6 +256,7 @@ def test_an_interrupted_preparation_goes_on(root: Path, out: Path, jobs: int) ->
     assert before.items() <= stamps(out).items()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_cache_that_resumes(sample_clip: Path, tmp_path: Path) -> None:
     root, out = tmp_path / "corpus", tmp_path / "cache"
     root.mkdir()
@@ -328,40 +331,7 @@ def test_a_full_disk_is_noticed_before_the_work(
     assert not list(out.rglob("*.npy"))
 
 
-def test_a_silent_video_takes_the_voice_of_its_sibling(
-    tmp_path: Path,
-    make_clip: Callable[..., Path],
-    portrait: NDArray[np.uint8],
-    out: Path,
-    syllables: Callable[..., NDArray[np.float64]],
-) -> None:
-    ticks = np.arange(96_000) / 48_000
-
-    def speak(loudest: float) -> NDArray[np.float64]:
-        voice = 0.2 * np.sin(2 * np.pi * 440 * ticks) * syllables(ticks)
-        return np.asarray(np.where(np.abs(ticks - loudest) < 0.005, 0.9, voice))
-
-    film: dict[str, Any] = {"picture": portrait, "size": (320, 320), "audio": False, "fps": 10}
-    make_clip("02-01-03-01-01-01-05.mp4", **film)
-    make_clip("03-01-03-01-01-01-05.wav", waveform=speak(0.5))
-    make_clip("01-01-04-01-01-01-05.mp4", **film)  # re-encoded without its sound
-    make_clip("03-01-04-01-01-01-05.wav", waveform=speak(1.5))
-    make_clip("02-01-05-01-01-01-05.mp4", **film)  # nothing to hear anywhere
-    prepare_cache(tmp_path, out, jobs=1)
-    cache = Cache.open(out)
-
-    assert [row.id for row in cache.rows] == [
-        "01-01-04-01-01-01-05",
-        "02-01-03-01-01-01-05",
-        "02-01-05-01-01-01-05",
-    ]
-    assert [row.has_voice for row in cache.rows] == [True, True, False]
-    assert all(row.has_face for row in cache.rows)
-    # A clip of 2 s lies in the middle of the window of 3.6 s: its sound begins at 0.8 s.
-    heard = [int(np.abs(cache.waveform(i).astype(int)).argmax()) / 16_000 for i in (0, 1)]
-    assert heard == pytest.approx([2.3, 1.3], abs=0.02)  # the loudest part lasts 0.01 s
-
-
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_prepares_real_ravdess_files_with_yunet(
     shared: Path, yunet: Path, out: Path, tmp_path: Path
@@ -393,22 +363,3 @@ def test_an_edited_detector_is_another_detector(root: Path, out: Path, yunet: Pa
 
     with pytest.raises(CacheError, match=r"the face detector is face_detection_yunet.*other\.onnx"):
         prepare_cache(root, out, face_detector=other, jobs=1)
-
-
-def test_presence_is_decided_by_content(
-    tmp_path: Path, make_clip: Callable[..., Path], portrait: NDArray[np.uint8], out: Path
-) -> None:
-    """A muted microphone's last bit is no voice, and a frozen picture no face."""
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    noise = np.random.default_rng(1).integers(-1, 2, 96_000) / 32_768
-    film: dict[str, Any] = {"picture": portrait, "size": (320, 320), "fps": 10}
-    pcm: dict[str, Any] = {"waveform": noise, "audio_codec": "flac"}
-    shutil.move(make_clip("a.mkv", **film, **pcm), folder / "01-01-03-01-01-01-05.mp4")
-    shutil.move(make_clip("b.mp4", **film, times=[0.0, 2.0]), folder / "01-01-04-01-01-01-05.mp4")
-    shutil.move(make_clip("c.mkv", times=[0.0], **pcm), folder / "01-01-05-01-01-01-05.mp4")
-    summary = prepare_cache(folder, out, jobs=1)
-    rows = Cache.open(out).rows
-    assert [(row.has_face, row.has_voice) for row in rows] == [(True, False), (True, True)]
-    (failure,) = summary.failures
-    assert "the picture is frozen and no voice is heard" in failure.error

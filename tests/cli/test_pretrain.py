@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from mer.checkpoint import load_encoder
 from mer.cli.pretrain import main
-from mer.train.pretraining import PretrainingRecipe
+from mer.train.photo_learner import PretrainingRecipe
 from mer_runtime.files import hash_file
 
 
@@ -41,7 +42,12 @@ def test_help_teaches() -> None:
         assert text in result.stdout
 
 
-def test_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trains_and_resumes(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_cache: Callable[..., Path],
+) -> None:
     small = PretrainingRecipe(batch_size=32)
     monkeypatch.setattr("mer.cli.pretrain.PretrainingRecipe", lambda: small)
     out = tmp_path / "run"
@@ -68,15 +74,27 @@ def test_trains_and_resumes(photos: Path, tmp_path: Path, monkeypatch: pytest.Mo
     gone_on = run(
         photos, "--out", more, "--epochs", 2, "--size", 48, "--small-size", 32, "--augment", 0.3,
         "--face-encoder", "compact", "--from", student / "encoder.safetensors",
+        "--clips", write_cache(tmp_path / "cache"), "--classes", "happy,sad=calm+sad",
+        "--balance", 1,
     )  # fmt: skip
     assert gone_on.exit_code == 0, gone_on.output
     described = json.loads((more / "run.json").read_text())["settings"]
     assert described["start"] == hash_file(student / "encoder.safetensors")
     assert described["recipe"]["augmentation"]["angle"] == pytest.approx(6)
     assert described["recipe"]["small_size"] == 32
+    assert described["recipe"]["balance"] == 1
+    assert described["classes"] == {"happy": ["happy"], "sad": ["calm", "sad"]}
 
 
-@pytest.mark.parametrize("args", [(), ("photos",), ("photos", "--out", "run", "--epochs", "0")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("photos",),
+        ("photos", "--out", "run", "--epochs", "0"),
+        ("photos", "--out", "run", "--classes", "happy"),  # of no clips
+    ],
+)
 def test_usage_errors(args: tuple[str, ...]) -> None:
     result = run(*args)
     assert result.exit_code == 2

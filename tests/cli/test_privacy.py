@@ -19,20 +19,20 @@ IDENTIFIERS = re.compile(
 #: Addresses of the network, in a trace of system calls.
 CONNECTION = re.compile(r"(connect|sendto|sendmsg|bind)\(.*AF_INET")
 COMMANDS = {
-    "onnxruntime": ("mer_runtime.cli", "ia-int8", "{clips}/01-01-03-01-01-01-05.mp4"),
+    "onnxruntime": ("mer_runtime.cli", "ia-compact-int8", "{clips}/01-01-03-01-01-01-05.mp4"),
     "openvino": (
         "mer_runtime.cli",
-        "ia-int8",
+        "ia-compact-int8",
         "{clips}/01-01-03-01-01-01-05.mp4",
         "--backend",
         "openvino",
     ),
-    "jobs": ("mer_runtime.cli", "ia-int8", "{clips}", "--jobs", "2"),
-    "self-test": ("mer_runtime.cli", "ia-int8", "--self-test"),
+    "jobs": ("mer_runtime.cli", "ia-compact-int8", "{clips}", "--jobs", "2"),
+    "self-test": ("mer_runtime.cli", "ia-compact-int8", "--self-test"),
     "prepare": ("mer.cli.prepare", "{clips}", "--out", "{out}/cache"),
     "bench": (
         "mer_bench.command",
-        "ia-int8",
+        "ia-compact-int8",
         "--seconds",
         "0.01",
         "--clip",
@@ -117,7 +117,7 @@ def test_nothing_is_kept_but_what_is_asked_for(
     files = ["strace", "-f", "-qq", "-e", "trace=open,openat,creat", "-o", str(tmp_path / "trace")]
     code = "from mer_runtime.cli import main; main()"
     done = subprocess.run(
-        [*files, sys.executable, "-B", "-c", code, "ia-int8", *words],
+        [*files, sys.executable, "-B", "-c", code, "ia-compact-int8", *words],
         env=os.environ | {"MER_CACHE": str(kept), "HOME": str(work), "TMPDIR": str(passing)},
         cwd=work,
         capture_output=True,

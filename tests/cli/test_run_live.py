@@ -24,7 +24,7 @@ MakeClip = Callable[..., Path]
 
 SCRIPT = Path(sys.executable).with_name("mer-run")
 #: The bundle that ships.
-BUNDLE = ("ia-int8", "--threads", "1")
+BUNDLE = ("ia-compact-int8", "--threads", "1")
 #: What ``StreamEvent.to_dict`` has, and docs/how-to/live.md describes.
 FIELDS = {
     "time",
@@ -191,7 +191,7 @@ def test_page(sample_clip: Path) -> None:
     assert url.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(url + "messages", timeout=30) as response:
         told = response.read().decode()  # until the session ends
-    assert '"bundle": "ia-int8"' in told
+    assert '"bundle": "ia-compact-int8"' in told
     assert told.count("event: answer") >= 8
     assert told.endswith("event: end\ndata: {}\n\n")
     assert process.wait(30) == 0
@@ -241,35 +241,35 @@ class TestBadInput:
         ],
     )
     def test_options_that_do_not_go_together(self, arguments: tuple[str, ...], word: str) -> None:
-        self.check(run("ia-int8", *arguments), word, code=2)
+        self.check(run("ia-compact-int8", *arguments), word, code=2)
 
     def test_hop_that_does_not_fit(self, sample_clip: Path) -> None:
-        self.check(run("ia-int8", sample_clip, "--pace", "fast", "--hop", "0.5"), "0.24, 0.48")
+        self.check(run(BUNDLE[0], sample_clip, "--pace", "fast", "--hop", "0.5"), "0.24, 0.48")
 
     def test_folder(self, tmp_path: Path) -> None:
-        self.check(run("ia-int8", tmp_path, "--pace", "fast"), "is a folder")
+        self.check(run("ia-compact-int8", tmp_path, "--pace", "fast"), "is a folder")
 
     def test_no_camera(self) -> None:
-        self.check(run("ia-int8", "/dev/video77"), "/dev/video77: there is no such camera")
+        self.check(run("ia-compact-int8", "/dev/video77"), "/dev/video77: there is no such camera")
 
     def test_no_microphone(self) -> None:
-        self.check(run("ia-int8", "--microphone", "nowhere"), "microphone nowhere")
+        self.check(run("ia-compact-int8", "--microphone", "nowhere"), "microphone nowhere")
 
     def test_recording_elsewhere(self) -> None:
-        self.check(run("ia-int8", "0", "--record", "/nowhere/x.mp4"), "no such folder")
-        self.check(run("ia-int8", "0", "--record", "x.avi"), ".mp4")
+        self.check(run("ia-compact-int8", "0", "--record", "/nowhere/x.mp4"), "no such folder")
+        self.check(run("ia-compact-int8", "0", "--record", "x.avi"), ".mp4")
 
     def test_url_that_never_answers(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://user:secret@127.0.0.1:{server.getsockname()[1]}/live"
-            result = run("ia-int8", url, "--timeout", "1")
+            result = run("ia-compact-int8", url, "--timeout", "1")
         self.check(result, "doesn't answer for 1 s")
         assert "secret" not in result.output
 
     def test_port_is_taken(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-            self.check(run("ia-int8", "0", "--serve", port), f"127.0.0.1:{port}", "in use")
+            self.check(run("ia-compact-int8", "0", "--serve", port), f"127.0.0.1:{port}", "in use")
 
     def test_standard_input_without_media(self) -> None:
         process = start("-", stdin=subprocess.DEVNULL)
@@ -278,5 +278,5 @@ class TestBadInput:
         assert errors.splitlines()[-1].startswith("Error: standard input: not a media stream")
 
     def test_unknown_backend_for_the_bundle(self, sample_clip: Path) -> None:
-        result = run("ia-int8", sample_clip, "--backend", "tensorrt")
+        result = run("ia-compact-int8", sample_clip, "--backend", "tensorrt")
         self.check(result, "tensorrt can't run a bundle for onnx")

@@ -114,7 +114,7 @@ def test_resume(
         (("{clip}", "--resume"), "--resume is for a folder of clips"),
         (("{folder}", "--ray", "local", "--timeline", "a.csv"), "--ray is for one answer a clip"),
         (("{folder}", "--resume"), "--resume goes on with the FILE of --json-out"),
-        (("-", "--resume"), "--ray and --resume are for a folder of clips"),
+        (("-", "--resume"), "--resume is for a folder of clips"),
     ],
 )
 def test_where_they_have_no_use(

@@ -21,7 +21,7 @@ from mer_export.calibration import calibrate, keep_float
 from mer_export.feeds import hash_preprocessing, hash_samples
 from mer_export.network.graphs import Graphs, export_graphs
 from mer_export.ranges import find_ranges
-from mer_runtime.feeds import SHOWN
+from mer_runtime.feeds import MODALITIES
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_ranges_carry_what_they_come_from(
     lacking["video"] = [not s.face for s in calibration.samples]
     for dialect in DIALECTS:
         noise = ranges.of(dialect).noise
-        assert set(noise.logits) == set(SHOWN), dialect
+        assert set(noise.logits) == set(MODALITIES), dialect
         for one, missing in lacking.items():
             assert noise.logits[one].windows == 16 - sum(missing)  # type: ignore[index]
         assert 20 < noise.sqnr < 60

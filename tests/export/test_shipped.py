@@ -17,7 +17,7 @@ from mer_export.feeds import hash_preprocessing
 from mer_export.ranges import ranges_file
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
-from mer_runtime.feeds import SHOWN
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.inputs.face import DETECTOR_VARIABLE
 
 #: Bytes: weights in half precision, and the graphs of a quantised bundle.
@@ -40,7 +40,7 @@ def test_checkpoint_has_ranges_of_its_preprocessing(name: str) -> None:
     for dialect in DIALECTS:
         noise = ranges.of(dialect).noise
         assert noise.sqnr > 30, dialect
-        assert set(noise.logits) == set(SHOWN)
+        assert set(noise.logits) == set(MODALITIES)
 
 
 def test_one_file_of_ranges_for_each() -> None:

@@ -98,14 +98,15 @@ import os, sys, warnings
 from mer_runtime import MerError, Recognizer
 warnings.simplefilter("ignore")
 _, clip, engine = sys.argv
-recognizer = Recognizer.load("ia-int8", threads=2, backend=engine)
+bundle = "ia-compact-int8"
+recognizer = Recognizer.load(bundle, threads=2, backend=engine)
 label = recognizer.predict(clip).label
 child = os.fork()
 if child == 0:
     try:
         recognizer.predict(clip)
     except MerError:
-        assert Recognizer.load("ia-int8", threads=2, backend=engine).predict(clip).label == label
+        assert Recognizer.load(bundle, threads=2, backend=engine).predict(clip).label == label
         sys.exit(3)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

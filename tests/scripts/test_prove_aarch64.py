@@ -71,6 +71,16 @@ def test_complete_set_of_wheels(load_script: Load, write_wheel: Callable[..., Pa
     assert list_unmet(wheels, "3.10") == ["ours needs tomli"]
 
 
+def test_what_is_asked_of_pip_is_the_targets(
+    load_script: Load, write_wheel: Callable[..., Path]
+) -> None:
+    """pip would read the markers for the Python that runs it."""
+    wheel = write_wheel("ours", "0.1", "engine>=1.19", 'tomli>=2; python_version < "3.11"')
+    wanted = load_script("target_wheels").list_requirements
+    assert [str(one) for one in wanted(wheel, "3.10")] == ["engine>=1.19", "tomli>=2"]
+    assert [str(one) for one in wanted(wheel, "3.13")] == ["engine>=1.19"]
+
+
 def test_version_that_does_not_fit(load_script: Load, write_wheel: Callable[..., Path]) -> None:
     wheels = [write_wheel("ours", "0.1", "cv>=4.10,<5"), write_wheel("cv", "5.0")]
     (unmet,) = load_script("target_wheels").list_unmet(wheels, "3.11")

@@ -162,16 +162,14 @@ class _Flow:
         return self.ties.get(channel, {channel})
 
 
-def measure_peaks(
-    model: ModelProto, feeds: Iterable[Feed], *, threads: int | None = None
-) -> dict[str, NDArray[np.float32]]:
+def measure_peaks(model: ModelProto, feeds: Iterable[Feed]) -> dict[str, NDArray[np.float32]]:
     """Largest magnitude (channels,) of each convolution's output channels, by weight's name.
 
     Raises:
         CalibrationError: a sample doesn't fit the graph, or a value isn't finite.
     """
     layers = [layer for layer in find_layers(model) if layer.op_type == "Conv"]
-    probe = Probe(model, [layer.output for layer in layers], threads=threads)
+    probe = Probe(model, [layer.output for layer in layers])
     peaks: dict[str, NDArray[np.float32]] = {}
     for feed in feeds:
         values = probe.read(feed)

@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from mer_calibration.errors import CalibrationError
 from mer_calibration.measure.observation import open_session
-from mer_runtime.feeds import SHOWN, Shown
+from mer_runtime.feeds import MODALITIES, Modality
 
 #: What a window shows: both modalities, the voice alone, the face alone.
 
@@ -45,11 +45,11 @@ class Window:
         if self.mfcc is None and self.crops is None:
             raise CalibrationError("a window has neither a voice nor a face: give at least one")
 
-    def feeds(self) -> tuple[Shown, ...]:
+    def feeds(self) -> tuple[Modality, ...]:
         """What can be shown of it: whole, and each of its modalities alone."""
         if self.crops is None:
             return ("audio",)
-        return ("video",) if self.mfcc is None else SHOWN
+        return ("video",) if self.mfcc is None else MODALITIES
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Noise:
     """
 
     sqnr: float
-    logits: Mapping[Shown, LogitNoise]
+    logits: Mapping[Modality, LogitNoise]
 
 
 def compare_logits(answers: NDArray[np.floating], exact: NDArray[np.floating]) -> LogitNoise:
@@ -180,12 +180,12 @@ class FloatAnswers:
 
     def _classify(
         self, head: ModelProto, features: Sequence[NDArray[np.float32] | None]
-    ) -> dict[Shown, list[NDArray[np.float32]]]:
+    ) -> dict[Modality, list[NDArray[np.float32]]]:
         session = open_session(head, self.threads)
         shapes = {node.name: node.shape for node in session.get_inputs()}
         no_face = np.tile(self._no_face, (int(shapes["features"][1]), 1))
         silence = np.zeros(shapes["mfcc"][1:], np.float32)
-        logits: dict[Shown, list[NDArray[np.float32]]] = {}
+        logits: dict[Modality, list[NDArray[np.float32]]] = {}
         for number, (window, seen) in enumerate(zip(self.windows, features, strict=True), start=1):
             for shown in window.feeds():
                 voice = silence if shown == "video" or window.mfcc is None else window.mfcc

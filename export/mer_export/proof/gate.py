@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mer.evaluate.comparison import compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics
-from mer.protocols import Modality
 from mer_calibration.measure.noise import compare_logits as measure_noise
 from mer_export.errors import GateError, NonFiniteError
 from mer_export.proof.limits import (
@@ -27,7 +26,7 @@ from mer_export.proof.limits import (
     signal_to_noise,
 )
 from mer_export.proof.outcome import GoldenReport, ModalityReport
-from mer_runtime.feeds import name_shown
+from mer_runtime.feeds import Modality, name_modality
 from mer_runtime.golden import Golden
 
 
@@ -63,7 +62,7 @@ def check_golden(
         )
     difference = np.abs(logits - golden.reference)
     cases = [golden.case(i) for i in range(len(golden.cases))]
-    shown = [name_shown(face=crops is not None, voice=mfcc is not None) for mfcc, crops in cases]
+    shown = [name_modality(face=crops is not None, voice=mfcc is not None) for mfcc, crops in cases]
     allowed = np.array([limits.golden[one] for one in shown])
     sqnr = signal_to_noise(golden.features, features)
     bias = measure_bias(golden.features, features)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mer import Checkpoint
 from mer.evaluate.classifier import NetworkClassifier
 from mer_export.errors import ExportError
-from mer_runtime.feeds import SHOWN, Temperatures
+from mer_runtime.feeds import Temperatures
 from mer_runtime.golden import Golden
 from mer_runtime.inputs.face import HaarDetector
 from mer_runtime.inputs.media import read_window
@@ -83,7 +83,7 @@ def golden_inputs(spec: Spec) -> Golden:
         reference=unanswered,
         answers=unanswered,
         tolerance=0.0,
-        temperatures=list_temperatures(Temperatures()),
+        temperatures=Temperatures(),
         signal_mfcc=signal_mfcc(spec.audio),
         signal_crop=signal_crop(spec.video),
     )
@@ -98,13 +98,8 @@ def golden_reference(checkpoint: Checkpoint) -> Golden:
         golden,
         features=encode_crops(network, spec, golden),
         reference=replay(network, spec, network.no_face, golden),
-        temperatures=list_temperatures(checkpoint.temperatures),
+        temperatures=checkpoint.temperatures,
     )
-
-
-def list_temperatures(temperatures: Temperatures) -> NDArray[np.float64]:
-    """(3,): as ``Golden`` has them."""
-    return np.array([temperatures.of(shown) for shown in SHOWN])
 
 
 def _voices(waveform: NDArray[np.float32], spec: Spec) -> dict[str, NDArray[np.float32]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mer_calibration.measure.noise import Noise
 from mer_export.targets import find_target
 from mer_runtime.bundle import Precision, Target
-from mer_runtime.feeds import SHOWN, Shown
+from mer_runtime.feeds import MODALITIES, Modality
 
 #: Largest |Δlogit| of float graphs from the float model: roundings of float32, and of float16. That
 #: of int8 is for layers that stay float, whose weights are stored as float16.
@@ -68,10 +68,10 @@ class Limits:
         device: largest |Δlogit| that a device may show from the bundle's own golden answers.
     """
 
-    golden: Mapping[Shown, float]
+    golden: Mapping[Modality, float]
     sqnr: float
     bias: float
-    noise: Mapping[Shown, float]
+    noise: Mapping[Modality, float]
     device: float
 
 
@@ -83,27 +83,29 @@ def find_limits(precision: Precision, target: Target, noise: Noise | None) -> Li
     """
     floats = (REMOTE_FLOAT_LIMITS if find_target(target).remote else FLOAT_LIMITS)[precision]
     if noise is None:
-        return Limits(dict.fromkeys(SHOWN, FLOAT_LIMITS[precision]), 0.0, math.inf, {}, floats)
+        return Limits(dict.fromkeys(MODALITIES, FLOAT_LIMITS[precision]), 0.0, math.inf, {}, floats)
     # A calibration set may lack one kind of window; it gets the largest noise of the others.
     largest = max(one.rms for one in noise.logits.values())
-    rms = {shown: noise.logits[shown].rms if shown in noise.logits else largest for shown in SHOWN}
+    rms = {
+        shown: noise.logits[shown].rms if shown in noise.logits else largest for shown in MODALITIES
+    }
     return Limits(
-        golden={shown: max(GOLDEN_SPREAD * rms[shown], floats) for shown in SHOWN},
+        golden={shown: max(GOLDEN_SPREAD * rms[shown], floats) for shown in MODALITIES},
         sqnr=min(noise.sqnr - GOLDEN_DECIBELS, GOLDEN_ENOUGH),
         bias=GOLDEN_BIAS,
-        noise={shown: max(NOISE_FACTOR * rms[shown], floats) for shown in SHOWN},
+        noise={shown: max(NOISE_FACTOR * rms[shown], floats) for shown in MODALITIES},
         device=max(DEVICE_SPREAD * largest, floats),
     )
 
 
-def find_doubtful_margins(noise: Mapping[Shown, float]) -> dict[Shown, float]:
+def find_doubtful_margins(noise: Mapping[Modality, float]) -> dict[Modality, float]:
     """How close two classes must be for rounding to decide between them.
 
     Args:
         noise: root mean square of what rounding adds to the difference of the two best.
     """
     largest = max(noise.values())
-    return {shown: SETTLED_SPREAD * noise.get(shown, largest) for shown in SHOWN}
+    return {shown: SETTLED_SPREAD * noise.get(shown, largest) for shown in MODALITIES}
 
 
 def agreement_p_value(differing: int, clips: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mer.evaluate.comparison import Comparison
 from mer.evaluate.metrics import Interval
-from mer.protocols import Modality
+from mer_runtime.feeds import Modality
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from mer_export.proof.gate import (
     check_together,
     check_validation,
 )
-from mer_export.proof.golden import list_temperatures
 from mer_export.proof.limits import Limits, find_doubtful_margins
 from mer_export.proof.outcome import GateReport, ModalityReport
 from mer_export.proof.validation import Logits, ValidationSet, answer_engine
@@ -28,7 +27,7 @@ from mer_export.targets import find_target
 from mer_export.targets.job import save_graphs
 from mer_runtime import Recognizer
 from mer_runtime.bundle import NO_FACE_FILE, Target, write_manifest
-from mer_runtime.feeds import SHOWN, Shown, Temperatures
+from mer_runtime.feeds import MODALITIES, Modality, Temperatures
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.proof.self_test import encode_crops, replay
 
@@ -66,7 +65,7 @@ class Proof:
     golden: Golden
     report: GateReport
     temperatures: Temperatures
-    doubtful: Mapping[Shown, float]
+    doubtful: Mapping[Modality, float]
 
 
 @contextmanager
@@ -125,7 +124,7 @@ def prove(
     if predicted is not None:
         margins = {shown: one.margin for shown, one in predicted.logits.items()}
     else:
-        margins = dict.fromkeys(SHOWN, compare_logits(logits, golden.reference).margin)
+        margins = dict.fromkeys(MODALITIES, compare_logits(logits, golden.reference).margin)
     if evidence.clips is None or evidence.reference is None:
         report = GateReport("golden", name, on_golden)
         return Proof(golden, report, evidence.temperatures, find_doubtful_margins(margins))
@@ -154,5 +153,5 @@ def prove(
         seen = compare_logits(given, evidence.reference[modality]).margin
         margins[modality] = max(margins[modality], seen)
     report = GateReport("validation", name, on_golden, tuple(reports), evidence.max_drop)
-    golden = dataclasses.replace(golden, temperatures=list_temperatures(temperatures))
+    golden = dataclasses.replace(golden, temperatures=temperatures)
     return Proof(golden, report, temperatures, find_doubtful_margins(margins))

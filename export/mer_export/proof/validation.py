@@ -14,12 +14,10 @@ from mer.data.dataset import read_crops, read_targets
 from mer.data.splits import Split
 from mer.errors import CacheError
 from mer.evaluate.classifier import Classifier, NetworkClassifier
-from mer.protocols import Modality
+from mer_runtime.feeds import MODALITIES, Modality
 from mer_runtime.spec import Spec
 
-#: What is fed: both modalities, and each alone with the other one missing.
-MODALITIES: tuple[Modality, ...] = ("both", "audio", "video")
-
+#: By what is fed: both modalities, and each alone with the other one missing.
 Logits = dict[Modality, NDArray[np.float32]]
 Progress = Callable[[int, int], None]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mer.cli.own_models import own_models
+from mer.cli.options import modality, own_models
 from mer.data.index import INDEX_FILE
 from mer.data.presence import PRESENCES
 from mer.data.splits import SPLITS
@@ -20,7 +20,6 @@ from mer.evaluate.own_clips import FolderEvaluation, evaluate_folder, require_sa
 from mer.evaluate.plots import Point, check_plot, plot_front
 from mer.evaluate.tables import tabulate
 from mer.evaluate.text import format_clips, format_comparison, format_evaluation
-from mer.protocols import MODALITIES
 from mer.train.plots import plot_confusion
 from mer_runtime import options
 from mer_runtime.console import Command, progress, warn
@@ -50,13 +49,7 @@ from mer_runtime.tables import check_table, to_markdown, write_tables
 @click.option(
     "--fold", type=click.IntRange(1, 5), help="Cross-validation fold; the default split without."
 )
-@click.option(
-    "--modality",
-    type=click.Choice(MODALITIES),
-    default="both",
-    show_default=True,
-    help="audio is short for --face missing, video for --voice missing.",
-)
+@modality("audio is short for --face missing, video for --voice missing.")
 @click.option(
     "--face",
     type=click.Choice(PRESENCES),
@@ -79,19 +72,11 @@ from mer_runtime.tables import check_table, to_markdown, write_tables
     metavar="OUT.png",
     help="Draw the confusion matrix.",
 )
-@click.option(
-    "--table",
-    type=click.Path(path_type=Path),
-    metavar="OUT.md|csv|tex",
-    help="Write the figures as tables: accuracy with intervals, each MODEL paired with the first, "
-    "sizes, times, and recall by class.",
+@options.table(
+    "Write the figures as tables: accuracy with intervals, each MODEL paired with the first, "
+    "sizes, times, and recall by class."
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="OUT.png|svg",
-    help="Draw accuracy against time, a point for each MODEL (extra report).",
-)
+@options.plot("Draw accuracy against time, a point for each MODEL (extra report).")
 @options.face_detector("YuNet's ONNX file, for a FOLDER")
 @options.num_heads
 @options.device

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import click
 
+from mer.cli.options import face_encoder, run_folder
 from mer.cli.stages import StageBars
+from mer.data.classes import parse_classes
 from mer.data.dataset import require_device
 from mer.data.photo_augmentation import PhotoAugmentation
-from mer.models import ENCODERS
-from mer.train.pretraining import ENCODER_FILE, PretrainingRecipe, pretrain_encoder
+from mer.train.photo_learner import PretrainingRecipe
+from mer.train.pretraining import ENCODER_FILE, pretrain_encoder
 from mer_runtime import options
 from mer_runtime.console import Command, say
 from mer_runtime.options import Results
@@ -22,13 +24,7 @@ from mer_runtime.spec import ENCODER
 
 @click.command("mer-pretrain", cls=Command)
 @click.argument("photos", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="RUN",
-    help="Folder of the run; made if need be.",
-)
+@run_folder
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -36,13 +32,7 @@ from mer_runtime.spec import ENCODER
     show_default=True,
     help="Two thirds of them see smaller crops, where there are such.",
 )
-@click.option(
-    "--face-encoder",
-    type=click.Choice(sorted(ENCODERS)),
-    default=ENCODER,
-    show_default=True,
-    help="Which network.",
-)
+@face_encoder
 @click.option(
     "--size",
     type=click.IntRange(min=32, max=512),
@@ -81,6 +71,25 @@ from mer_runtime.spec import ENCODER
     help="An encoder.safetensors to learn from as well; several teach their mean.",
 )
 @click.option(
+    "--clips",
+    type=click.Path(path_type=Path),
+    metavar="CACHE",
+    help="Faces of this cache's training actors join the training photos (see mer-prepare).",
+)
+@click.option(
+    "--classes",
+    metavar="LIST",
+    help="Which of the clips' labels the photos' labels stand for, as in "
+    "fear=fearful,neutral=neutral+calm. [default: those of the same name]",
+)
+@click.option(
+    "--balance",
+    type=click.FloatRange(min=0, max=1),
+    default=PretrainingRecipe.balance,
+    show_default=True,
+    help="0 draws photos as they come, 1 as many of each class.",
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=PretrainingRecipe.seed, show_default=True
 )
 @options.device
@@ -91,12 +100,15 @@ def main(
     photos: Path,
     out: Path,
     epochs: int,
-    face_encoder: str,
+    face_encoder: str | None,
     size: int,
     small_size: int | None,
     strength: float,
     start: Path | None,
     teachers: tuple[Path, ...],
+    clips: Path | None,
+    classes: str | None,
+    balance: float,
     seed: int,
     device: str,
     resume: bool,
@@ -120,6 +132,8 @@ def main(
           --augment 0.3 --epochs 20 --from runs/compact/encoder.safetensors
     """
     require_device(device)
+    if classes and not clips:
+        raise click.UsageError("--classes says what the labels of --clips stand for: give that too")
     started = time.monotonic()
     recipe = dataclasses.replace(
         PretrainingRecipe(),
@@ -127,6 +141,7 @@ def main(
         size=size,
         small_size=small_size,
         seed=seed,
+        balance=balance,
         augmentation=PhotoAugmentation().scaled(strength),
     )
     labels = {"training": "Training"}
@@ -141,9 +156,11 @@ def main(
         last = pretrain_encoder(
             photos,
             out,
-            encoder=face_encoder,
+            encoder=face_encoder or ENCODER,
             start=start,
             teachers=teachers,
+            clips=clips,
+            classes=parse_classes(classes) if classes else None,
             recipe=recipe,
             device=device,
             resume=resume,

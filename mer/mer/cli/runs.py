@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mer.evaluate.confidence import Confidence, describe_confidence
-from mer.protocols import Modality
 from mer.train.runs import Row
 from mer.train.seeds import SeedsSummary
 from mer.train.training import TrainingSummary
+from mer_runtime.feeds import Modality
 
 
 def describe_run(summary: TrainingSummary, out: Path, seconds: float) -> dict[str, Any]:

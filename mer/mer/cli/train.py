@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
+from mer.cli.options import face_encoder, modality, run_folder
 from mer.cli.runs import describe_run, describe_seeds, format_row, format_run, format_seeds
 from mer.cli.stages import StageBars
-from mer.models import ENCODERS, FUSIONS, add_model, is_fusion
-from mer.protocols import MODALITIES, PROTOCOL_NAMES
+from mer.models import FUSIONS, add_model, is_fusion
+from mer.protocols import PROTOCOL_NAMES
 from mer.train.board import LOGS
 from mer.train.runs import Row
 from mer.train.seeds import train_seeds
@@ -49,13 +50,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     help="A fusion or a face encoder of one's own, in place of --fusion or --face-encoder. The "
     "file's code is run.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="RUN",
-    help="Folder of the run; made if need be.",
-)
+@run_folder
 @click.option(
     "--protocol",
     type=click.Choice(PROTOCOL_NAMES),
@@ -66,13 +61,9 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     "as tuned, each clip with either modality alone too; robust: as balanced, each modality "
     "spoilt as well.",
 )
-@click.option(
-    "--modality",
-    type=click.Choice(MODALITIES),
-    default="both",
-    show_default=True,
-    help="audio or video trains and validates on that one alone: a single-modality model to "
-    "compare with.",
+@modality(
+    "audio or video trains and validates on that one alone: a single-modality model to compare "
+    "with."
 )
 @click.option(
     "--encoder",
@@ -82,18 +73,14 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     "that ships), or of a published EfficientFace.  "
     "[default: random; with --freeze encoder, the one of its kind that ships]",
 )
-@click.option(
-    "--face-encoder",
-    type=click.Choice(list(ENCODERS)),
-    help=f"Which face encoder.  [default: {ENCODER}]",
-)
+@face_encoder
 @click.option(
     "--from",
     "start",
     type=click.Path(path_type=Path),
     metavar="CHECKPOINT",
     help="Start from all of a checkpoint's weights (fine-tuning); with other classes, from all but "
-    "its classifiers.",
+    "its classifiers; with --encoder, from all but its encoder.",
 )
 @click.option(
     "--teacher",

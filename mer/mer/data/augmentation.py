@@ -17,11 +17,11 @@ from mer.data.spoiling import CROP_KINDS
 from mer.protocols import (
     EachAlone,
     FaceAugmentation,
-    Modality,
     Protocol,
     SoftHard,
     VoiceAugmentation,
 )
+from mer_runtime.feeds import Modality
 
 
 @dataclass(frozen=True)

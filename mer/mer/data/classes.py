@@ -41,30 +41,9 @@ def choose_classes(listing: Listing, classes: Classes) -> Listing:
     """The recordings whose label is in one of ``classes``; capitals don't matter.
 
     Raises:
-        CorpusError: a label isn't the corpus's, is in two classes, or a class has none.
+        CorpusError: as ``place_classes``.
     """
-    places = {label.casefold(): place for place, label in enumerate(listing.labels)}
-    chosen: dict[int, int] = {}
-    rest = None
-    for number, (name, labels) in enumerate(classes.items()):
-        for label in labels:
-            if label in REST and rest is None:
-                rest = number
-                continue
-            place = places.get(label.casefold())
-            if place is None:
-                raise CorpusError(
-                    f"the corpus has no label {label!r}: it has {', '.join(listing.labels)}"
-                )
-            if place in chosen:
-                raise CorpusError(f"the label {label} is taken twice, the second time by {name}")
-            chosen[place] = number
-    if rest is not None:
-        for place in range(len(listing.labels)):
-            chosen.setdefault(place, rest)
-    for number, name in enumerate(classes):
-        if number not in chosen.values():
-            raise CorpusError(f"the class {name} takes no label: all have a class already")
+    chosen = place_classes(listing.labels, classes)
     kept = tuple(
         dataclasses.replace(one, emotion=chosen[one.emotion])
         for one in listing.recordings
@@ -77,6 +56,35 @@ def choose_classes(listing: Listing, classes: Classes) -> Listing:
         labels=tuple(classes),
         passed_over={**listing.passed_over, **passed},
     )
+
+
+def place_classes(labels: Sequence[str], classes: Classes) -> dict[int, int]:
+    """Places in a corpus's ``labels`` to places in ``classes``; capitals don't matter.
+
+    Raises:
+        CorpusError: a label isn't the corpus's, is in two classes, or a class has none.
+    """
+    places = {label.casefold(): place for place, label in enumerate(labels)}
+    chosen: dict[int, int] = {}
+    rest = None
+    for number, (name, labels) in enumerate(classes.items()):
+        for label in labels:
+            if label in REST and rest is None:
+                rest = number
+                continue
+            place = places.get(label.casefold())
+            if place is None:
+                raise CorpusError(f"the corpus has no label {label!r}: it has {', '.join(labels)}")
+            if place in chosen:
+                raise CorpusError(f"the label {label} is taken twice, the second time by {name}")
+            chosen[place] = number
+    if rest is not None:
+        for place in range(len(labels)):
+            chosen.setdefault(place, rest)
+    for number, name in enumerate(classes):
+        if number not in chosen.values():
+            raise CorpusError(f"the class {name} takes no label: all have a class already")
+    return chosen
 
 
 def check_classes(labels: Sequence[str]) -> None:

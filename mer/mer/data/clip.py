@@ -32,17 +32,12 @@ class ClipInputs:
     faces: FaceCrops | None
 
 
-def prepare_inputs(
-    window: ClipWindow, spec: Spec, detector: FaceDetector, *, every: int = EVERY
-) -> ClipInputs:
+def prepare_inputs(window: ClipWindow, spec: Spec, detector: FaceDetector) -> ClipInputs:
     """A window's crops and MFCCs, as ``mer_runtime.Recognizer`` makes them.
 
     Whether face and voice are there is decided by ``crop_faces`` and ``hears_voice``.
-
-    Args:
-        every: see ``mer_runtime.inputs.window_faces.crop_faces``.
     """
-    faces = _find_faces(window, spec, detector, every)
+    faces = _find_faces(window, spec, detector, EVERY)
     return ClipInputs(describe_voice(window.waveform, spec.audio), faces)
 
 

@@ -82,11 +82,6 @@ class FrozenFaces:
                     step(done, total)
             _write(self._path(view, group), np.concatenate(parts))
 
-    def cover(self, rows: Sequence[int]) -> bool:
-        """Whether the features of these rows, as they are, were kept and are up to date."""
-        groups = {self._group(row) for row in rows}
-        return all(self._is_fresh(FaceView(), group) for group in groups)
-
     def features(self, examples: Sequence[Example]) -> Tensor:
         """(B, 15, F) float32; ``prepare`` must have been called for the rows and views."""
         return torch.stack([self._one(e.row, find_view(e.face)) for e in examples])

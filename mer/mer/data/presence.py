@@ -9,9 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mer.protocols import Modality
 from mer_runtime.errors import MissingModalityError
-from mer_runtime.feeds import name_shown
+from mer_runtime.feeds import Modality, name_modality
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.spec import AudioSpec, VideoSpec
 
@@ -34,7 +33,7 @@ class Feed:
     @property
     def modality(self) -> Modality:
         """The modality that isn't missing, or both."""
-        return name_shown(face=self.face != "missing", voice=self.voice != "missing")
+        return name_modality(face=self.face != "missing", voice=self.voice != "missing")
 
 
 def choose_feed(

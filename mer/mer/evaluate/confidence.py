@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mer.protocols import MODALITIES, Modality
-from mer_runtime.feeds import Temperatures
+from mer_runtime.feeds import MODALITIES, Modality, Temperatures
 
 #: Bounds of a fitted temperature, which clips that are all answered rightly would drive to zero.
 LOWEST, HIGHEST = 0.05, 20.0

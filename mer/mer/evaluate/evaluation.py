@@ -12,23 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mer.data.augmentation import Example
 from mer.data.cache import Cache
 from mer.data.dataset import read_crops, read_targets
-from mer.data.features import FrozenFaces
 from mer.data.presence import Feed, Presence, choose_feed, make_noise_crops, make_noise_mfcc
 from mer.data.splits import Split
 from mer.errors import CacheError, CheckpointError
-from mer.evaluate.classifier import NetworkClassifier, OpenModel, open_model
+from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.comparison import Comparison, compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics, Interval, Scores
-from mer.protocols import Modality
+from mer_runtime.feeds import Modality
 from mer_runtime.intervals import Interval as MedianInterval
 from mer_runtime.intervals import find_interval
-
-#: Rows of a cache to features (frames, F) of their faces.
-Encoding = Callable[[int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,6 @@ def evaluate_model(
     num_heads: int | None = None,
     labels: tuple[str, ...] | None = None,
     device: str = "cpu",
-    kept_features: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a checkpoint file, a bundle folder, or what ships under a name, on a cache.
@@ -123,8 +117,6 @@ def evaluate_model(
             that lacks a modality.
         face, voice: ``missing`` as above, ``noise`` puts noise in its place
             (``mer.data.presence``); where given, they go before ``modality``.
-        kept_features: take the frame features that a training with this checkpoint's encoder
-            left in the cache, if it did: the same figures in a tenth of the time.
         progress: called with (clips done, clips in all).
 
     Raises:
@@ -141,7 +133,6 @@ def evaluate_model(
     data.require(spec)
     rows = data.select(split, fold)
     targets = read_targets(data, rows, spec)
-    kept = _find_kept(opened, data, rows) if kept_features else None
     logits, times = [], []
     for row in rows:
         told = data.rows[row]
@@ -153,18 +144,16 @@ def evaluate_model(
         crops = None
         if feed.face == "noise":
             crops = make_noise_crops(spec.video, told.id)
-        elif feed.face == "present" and told.has_face and kept is None:
+        elif feed.face == "present" and told.has_face:
             crops = read_crops(data, row, spec)
         start = perf_counter()
         features = None if crops is None else classifier.encode(crops)
-        if kept is not None and feed.face == "present" and told.has_face:
-            features = kept(row)
         logits.append(classifier.classify(mfcc, features))
         times.append(1e3 * (perf_counter() - start))
         if progress:
             progress(len(logits), len(rows))
     scored = score_answers(opened, np.stack(logits), targets, data.digest, feed, split, fold)
-    return scored if kept else dataclasses.replace(scored, times=tuple(times))
+    return dataclasses.replace(scored, times=tuple(times))
 
 
 def score_answers(
@@ -221,17 +210,6 @@ def compare_models(first: Evaluation, second: Evaluation) -> Comparison:
             )
     order = [second.labels.index(label) for label in first.labels]
     return compare_logits(first.logits, second.logits[:, order], first.targets)
-
-
-def _find_kept(model: OpenModel, cache: Cache, rows: list[int]) -> Encoding | None:
-    """What the model's encoder left in the cache, if it covers all rows."""
-    classifier = model.classifier
-    if not isinstance(classifier, NetworkClassifier):
-        return None
-    faces = FrozenFaces(cache, model.spec, classifier.model, classifier.device)
-    if not faces.cover(rows):
-        return None
-    return lambda row: np.asarray(faces.features([Example(row)])[0].cpu().numpy())
 
 
 def _rounded(value: float | None) -> float | None:

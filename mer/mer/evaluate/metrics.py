@@ -167,13 +167,12 @@ def bootstrap_uar(
     answers: NDArray[np.int64],
     num_classes: int,
     *,
-    resamples: int = BOOTSTRAP_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """95 % percentile interval of UAR in percent, clips drawn with replacement."""
     generator = np.random.default_rng(seed)
     values = []
-    for _ in range(resamples):
+    for _ in range(BOOTSTRAP_RESAMPLES):
         drawn = generator.integers(0, len(targets), len(targets))
         values.append(average_recall(count_confusion(targets[drawn], answers[drawn], num_classes)))
     low, high = np.percentile(values, (2.5, 97.5))

@@ -22,9 +22,8 @@ from mer.data.table import FILE, LABEL
 from mer.errors import CacheError, CorpusError
 from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
-from mer.protocols import Modality
 from mer_runtime.errors import MediaError, MissingModalityError, lacks_memory
-from mer_runtime.feeds import name_shown
+from mer_runtime.feeds import Modality, name_modality
 from mer_runtime.files import is_file, is_folder
 from mer_runtime.inputs.clip import describe_lack
 from mer_runtime.inputs.face import FaceDetector, load_detector
@@ -232,7 +231,7 @@ def _answer_clip(
     if crops is None and mfcc is None:
         raise MissingModalityError(f"{clip.path}: {describe_lack(window)} to use")
     logits = classifier.classify(mfcc, None if crops is None else classifier.encode(crops))
-    shown = name_shown(face=crops is not None, voice=mfcc is not None)
+    shown = name_modality(face=crops is not None, voice=mfcc is not None)
     probabilities = softmax(logits, model.temperatures.of(shown))
     best = int(logits.argmax())
     answer = ClipAnswer(

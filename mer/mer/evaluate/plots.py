@@ -41,11 +41,8 @@ def check_plot(path: Path) -> None:
         raise MissingExtraError("matplotlib", "report", "drawing a picture") from error
 
 
-def plot_front(points: Sequence[Point], path: Path, what: str = "a window") -> None:
+def plot_front(points: Sequence[Point], path: Path) -> None:
     """Draw prec1 against time, a point for each model, with intervals both ways.
-
-    Args:
-        what: the times are of.
 
     Raises:
         OutputError, MissingExtraError: as ``check_plot``, or ``path`` can't be written.
@@ -72,7 +69,7 @@ def plot_front(points: Sequence[Point], path: Path, what: str = "a window") -> N
                 elinewidth=1,
                 label=one.name,
             )
-        axes.set(xlabel=f"time for {what} (ms)", ylabel="prec1 (%)")
+        axes.set(xlabel="time for a window (ms)", ylabel="prec1 (%)")
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")

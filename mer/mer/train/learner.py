@@ -27,11 +27,12 @@ from mer.data.features import FrozenFaces, list_views
 from mer.errors import TrainingError
 from mer.evaluate.metrics import ClassificationMetrics, Scores
 from mer.models import MultimodalNet, Standardiser
-from mer.protocols import Modality, Plateau, Protocol, Sgd, Steps
+from mer.protocols import Plateau, Protocol, Sgd, Steps
 from mer.train.averaging import move_average
 from mer.train.distillation import Distillation, FeatureMatch, blend_losses
 from mer.train.runs import Row
 from mer.train.teacher import ClipTeacher
+from mer_runtime.feeds import Modality
 from mer_runtime.spec import Spec
 
 #: Called with the stage's name ("features" or "training"), steps done and steps in all.

@@ -17,8 +17,7 @@ from mer.data.dataset import Voices
 from mer.data.features import FrozenFaces, find_view
 from mer.errors import TrainingError
 from mer.models import Standardiser
-from mer.protocols import MODALITIES, Modality
-from mer_runtime.feeds import name_shown
+from mer_runtime.feeds import MODALITIES, Modality, name_modality
 from mer_runtime.spec import Spec
 
 #: Clips that the teacher answers at once.
@@ -89,4 +88,4 @@ def _unspoil(view: FaceView) -> FaceView:
 
 
 def _shown(example: Example) -> Modality:
-    return name_shown(face=example.face.light != 0, voice=example.voice != 0)
+    return name_modality(face=example.face.light != 0, voice=example.voice != 0)

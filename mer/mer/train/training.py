@@ -23,7 +23,7 @@ from mer.evaluate.confidence import (
     measure_confidence,
 )
 from mer.models import build_model, own_hash
-from mer.protocols import MODALITIES, Modality, Protocol, restrict_protocol
+from mer.protocols import Protocol, restrict_protocol
 from mer.train.board import Log, open_log, require_log
 from mer.train.distillation import Distillation
 from mer.train.learner import Learner, Progress
@@ -33,6 +33,7 @@ from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.train.start import load_start
 from mer.train.teacher import ClipTeacher
 from mer.weights import SHIPPED_ENCODERS, find_checkpoint
+from mer_runtime.feeds import MODALITIES, Modality
 from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
 
@@ -112,7 +113,8 @@ def train_model(
             is that of the shipped checkpoint with such an encoder; one that is trained starts at
             random.
         start: a checkpoint of the same fusion and encoder whose weights training starts from
-            (fine-tuning). Where it has other classes, the classifiers start at random.
+            (fine-tuning). Where it has other classes, the classifiers start at random. Where
+            ``encoder`` is given too, that replaces its encoder.
         teacher: a checkpoint with the same labels to learn from, beside the labels: its answers
             and, where the encoder is trained, its frame features (``mer.train.teacher``).
         distillation: how much the teacher counts.
@@ -140,11 +142,6 @@ def train_model(
     plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
     plan = restrict_protocol(plan, modality)
     frozen = freeze == "encoder"
-    if encoder is not None and start is not None:
-        raise TrainingError(
-            "the checkpoint that training starts from has an encoder's weights: give it, or an "
-            "encoder, not both"
-        )
     if distillation is not None and teacher is None:
         raise TrainingError("distillation needs a teacher")
     if frozen and start is None:
@@ -182,8 +179,6 @@ def train_model(
     data.require(spec)
     torch.manual_seed(seed)
     model = build_model(spec)
-    if encoder is not None:
-        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     notes: dict[str, Any] = {}
     taught: Checkpoint | None = None
     for kind, name in (("fusion", fusion), ("face_encoder", face_encoder)):
@@ -191,6 +186,8 @@ def train_model(
             notes[kind] = {"name": name, "sha256": digest}
     if start is not None:
         notes["start"] = load_start(model, spec, find_checkpoint(start))
+    if encoder is not None:
+        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     if teacher is not None:
         teacher = find_checkpoint(teacher)
         taught = load_checkpoint(teacher)

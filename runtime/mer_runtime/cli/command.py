@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +18,14 @@ from mer_runtime.cli.clip import (
 from mer_runtime.cli.config import GIVEN, read_config
 from mer_runtime.cli.engine import EngineOptions, load_engine
 from mer_runtime.cli.folder import FolderOptions, answer_folder, leave_answered
+from mer_runtime.cli.stream_options import refuse_stream_options, stream_options
 from mer_runtime.cli.timelines import TimelineOptions, answer_timelines, place_timelines
 from mer_runtime.console import Command
 from mer_runtime.engines import usable_cores
 from mer_runtime.files import check_output
 from mer_runtime.live.sources.address import DEFAULT_CAMERA, DEFAULT_MICROPHONE, parse_source
-from mer_runtime.live.sources.capture import TIMEOUT
 from mer_runtime.options import Results
-from mer_runtime.proof.choice import ENGINE_CHOICES, EngineChoice
+from mer_runtime.proof.choice import EngineChoice
 
 EPILOG = """\b
 Examples:
@@ -42,24 +41,6 @@ Examples:
   mer-run --config /etc/mer/mer.toml
   mer-run ia-compact-int8 --self-test
 """
-
-#: Options of answers over time: a stream's, and a clip's timeline.
-OVER_TIME = ("hop", "faces")
-#: Options that a clip has no use for.
-LIVE_ONLY = (
-    "smoothing",
-    "record",
-    "record_every",
-    "keep",
-    "serve",
-    "host",
-    "seconds",
-    "timeout",
-    "reopen_for",
-    "wait",
-    "video",
-    "audio",
-)
 
 
 @click.command("mer-run", cls=Command, epilog=EPILOG)
@@ -104,11 +85,9 @@ LIVE_ONLY = (
 )
 @options.face_detector()
 @options.detect_size
-@click.option(
-    "--backend",
-    type=click.Choice(ENGINE_CHOICES),
-    help="Engine [default: the bundle's own]; auto tries those that can run the bundle here, "
-    "takes the fastest whose answers are right, and says which.",
+@options.backend(
+    "Engine [default: the bundle's own]; auto tries those that can run the bundle here, takes the "
+    "fastest whose answers are right, and says which."
 )
 @click.option(
     "--self-test",
@@ -137,83 +116,7 @@ LIVE_ONLY = (
     metavar="[DEVICE]",
     help=f"Take the sound from an ALSA device [{DEFAULT_MICROPHONE}].",
 )
-@click.option("--video/--no-video", default=True, help="Use the picture.")
-@click.option("--audio/--no-audio", default=True, help="Use the sound.")
-@click.option(
-    "--audio-track",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Listen to SOURCE's audio track N, counted from 1 [default: the first with sound].",
-)
-@click.option(
-    "--hop", type=float, metavar="SECONDS", help="From answer to answer [default: two slots, 0.48]."
-)
-@click.option(
-    "--smoothing",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="Time constant of an average over answers [default: none].",
-)
-@click.option(
-    "--faces",
-    type=click.Choice(["one", "all"]),
-    default="one",
-    show_default=True,
-    help="Follow one face, or answer for each.",
-)
-@click.option(
-    "--record",
-    type=click.Path(path_type=Path),
-    metavar="OUT.mp4",
-    help="Record the stream with its answers drawn in.",
-)
-@click.option(
-    "--record-every",
-    type=click.FloatRange(min=1),
-    metavar="SECONDS",
-    help="Begin another file so often: OUT-000001.mp4 and so on.",
-)
-@click.option(
-    "--keep",
-    type=click.IntRange(min=1),
-    metavar="FILES",
-    help="With --record-every, keep the last so many [default: all].",
-)
-@click.option(
-    "--serve",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    help="Show the stream on a page, with /health and /metrics for those who watch a service; "
-    "0 takes a free port.",
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to serve the page on. There is no password: on any other address, everyone in "
-    "the network sees the camera.",
-)
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="A device or server that is silent for so long counts as lost.",
-)
-@click.option(
-    "--reopen-for",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="Try to reopen a lost source for so long [default: for ever; 0: not at all].",
-)
-@click.option(
-    "--wait",
-    is_flag=True,
-    help="Wait for a source that isn't there yet, too, instead of ending with an error.",
-)
+@stream_options
 @read_config
 @options.common
 @click.pass_context
@@ -258,17 +161,17 @@ def main(
         return
     if source is None and camera is None and microphone is None:
         raise click.UsageError("give a SOURCE, --camera or --microphone, or --self-test")
+    several = FolderOptions(
+        jobs if context.get_parameter_source("jobs") in GIVEN else None, ray, resume
+    )
     is_file = source is not None and parse_source(source).kind == "file"
     if pace is None and is_file and camera is None and microphone is None and source is not None:
-        _refuse_live_options(context, LIVE_ONLY if timeline else (*LIVE_ONLY, *OVER_TIME))
+        refuse_stream_options(context, over_time=timeline is not None)
         path = Path(source)
         clips = list_clips(path)
         overlays = place_overlays(overlay, path, clips, whole=timeline is not None)
         if results.out is not None:
             check_output(results.out, *clips)
-        several = FolderOptions(
-            jobs if context.get_parameter_source("jobs") in GIVEN else None, ray, resume
-        )
         several.check(path, results, timeline)
         if timeline is not None:
             placed = place_timelines(timeline, path, clips, results.out, *overlays.values())
@@ -290,8 +193,7 @@ def main(
         raise click.UsageError("--overlay is for clips; a stream has --record")
     if timeline is not None:
         raise click.UsageError("--timeline is for clips; a stream has --json-out")
-    if ray is not None or resume:
-        raise click.UsageError("--ray and --resume are for a folder of clips")
+    several.check(None, results, timeline)
     # Here, so that a clip's answer doesn't wait for them: a server's modules take 60 ms to load.
     from mer_runtime.cli.live import LiveOptions, list_inputs, run_live
 
@@ -299,19 +201,3 @@ def main(
     inputs = list_inputs(source, camera, camera_mode, microphone, wanted)
     wanted.check(inputs)
     run_live(load_engine(bundle, engine), inputs, wanted, results)
-
-
-def _refuse_live_options(context: click.Context, refused: Sequence[str]) -> None:
-    """What only a stream has would be passed over in silence."""
-    given = [
-        name for name in (*refused, "camera_mode") if context.get_parameter_source(name) in GIVEN
-    ]
-    if given:
-        parameter = next(p for p in context.command.params if p.name == given[0])
-        option = (parameter.secondary_opts or parameter.opts)[
-            0
-        ]  # of --audio/--no-audio, the latter
-        also = " and for --timeline" if given[0] in OVER_TIME else ""
-        raise click.UsageError(
-            f"{option} is for streams{also}: with --pace real or --pace fast a file is one"
-        )

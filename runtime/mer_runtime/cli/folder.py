@@ -34,14 +34,17 @@ class FolderOptions(NamedTuple):
     ray: str | None
     resume: bool
 
-    def check(self, source: Path, results: Results, timeline: Path | None) -> None:
+    def check(self, source: Path | None, results: Results, timeline: Path | None) -> None:
         """Refuse options that have no use here, as they would be passed over in silence.
+
+        Args:
+            source: a clip, or a folder of clips; None is a stream.
 
         Raises:
             click.UsageError: one has none.
         """
         for option, given in (("--ray", self.ray is not None), ("--resume", self.resume)):
-            if given and not source.is_dir():
+            if given and (source is None or not source.is_dir()):
                 raise click.UsageError(f"{option} is for a folder of clips")
             if given and timeline is not None:
                 raise click.UsageError(f"{option} is for one answer a clip, not for --timeline")

@@ -22,7 +22,7 @@ from mer_runtime.engines import Backend, read_no_face
 from mer_runtime.engines.cache import EngineKey, KeptFile, describe_cpu
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.errors import BundleError
-from mer_runtime.feeds import SHOWN
+from mer_runtime.feeds import MODALITIES
 from mer_runtime.golden import GOLDEN_FILE, Golden
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
@@ -126,8 +126,8 @@ def find_fault(bundle: Bundle, golden: Golden) -> str:
     crop = signal_crop(bundle.spec.video).astype(np.int16) - golden.signal_crop
     if np.abs(crop).max() > CROP_TOLERANCE:
         return f"pixels of the test signal's crop are off by {np.abs(crop).max()}"
-    for shown, proved in zip(SHOWN, golden.temperatures, strict=True):
-        temperature = bundle.temperatures.of(shown)
+    for shown in MODALITIES:
+        temperature, proved = bundle.temperatures.of(shown), golden.temperatures.of(shown)
         if temperature != proved:
             return f"temperature {temperature:g} of {shown} is not the one proved, {proved:g}"
     return ""

@@ -22,7 +22,6 @@ from mer_calibration import (
 from mer_calibration.graph.placement import WEIGHTED
 
 Run = Callable[..., NDArray[np.float32]]
-Graphs = Callable[..., ModelProto]
 
 
 def operations(model: ModelProto) -> Counter[str]:

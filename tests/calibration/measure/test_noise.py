@@ -18,7 +18,7 @@ from onnx import ModelProto, numpy_helper
 from mer_calibration import CalibrationError, FloatAnswers, Noise, Quantised, Window
 from mer_calibration.measure.noise import NOISELESS, compare_logits, decibels
 from mer_calibration.measure.observation import open_session
-from mer_runtime.feeds import SHOWN
+from mer_runtime.feeds import MODALITIES
 
 Run = Callable[..., NDArray[np.float32]]
 Quantise = Callable[..., Quantised]
@@ -78,7 +78,7 @@ def test_decibels() -> None:
 class TestWindow:
     def test_what_can_be_shown(self, windows: list[Window]) -> None:
         whole = windows[0]
-        assert whole.feeds() == SHOWN == ("both", "audio", "video")
+        assert whole.feeds() == MODALITIES == ("both", "audio", "video")
         assert dataclasses.replace(whole, crops=None).feeds() == ("audio",)
         assert dataclasses.replace(whole, mfcc=None).feeds() == ("video",)
 
@@ -123,7 +123,7 @@ class TestFloatAnswers:
     ) -> None:
         for found in (answers.measure(None, None), answers.measure(net, head)):
             assert found.sqnr == NOISELESS
-            assert list(found.logits) == list(SHOWN)
+            assert list(found.logits) == list(MODALITIES)
             for noise in found.logits.values():
                 assert (noise.rms, noise.largest, noise.margin) == (0, 0, 0)
                 assert noise.windows == 4
@@ -142,18 +142,18 @@ class TestFloatAnswers:
         encoder = None if which == "head" else rounded[0]
         last = None if which == "encoder" else rounded[1]
         found = answers.measure(encoder, last)
-        exact: dict[str, list[Any]] = {shown: [] for shown in SHOWN}
-        given: dict[str, list[Any]] = {shown: [] for shown in SHOWN}
+        exact: dict[str, list[Any]] = {shown: [] for shown in MODALITIES}
+        given: dict[str, list[Any]] = {shown: [] for shown in MODALITIES}
         signal = noise = 0.0
         for window in windows:
-            for shown in SHOWN:
+            for shown in MODALITIES:
                 features, logits = answer(net, net, head, window, shown, run_onnx)
                 exact[shown].append(logits)
                 other, logits = answer(encoder or net, net, last or head, window, shown, run_onnx)
                 given[shown].append(logits)
             signal += float(np.square(features, dtype=np.float64).sum())
             noise += float(np.square(features - other, dtype=np.float64).sum())
-        for shown in SHOWN:
+        for shown in MODALITIES:
             expected = compare_logits(np.stack(given[shown]), np.stack(exact[shown]))
             one = found.logits[shown]
             # A black window is run as one crop there, here as four.

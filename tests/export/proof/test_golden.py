@@ -96,7 +96,7 @@ def test_reference_is_pytorchs(small_model: Any, answer: Any) -> None:
     model, spec = small_model
     checkpoint = Checkpoint(model, spec, temperatures=Temperatures(1.5, 2.0, 0.5))
     golden = golden_reference(checkpoint)
-    assert golden.temperatures.tolist() == [1.5, 2.0, 0.5]
+    assert golden.temperatures == Temperatures(1.5, 2.0, 0.5)
     silence, black = np.zeros(spec.audio.shape, np.float32), np.zeros(spec.video.shape, np.uint8)
     for name in ("clip", "every crop, fast voice", "face missing", "voice missing"):
         i = golden.cases.index(name)

@@ -29,7 +29,7 @@ from mer_export.proof.limits import (
     measure_bias,
     signal_to_noise,
 )
-from mer_runtime.feeds import SHOWN
+from mer_runtime.feeds import MODALITIES
 
 #: Of a calibration: the three feeds' noise differs.
 NOISE = Noise(
@@ -45,7 +45,7 @@ NOISE = Noise(
 class TestLimits:
     def test_follow_from_the_calibrations_noise(self) -> None:
         limits = find_limits("int8", "onnx", NOISE)
-        for shown in SHOWN:
+        for shown in MODALITIES:
             rms = NOISE.logits[shown].rms
             assert limits.golden[shown] == GOLDEN_SPREAD * rms
             assert limits.noise[shown] == NOISE_FACTOR * rms
@@ -66,7 +66,9 @@ class TestLimits:
         limits = find_limits("int8", "onnx", noise)
         assert limits.golden["video"] == limits.golden["both"] == GOLDEN_SPREAD * 0.02
         assert limits.noise["video"] == limits.noise["both"]
-        assert find_doubtful_margins({"audio": 0.02}) == dict.fromkeys(SHOWN, SETTLED_SPREAD * 0.02)
+        assert find_doubtful_margins({"audio": 0.02}) == dict.fromkeys(
+            MODALITIES, SETTLED_SPREAD * 0.02
+        )
 
     def test_roundings_of_floats_are_allowed_always(self) -> None:
         """A head in float adds nothing to the voice alone but these."""

@@ -32,7 +32,7 @@ from mer_export.proof.limits import Limits, find_limits
 from mer_export.ranges import find_ranges
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle, shipped_bundle
-from mer_runtime.feeds import SHOWN, Temperatures
+from mer_runtime.feeds import MODALITIES, Temperatures
 from mer_runtime.golden import Golden
 from mer_runtime.proof.self_test import encode_crops, find_fault, replay
 from mer_runtime.spec import Spec
@@ -344,7 +344,7 @@ def test_wrong_resize(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_temperature_lost() -> None:
     bundle = load_bundle("ia-int8")
-    for shown in SHOWN:
+    for shown in MODALITIES:
         others = bundle.temperatures.to_dict() | {shown: 1.5}
         wrong = dataclasses.replace(bundle, temperatures=Temperatures(**others))
         fault = f"temperature 1.5 of {shown} is not the one proved"

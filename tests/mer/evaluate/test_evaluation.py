@@ -11,9 +11,7 @@ import pytest
 import torch
 
 from mer import Checkpoint, load_checkpoint, save_checkpoint
-from mer.data.augmentation import FaceView
 from mer.data.cache import Cache
-from mer.data.features import FrozenFaces
 from mer.data.presence import make_noise_crops, make_noise_mfcc
 from mer.errors import CacheError, CheckpointError, CorpusError, TrainingError
 from mer.evaluate.confidence import expected_calibration_error
@@ -49,7 +47,7 @@ def checkpoint(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     audio = dataclasses.replace(data.spec.audio, mean=(-50.0,) * 10, std=(80.0,) * 10)
     # BGR, which the evaluation must turn the cache's RGB into.
     video = dataclasses.replace(data.spec.video, colour="bgr", mean=(0.4,) * 3, std=(0.2,) * 3)
-    spec = dataclasses.replace(data.spec, audio=audio, video=video)
+    spec = dataclasses.replace(data.spec, encoder="compact", audio=audio, video=video)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         model = build_model(spec)
@@ -131,23 +129,6 @@ def test_noise_in_place_of_a_modality(cache: Path, checkpoint: Path) -> None:
         assert result.to_dict()["modality"] == "both"
     with pytest.raises(MissingModalityError):
         evaluate_model(checkpoint, cache, modality="audio", voice="missing")
-
-
-def test_kept_features_give_the_same_scores(
-    cache: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded, data = load_checkpoint(checkpoint), Cache.open(cache)
-    live = evaluate_model(checkpoint, cache, kept_features=True)  # none are there yet
-    faces = FrozenFaces(data, loaded.spec, loaded.model, "cpu")
-    rows = data.select("test")
-    assert not faces.cover(rows)
-    faces.prepare([(rows, [FaceView()])])
-    assert faces.cover(rows)
-    # Now no crop of a test clip needs to be encoded.
-    monkeypatch.setattr("mer.evaluate.evaluation.read_crops", None)
-    kept = evaluate_model(checkpoint, cache, kept_features=True)
-    # float32 in batches of another size; logits reach 7.
-    np.testing.assert_allclose(kept.logits, live.logits, atol=2e-4)
 
 
 def test_splits_are_by_actor(cache: Path, checkpoint: Path) -> None:

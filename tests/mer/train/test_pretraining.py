@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,18 +14,18 @@ import torch
 
 from mer.checkpoint import load_encoder
 from mer.data.photo_augmentation import PhotoAugmentation
-from mer.data.photos import Photos
+from mer.data.photos import Photos, load_photos, split_photos
 from mer.errors import CheckpointError, CorpusError, TrainingError
 from mer.train.averaging import move_average
 from mer.train.distillation import Distillation
-from mer.train.photo_net import load_photo_net
-from mer.train.pretraining import (
+from mer.train.photo_learner import (
     HALVED_FROM,
     PretrainingRecipe,
+    draw_rows,
     find_learning_rate,
-    pretrain_encoder,
-    score_encoder,
 )
+from mer.train.photo_net import load_photo_net
+from mer.train.pretraining import pretrain_encoder, score_encoder
 from mer_runtime.errors import SpecError
 
 #: Stripes keep their direction under these, and a blend with the other label's would be neither.
@@ -32,11 +33,6 @@ MILD = PhotoAugmentation(angle=15, mixing=0.0)
 RECIPE = PretrainingRecipe(
     epochs=3, size=32, batch_size=8, learning_rate=0.02, ema_decay=0.5, augmentation=MILD
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # the pictures are tiny
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +259,39 @@ def test_scores_of_an_encoder() -> None:
     prec1, uar = score_encoder(Brightness(), photos, 32, "cpu")
     assert prec1 == pytest.approx(75)
     assert uar == pytest.approx(100 * (5 / 6 + 1 / 2) / 2)
+
+
+def test_balance_says_how_often_rare_classes_are_drawn() -> None:
+    classes = np.repeat([0, 1], [900, 100])
+    photos = Photos(np.zeros((1000, 1, 1, 1), np.uint8), classes, ("common", "rare"))
+    shares = [
+        (classes[draw_rows(photos, 20_000, balance, np.random.default_rng(1))] == 1).mean()
+        for balance in (0.0, 0.5, 1.0)
+    ]
+    # Of a share p, sqrt(p) / (sqrt(p) + sqrt(1 - p)) at one half; 0.012 is 4 standard deviations.
+    assert shares == pytest.approx([0.1, 0.25, 0.5], abs=0.015)
+    with pytest.raises(TrainingError, match=r"balance is 1\.5: give 0 to 1"):
+        PretrainingRecipe(balance=1.5)
+
+
+def test_clips_join_the_photos(
+    photos: Path, tmp_path: Path, write_cache: Callable[..., Path]
+) -> None:
+    cache = write_cache(tmp_path / "cache")
+    one = dataclasses.replace(RECIPE, epochs=1)
+    labels = load_photos(photos, "train", 32).labels
+    classes = {labels[0]: ("happy",), labels[1]: ("sad", "calm")}
+    steps: list[tuple[int, int]] = []
+    pretrain_encoder(
+        photos,
+        tmp_path / "run",
+        clips=cache,
+        classes=classes,
+        recipe=one,
+        step=lambda *step: steps.append(step),
+    )
+    # 3 crops of each of two actors' three clips, behind the photos that aren't held out.
+    train, _ = split_photos(load_photos(photos, "train", 32))
+    assert len(steps) == (len(train.classes) + 18) // RECIPE.batch_size
+    with pytest.raises(TrainingError, match="clips"):  # another run isn't resumed
+        pretrain_encoder(photos, tmp_path / "run", recipe=one, resume=True)

@@ -19,11 +19,6 @@ from mer.train.training import train_model
 Write = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory, write_cache: Write) -> Path:
     return write_cache(tmp_path_factory.mktemp("data") / "cache")

@@ -175,6 +175,7 @@ def test_failed_builds_leave_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     processes = [start(tmp_path / "engines", 1.0) for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
@@ -183,6 +184,7 @@ def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     assert len(names(tmp_path / "engines")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_waiting_process_takes_over(tmp_path: Path, number: signal.Signals) -> None:
     folder, builds = tmp_path / "engines", tmp_path / "builds"

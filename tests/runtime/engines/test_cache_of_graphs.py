@@ -191,6 +191,7 @@ print(backend.encode(np.full((1, 32, 32, 3), 100, np.uint8)).tolist())
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once(write_tiny_bundle: WriteBundle, folder: Path) -> None:
     path = write_tiny_bundle()
     command = [sys.executable, "-c", SCRIPT, str(path)]

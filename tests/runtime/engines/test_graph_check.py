@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mer_runtime import Recognizer
-from mer_runtime.bundle import load_bundle, write_manifest
+from mer_runtime.bundle import load_bundle
 from mer_runtime.engines import open_backend
 from mer_runtime.engines.graph_check import check_graph
-from mer_runtime.engines.ir_check import check_ir
 from mer_runtime.engines.wire import read_graph
 from mer_runtime.errors import BundleError
 from mer_runtime.store import CACHE_VARIABLE
@@ -340,109 +337,3 @@ def test_graph_swapped_after_its_hash_was_checked(
     onnx.save(make_tiny_model(width=7).encoder_graph(), bundle.encoder)
     with pytest.raises(BundleError, match=r"encoder\.onnx was changed or damaged"):
         open_backend(bundle, 1)
-
-
-class TestIr:
-    """OpenVINO's own files."""
-
-    @pytest.fixture
-    def folder(self, write_tiny_bundle: WriteBundle) -> Path:
-        pytest.importorskip("openvino")
-        return write_tiny_bundle(target="openvino")
-
-    def edit(self, folder: Path, before: str, after: str) -> None:
-        file = folder / "encoder.xml.gz"
-        text = gzip.decompress(file.read_bytes()).decode()
-        assert before in text
-        file.write_bytes(gzip.compress(text.replace(before, after).encode()))
-        content = json.loads((folder / "manifest.json").read_text())
-        write_manifest(folder, {k: v for k, v in content.items() if k not in ("files", "digest")})
-
-    @pytest.mark.parametrize(
-        ("before", "after", "message"),
-        [
-            ('type="ReduceMean"', 'type="Loop"', "it has the layer Loop"),
-            ('type="MatMul"', 'type="ReadValue"', "it has the layer ReadValue"),
-            ("<layers>", "<layers><layer id='99' type='Add'><body/></layer>", "a graph in a graph"),
-            ("<net", "<!DOCTYPE net [<!ENTITY a 'a'>]><net", "has declarations"),
-            ("</net>", "", "it is no IR"),
-        ],
-    )
-    def test_refused(self, before: str, after: str, message: str, folder: Path) -> None:
-        self.edit(folder, before, after)
-        with pytest.raises(BundleError, match=f"OpenVINO can't load its graphs: .*{message}"):
-            Recognizer.load(folder)
-
-    def test_shape_that_is_computed(self) -> None:
-        def layer(number: int, kind: str) -> str:
-            return f'<layer id="{number}" type="{kind}"/>'
-
-        def edge(giver: int, taker: int, port: int) -> str:
-            return f'<edge from-layer="{giver}" to-layer="{taker}" to-port="{port}"/>'
-
-        layers = [layer(0, "Parameter"), layer(1, "Add"), layer(2, "Reshape")]
-        edges = [edge(0, 1, 0), edge(0, 2, 0), edge(1, 2, 1)]
-        text = f"<net><layers>{''.join(layers)}</layers><edges>{''.join(edges)}</edges></net>"
-        with pytest.raises(ValueError, match="it has a shape that Add computes"):
-            check_ir(text.encode())
-        check_ir(text.replace("Add", "ShapeOf").encode())
-        doubled = [layer(i, "Concat") for i in range(3, 40)]
-        edges = [edge(i, i + 1, port) for i in range(3, 39) for port in (0, 1)]
-        edges += [edge(0, 1, 0), edge(1, 3, 0), edge(39, 2, 1)]
-        text = (
-            f"<net><layers>{''.join([*layers, *doubled])}</layers>"
-            f"<edges>{''.join(edges)}</edges></net>"
-        )
-        with pytest.raises(ValueError, match=r"it has a shape that (Concat|ShapeOf) computes"):
-            check_ir(text.replace("Add", "ShapeOf").encode())
-
-    def test_sizes(self) -> None:
-        """OpenVINO's own, once it has read the graph."""
-        openvino = pytest.importorskip("openvino")
-        from mer_runtime.engines.ir_check import check_sizes
-
-        graph = model([node("Add", "x", "a")], (1, 60_000), a=np.zeros((60_000, 1), np.float32))
-        read = openvino.Core().read_model(graph.SerializeToString())
-        with pytest.raises(ValueError, match="its layer Add takes more memory"):
-            check_sizes(read, CROPS)
-        check_sizes(openvino.Core().read_model(model([node("Relu", "x")]).SerializeToString()), 1)
-
-
-class TestRun:
-    """What goes wrong while it runs."""
-
-    def test_answers_that_are_no_numbers(
-        self, write_tiny_bundle: WriteBundle, tiny_model: Any, sample_clip: Path
-    ) -> None:
-        head = tiny_model.head_graph()
-        head.graph.node[-1].output[0] = "raw"
-        head.graph.node.append(node("Log", "raw", to="logits"))  # of negative numbers
-        recognizer = Recognizer.load(write_tiny_bundle(head=head), prove=False)
-        mfcc = np.full(recognizer.spec.audio.shape, -50, np.float32)
-        with pytest.raises(BundleError, match="answers with what are no finite numbers"):
-            recognizer.infer(mfcc, np.zeros(recognizer.spec.video.shape, np.uint8))
-        with pytest.raises(BundleError, match="answers with what are no finite numbers"):
-            recognizer.predict(sample_clip)
-
-    def test_features_that_are_no_numbers(
-        self, write_tiny_bundle: WriteBundle, tiny_model: Any
-    ) -> None:
-        encoder = tiny_model.encoder_graph()
-        encoder.graph.node[-1].output[0] = "raw"
-        encoder.graph.node.append(node("Log", "raw", to="features"))
-        recognizer = Recognizer.load(write_tiny_bundle(encoder=encoder), prove=False)
-        with pytest.raises(BundleError, match="answers with what are no finite numbers"):
-            recognizer.encode(np.full((1, 32, 32, 3), 255, np.uint8))
-
-    def test_error_of_the_engine_is_one_line(
-        self, write_tiny_bundle: WriteBundle, tiny_model: Any
-    ) -> None:
-        encoder = tiny_model.encoder_graph()
-        encoder.graph.node[0].input[0] = "wrong"
-        encoder.graph.node.insert(0, node("Gather", "faces", "beyond", to="wrong", axis=1))
-        beyond = np.array([999, *range(31)])
-        encoder.graph.initializer.append(numpy_helper.from_array(beyond, "beyond"))
-        backend = open_backend(load_bundle(write_tiny_bundle(encoder=encoder)), 1)
-        with pytest.raises(BundleError, match=r"onnxruntime \S+ can't run its graphs: .") as caught:
-            backend.encode(np.zeros((1, 32, 32, 3), np.uint8))
-        assert "\n" not in str(caught.value)

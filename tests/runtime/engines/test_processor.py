@@ -110,6 +110,7 @@ def test_what_the_kernel_switched_off_does_not_count(
         processor._read_first.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not X86, reason="the emulator shows another machine's list")
 @pytest.mark.skipif(not shutil.which(EMULATOR), reason="needs qemu-user-static")
 @pytest.mark.parametrize(

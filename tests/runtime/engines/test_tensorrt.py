@@ -39,6 +39,7 @@ from mer_runtime.engines.builder import (
     message_log,
 )
 from mer_runtime.errors import BundleError, MissingExtraError
+from mer_runtime.feeds import Temperatures
 from mer_runtime.files import pack_graph, read_graph
 from mer_runtime.golden import Golden, write_golden
 from mer_runtime.spec import Spec, VideoSpec
@@ -214,7 +215,6 @@ def test_names_an_older_gpu(rtx: Any, tmp_path: Path) -> None:
         build_engine(rtx, head, capability=(7, 0))
 
 
-INT8 = np.array([0], np.int8)
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "unknown operator": (
         lambda path: write_small(path, [node("Frobnicate", "x", "y")]),
@@ -376,7 +376,8 @@ def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
         none = np.zeros((1, 1), np.float32)
         crops = np.zeros((1, 32, 32, 3), np.uint8)
         shown = np.zeros((1, 5), np.int64)
-        golden = Golden(("a",), none, crops, shown, none, none, none, 1e-3, 1.0, none, crops[0])
+        proved = Temperatures()
+        golden = Golden(("a",), none, crops, shown, none, none, none, 1e-3, proved, none, crops[0])
         write_golden(folder, golden)
         write_no_face(folder, np.zeros(WIDTH, np.float32))
         content = {

@@ -9,6 +9,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
@@ -24,6 +26,7 @@ def run(name: str, *arguments: str, lines: str = "") -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_python_api_prints_an_event_a_hop_that_the_consumer_understands(sample_clip: Path) -> None:
     events = [ast.literal_eval(line) for line in run("python_api.py", str(sample_clip))]
     assert [e["time"] for e in events] == [round(0.48 * i, 3) for i in range(1, 10)]

@@ -654,6 +654,7 @@ def test_closing_stops_at_once_and_twice(tiny: Recognizer) -> None:
     stream.finish()
 
 
+@pytest.mark.slow
 def test_memory_is_flat(tiny: Recognizer, head: Picture) -> None:
     """The soak of 100 000 hops is ``benchmarks/soak_stream.py``."""
     picture = place(head, 100)
