@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mer_runtime.bundle import MANIFEST_FILE
 from mer_runtime.errors import OutputError
-from mer_runtime.files import is_folder, is_there, locked, make_folder, writing
+from mer_runtime.files import locked, make_folder, writing
 
 
 def check_replaceable(folder: Path) -> None:
@@ -20,11 +20,12 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         OutputError: there is something else.
     """
-    if is_folder(folder):
-        if any(folder.iterdir()) and not (folder / MANIFEST_FILE).is_file():
-            raise OutputError(folder, "the folder holds something else than a bundle")
-    elif is_there(folder):
-        raise OutputError(folder, "a file of that name is there")
+    with writing(folder):
+        if folder.is_dir():
+            if any(folder.iterdir()) and not (folder / MANIFEST_FILE).is_file():
+                raise OutputError(folder, "the folder holds something else than a bundle")
+        elif folder.exists():
+            raise OutputError(folder, "a file of that name is there")
 
 
 @contextmanager

@@ -126,7 +126,8 @@ def prepare_cache(
     spec = spec or Spec()
     video = dataclasses.replace(spec.video, detector=detector.name, colour="rgb")
     spec = dataclasses.replace(spec, video=video, labels=listing.labels)
-    _check_folder(out, spec, identity, {recording.id for recording in listing.recordings})
+    with writing(out):
+        _check_folder(out, spec, identity, {recording.id for recording in listing.recordings})
     preparation = _Preparation(out, spec, identity, listing, report, progress)
     with writing(out):
         preparation.run(detector, jobs, source)

@@ -17,7 +17,7 @@ from mer.models.branches import join_encoder
 from mer.models.network import MultimodalNet
 from mer.models.registry import ENCODERS, FUSIONS
 from mer_runtime.errors import SpecError
-from mer_runtime.files import is_file
+from mer_runtime.files import describe_fault, is_file
 
 #: sha256 of the file, by name, of each network that was added.
 _HASHES: dict[str, str] = {}
@@ -94,8 +94,9 @@ def _find_class(file: Path, name: str) -> type[nn.Module]:
 
 def _import(file: Path) -> ModuleType:
     """Run a file as a module, with its folder to import from, as Python runs a script."""
-    if not is_file(file):
-        raise SpecError(f"{file}: there is no such file")
+    fault = describe_fault(file, "Python file")
+    if fault is not None:
+        raise SpecError(f"{file}: {fault}")
     module_name = f"mer_own_{file.stem}_{_hash(file)[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None

@@ -14,7 +14,7 @@ import torch
 
 from mer.errors import TrainingError
 from mer_runtime.documents import read_json
-from mer_runtime.files import is_there, make_folder, write_file
+from mer_runtime.files import make_folder, write_file, writing
 
 STATE_FILE = "last.pt"
 BEST_FILE = "best.safetensors"
@@ -62,7 +62,7 @@ class RunFolder:
         self.path, self._fields = path, fields
         self.best = path / BEST_FILE
         self.curves = path / CURVES_FILE
-        self.resumed = is_there(path / STATE_FILE)
+        self.resumed = _holds_run(path)
         if not resume:
             require_no_run(path)
         if self.resumed:
@@ -123,10 +123,15 @@ def require_no_run(path: Path) -> None:
     Raises:
         TrainingError: it has one.
     """
-    if is_there(path / STATE_FILE):
+    if _holds_run(path):
         raise TrainingError(
             f"{path} already holds a run: resume it with --resume, or name another folder"
         )
+
+
+def _holds_run(path: Path) -> bool:
+    with writing(path):
+        return (path / STATE_FILE).exists()
 
 
 def load_state(path: Path, device: str) -> dict[str, Any]:

@@ -185,7 +185,8 @@ def train_model(
         if digest := own_hash(name):
             notes[kind] = {"name": name, "sha256": digest}
     if start is not None:
-        notes["start"] = load_start(model, spec, find_checkpoint(start))
+        start = find_checkpoint(start)
+        notes["start"] = load_start(model, spec, start)
     if encoder is not None:
         model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     if teacher is not None:
@@ -211,7 +212,7 @@ def train_model(
         "%d clips train and %d validate; the encoder is %s, from %s",
         *(len(rows[split]) for split in ("train", "validation")),
         "frozen" if frozen else "trained",
-        encoder or "random weights",
+        encoder or start or "random weights",
     )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
     guide = ClipTeacher(taught, data, spec, device) if taught else None

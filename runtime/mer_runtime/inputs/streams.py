@@ -134,8 +134,8 @@ class MediaStreams:
                 if all(is_full(s) for s in self.all):
                     return
                 continue
-            if stream is self.video:
-                stream.codec_context.skip_frame = "DEFAULT" if needs(packet) else "NONREF"
+            if self.video is not None and stream is self.video:
+                self.video.codec_context.skip_frame = "DEFAULT" if needs(packet) else "NONREF"
             if packet.size:
                 self._given.add(stream.index)
             try:

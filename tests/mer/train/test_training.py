@@ -264,21 +264,39 @@ def test_mfcc_settings_can_be_asked_for(cache: Path, tmp_path: Path) -> None:
 
 
 def test_fine_tuning_starts_from_a_checkpoint(
-    cache: Path, encoder: Path, tmp_path: Path, write_cache: Write
+    cache: Path,
+    encoder: Path,
+    tmp_path: Path,
+    write_cache: Write,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first = train_model(
         cache, tmp_path / "first", encoder=encoder, freeze="encoder", epochs=2, protocol=TUNED
     )
     before = load_checkpoint(first.checkpoint).model.state_dict()
     still = dataclasses.replace(TUNED, learning_rate=1e-12, weight_decay=0.0, ema_decay=None)
-    second = train_model(
-        cache, tmp_path / "second", start=first.checkpoint, freeze="encoder", epochs=1,
-        protocol=still, seed=9,
-    )  # fmt: skip
+    with caplog.at_level("INFO", logger="mer"):
+        second = train_model(
+            cache, tmp_path / "second", start=first.checkpoint, freeze="encoder", epochs=1,
+            protocol=still, seed=9,
+        )  # fmt: skip
+    assert f"the encoder is frozen, from {first.checkpoint}" in caplog.text
     after = load_checkpoint(second.checkpoint).model.state_dict()
     for name, weight in before.items():
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(after[name], weight, msg=name)
+    third = train_model(
+        cache, tmp_path / "third", start=first.checkpoint, encoder="ia", freeze="encoder",
+        epochs=1, protocol=still,
+    )  # fmt: skip
+    after = load_checkpoint(third.checkpoint).model.state_dict()
+    for name, weight in load_encoder(shipped_checkpoint("ia")).items():
+        if "tracked" not in name:
+            torch.testing.assert_close(after[f"visual_model.{name}"], weight, msg=name)
+    for name in ("audio_model.conv1d_0.0.weight", "av1.q.weight", "classifier_1.0.weight"):
+        torch.testing.assert_close(after[name], before[name], msg=name)
+    first_layer = "visual_model.conv1.0.weight"
+    assert not torch.equal(after[first_layer], before[first_layer])
     with pytest.raises(TrainingError, match="fusion ia, not lt"):
         train_model(cache, tmp_path / "x", fusion="lt", start=first.checkpoint, epochs=1)
 
