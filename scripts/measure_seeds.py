@@ -103,7 +103,7 @@ class KeptNetwork(GraphNetwork):
 
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         key = self._key.copy()
-        key.update(np.ascontiguousarray(faces))
+        key.update(faces.tobytes())
         name = key.digest()
         if name not in self._kept:
             self._kept[name] = super().encode(faces)

@@ -1,13 +1,14 @@
-"""Run the runtime with the oldest and the newest versions that pyproject.toml admits.
+"""Run the packages with the oldest and the newest versions that pyproject.toml admits.
 
-    python scripts/prove_versions.py [--only ENVIRONMENT]...
+    python scripts/prove_versions.py [--only ENVIRONMENT]... [--resume]
 
 Each environment is a virtual environment of its own, with the wheel and OpenVINO in it and no
-PyTorch: one package at its lower bound, or the newest that the index has, beside the versions of
-constraints.txt; then all at once, on this Python and on the oldest and the newest that are here.
-There the bundle that ships answers its golden inputs in both engines, and the runtime's tests run
-on the wheel. The results are kept in docs/versions.json as they come, and the table of
-docs/reference/versions.md is made of them. All of it takes about an hour.
+PyTorch: every package at its lower bound, or the newest that the index has, on this Python and on
+the oldest and the newest that are here. There the bundle that ships answers its golden inputs in
+both engines, and the runtime's tests run on the wheel. Two more have the packages of the extras
+that train, export, report and share out, and run those commands' tests; PyTorch is this
+environment's. The results are kept in docs/versions.json as they come, and the tables of
+docs/reference/versions.md are made of them. All of it takes about an hour.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -38,7 +39,6 @@ from mer_runtime.console import Command
 from mer_runtime.engines.processor import name_cpu, read_instructions
 from mer_runtime.files import write_file
 from prove_wheel import (
-    CONSTRAINTS,
     WHEEL_HELP,
     add_test_tools,
     check_origin,
@@ -49,6 +49,10 @@ from target_wheels import read_metadata
 
 RESULTS = Path("docs") / "versions.json"
 EXTRA = "openvino"
+#: Those of a workstation.
+EXTRAS = ("openvino", "report", "train", "export", "tensorboard", "ray")
+#: Not installed for them: what is ours, and PyTorch, which is this environment's.
+GIVEN = ("mer-edge", "mer-edge-weights", "torch")
 #: The newest that runs here; the oldest is that of JetPack 6, and of pyproject.toml.
 NEWEST_PYTHON = "3.13"
 #: What the tests import on another Python than this, whose packages they can't take.
@@ -59,10 +63,18 @@ TEST_TOOLS = (
     "prometheus-client",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "scikit-image",
 )
 ENGINES = ("onnxruntime", "openvino")
 TESTS = ("tests/runtime", "tests/cli/test_run.py")
+#: Training with TensorBoard's log, export, a report's charts, a folder on Ray.
+TESTS_OF_EXTRAS = (
+    "tests/cli/test_train.py",
+    "tests/cli/test_export.py",
+    "tests/cli/test_run_ray.py",
+    "tests/bench/test_report.py",
+)
 #: The same tests on every machine: without the corpus and without a browser.
 SELECTED = "not corpus and not browser"
 Json = dict[str, Any]
@@ -71,60 +83,52 @@ Ranges = Mapping[str, SpecifierSet]
 
 @dataclass(frozen=True)
 class Environment:
-    """Which package is at which end of its range; others are as constraints.txt has them.
+    """All packages at one end of their ranges.
 
     Attributes:
-        package: None stands for all of them.
         python: such as ``3.10``; None stands for this one.
+        extras: those with which the wheel is installed.
     """
 
     newest: bool
-    package: str | None = None
     python: str | None = None
+    extras: tuple[str, ...] = (EXTRA,)
 
     @property
     def name(self) -> str:
-        name = f"{'newest' if self.newest else 'oldest'} {self.package or 'of all'}"
+        end = "newest" if self.newest else "oldest"
+        name = f"{end} of {'all' if self.extras == (EXTRA,) else 'the extras'}"
         return f"{name}, Python {self.python}" if self.python else name
 
 
-#: No package's lower bound has a wheel for the newest Python, so there is no "oldest" of it.
+#: Not every lower bound has a wheel for the newest Python, so there is no "oldest" of it.
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        *(Environment(newest, package) for package in (*ENGINES, None) for newest in (False, True)),
-        Environment(False, python="3.10"),
-        Environment(True, python="3.10"),
-        Environment(True, python=NEWEST_PYTHON),
+        Environment(False, "3.10"),
+        Environment(True, "3.10"),
+        Environment(False),
+        Environment(True),
+        Environment(True, NEWEST_PYTHON),
+        Environment(False, extras=EXTRAS),
+        Environment(True, extras=EXTRAS),
     )
 }
 
 
-def read_ranges(wheel: Path, python: str | None = None) -> Ranges:
-    """What a wheel of ours admits of each package that the runtime may import.
-
-    Args:
-        python: the one it is for; by default this.
-    """
+def read_ranges(wheel: Path, environment: Environment) -> Ranges:
+    """What a wheel of ours admits of each package that an environment installs."""
     ranges: dict[str, SpecifierSet] = {}
-    target = {"extra": EXTRA} | ({"python_version": python} if python else {})
+    version = {"python_version": environment.python} if environment.python else {}
     for line in read_metadata(wheel).get_all("Requires-Dist") or ():
         wanted = Requirement(line)
-        if wanted.marker is None or wanted.marker.evaluate(target):
-            ranges[str(canonicalize_name(wanted.name))] = wanted.specifier
+        name = str(canonicalize_name(wanted.name))
+        targets = [{"extra": extra} | version for extra in environment.extras]
+        if name not in GIVEN and (
+            wanted.marker is None or any(wanted.marker.evaluate(target) for target in targets)
+        ):
+            ranges[name] = wanted.specifier
     return ranges
-
-
-def read_pins(text: str) -> dict[str, str]:
-    """The versions that a constraints file has for this Python."""
-    pins: dict[str, str] = {}
-    for line in text.splitlines():
-        if pin := line.partition("#")[0].strip():
-            wanted = Requirement(pin)
-            if wanted.marker is None or wanted.marker.evaluate():
-                (one,) = wanted.specifier
-                pins[canonicalize_name(wanted.name)] = one.version
-    return pins
 
 
 def find_floor(package: str, admitted: SpecifierSet) -> str:
@@ -139,19 +143,11 @@ def find_floor(package: str, admitted: SpecifierSet) -> str:
     return floors[0]
 
 
-def constrain(environment: Environment, ranges: Ranges, pins: Mapping[str, str]) -> list[str]:
-    """pip's constraints for an environment.
-
-    A pin is an upper bound there: old versions of one package may want older ones of another.
-    Where nothing is said, pip takes the newest that is admitted.
-    """
-    lines = []
-    for package, admitted in ranges.items():
-        if environment.package not in (None, package):
-            lines.append(f"{package}<={pins[package]}")
-        elif not environment.newest:
-            lines.append(f"{package}=={find_floor(package, admitted)}")
-    return lines
+def constrain(environment: Environment, ranges: Ranges) -> list[str]:
+    """pip's constraints for an environment: without any it takes the newest that is admitted."""
+    if environment.newest:
+        return []
+    return [f"{name}=={find_floor(name, admitted)}" for name, admitted in ranges.items()]
 
 
 def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
@@ -160,10 +156,9 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
     Returns:
         A row of docs/versions.json. What went wrong is in it, as ``error`` in place of a result.
     """
-    ranges = read_ranges(wheel, environment.python)
+    ranges = read_ranges(wheel, environment)
     constraints = folder / "constraints.txt"
-    pins = read_pins(CONSTRAINTS.read_text("utf-8"))
-    constraints.write_text("\n".join(constrain(environment, ranges, pins)), "utf-8")
+    constraints.write_text("\n".join(constrain(environment, ranges)), "utf-8")
     row: Json = {
         "name": environment.name,
         "date": date.today().isoformat(),
@@ -176,6 +171,8 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
         python = find_python(environment.python)
         place = folder / "environment"
         binaries = make_environment(place, f"{wheel}[{EXTRA}]", constraints, python)
+        if environment.extras != (EXTRA,):
+            install_extras(binaries, ranges, constraints, folder)
         query = "import platform; print(platform.python_version())"
         row["python"] = run_step("python", [binaries / "python", "-c", query]).strip()
         row["versions"] = list_versions(binaries, ranges)
@@ -187,7 +184,8 @@ def prove(environment: Environment, wheel: Path, folder: Path) -> Json:
             install_test_tools(binaries, folder)
         for package in ("mer_runtime", *ENGINES):
             check_origin(binaries, package, folder)
-        row["tests"] = run_tests(binaries, folder)
+        tests = TESTS if environment.extras == (EXTRA,) else TESTS_OF_EXTRAS
+        row["tests"] = run_tests(binaries, folder, tests)
     except ProofError as error:
         row["error"] = str(error)
     return row
@@ -202,12 +200,24 @@ def find_python(version: str | None) -> Path:
     found = shutil.which(f"python{version}") if version else sys.executable
     if found is None:
         raise ProofError(f"there is no Python {version} here")
-    # What a version manager puts on the path starts another one, or nothing.
+    # What a version manager puts on the path may start another one, or nothing: pyenv can be told.
+    variables = os.environ | ({"PYENV_VERSION": version} if version else {})
     query = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
-    said, path = run_step(f"Python {version}", [found, "-c", query]).split(maxsplit=1)
+    said, path = run_step(f"Python {version}", [found, "-c", query], env=variables).split(
+        maxsplit=1
+    )
     if version not in (None, said):
         raise ProofError(f"{found} is Python {said}, not {version}")
     return Path(path.strip())
+
+
+def install_extras(binaries: Path, ranges: Ranges, constraints: Path, folder: Path) -> None:
+    """Install what the extras name, and the wheel of the weights, beside what is there."""
+    pip = [str(binaries / "python"), "-m", "pip", "install"]
+    wanted = [f"{name}{admitted}" for name, admitted in ranges.items()]
+    install = [*pip, "--only-binary", ":all:", "--constraint", constraints, *wanted]
+    run_step("installing the extras", install)
+    run_step("the weights", [*pip, "--no-deps", build("mer-edge-weights", folder)])
 
 
 def install_test_tools(binaries: Path, folder: Path) -> None:
@@ -254,19 +264,21 @@ def check_home(folder: Path) -> None:
         raise ProofError(f"left in the user's home: {left[0].relative_to(folder)}")
 
 
-def run_tests(binaries: Path, folder: Path) -> Json:
-    """The runtime's tests on the installed wheel: how many passed, failed and were skipped.
+def run_tests(binaries: Path, folder: Path, tests: Sequence[str]) -> Json:
+    """Tests on the installed wheel: how many passed, failed and were skipped.
 
     Raises:
-        ProofError: pytest ran none.
+        ProofError: pytest didn't come to its end.
     """
     report = folder / "report.xml"
     # Started outside the checkout, which "python -m" would put on the path.
     command = [str(binaries / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["-m", SELECTED, f"--junitxml={report}", *(str(ROOT / test) for test in TESTS)]
-    subprocess.run(command, check=False, cwd=folder, env=_own_folders(folder))
+    # A test that kills its process fails alone: another process goes on.
+    command += ["-n", "2", "--dist", "loadfile"]
+    command += ["-m", SELECTED, f"--junitxml={report}", *(str(ROOT / test) for test in tests)]
+    done = subprocess.run(command, check=False, cwd=folder, env=_own_folders(folder))
     if not report.is_file():
-        raise ProofError("pytest ran no test")
+        raise ProofError(f"pytest ended with {done.returncode} before its end")
     (suite,) = ElementTree.parse(report).getroot()
     total, failures, errors, skipped = (
         int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")
@@ -281,10 +293,14 @@ def has_passed(row: Json) -> bool:
     return "error" not in row and all(a["passed"] for a in answers) and not row["tests"]["failed"]
 
 
+def read_rows(file: Path) -> list[Json]:
+    """The rows that were kept."""
+    return json.loads(file.read_text("utf-8"))["rows"] if file.is_file() else []
+
+
 def keep(row: Json, file: Path) -> None:
     """Put a row in the place of the last with its name."""
-    rows = json.loads(file.read_text("utf-8"))["rows"] if file.is_file() else []
-    by_name = {one["name"]: one for one in (*rows, row)}
+    by_name = {one["name"]: one for one in (*read_rows(file), row)}
     kept = [by_name[name] for name in ENVIRONMENTS if name in by_name]
     write_file(file, (json.dumps({"rows": kept}, indent=1) + "\n").encode())
 
@@ -307,9 +323,10 @@ def _own_folders(folder: Path) -> dict[str, str]:
     multiple=True,
     help="Run this environment; others keep their results.  [default: all]",
 )
+@click.option("--resume", is_flag=True, help="Leave out those whose kept result is good.")
 @click.option("--wheel", type=click.Path(exists=True, path_type=Path), help=WHEEL_HELP)
-def main(only: tuple[str, ...], wheel: Path | None) -> None:
-    """Prove the runtime with the oldest and the newest versions that pyproject.toml admits.
+def main(only: tuple[str, ...], resume: bool, wheel: Path | None) -> None:
+    """Prove the packages with the oldest and the newest versions that pyproject.toml admits.
 
     \b
     Example:
@@ -319,7 +336,10 @@ def main(only: tuple[str, ...], wheel: Path | None) -> None:
     failed = []
     with tempfile.TemporaryDirectory() as name:
         wheel = wheel.resolve() if wheel else build("mer-edge", Path(name).resolve())
+        done = {row["name"] for row in read_rows(ROOT / RESULTS) if has_passed(row)}
         for chosen in only or ENVIRONMENTS:
+            if resume and chosen in done:
+                continue
             click.echo(f"{chosen}:")
             with tempfile.TemporaryDirectory() as place:
                 row = prove(ENVIRONMENTS[chosen], wheel, Path(place).resolve())

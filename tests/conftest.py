@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ SLOW_PLACES = (
     "tests/cli/test_privacy.py",
     "tests/cli/test_train.py",
     "tests/test_contracts.py",
+    "tests/test_public_errors.py",
     "tests/test_sample_clip.py",
 )
 SLOW_FIXTURES = {"bundle", "calibration", "corpus", "fitted", "lean_python", "proved", "wheel"}
@@ -58,6 +60,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def _is_slow(path: Path) -> bool:
     return path.is_relative_to(ROOT) and path.relative_to(ROOT).as_posix().startswith(SLOW_PLACES)
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear the signals that the tests were started to ignore.
+
+    nohup ignores SIGHUP, and a job in the background SIGINT; a child goes on ignoring them. What
+    has a handler has its default action again in a child, and does nothing here.
+    """
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for number in (getattr(signal, name) for name in names):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

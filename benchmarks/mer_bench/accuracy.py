@@ -16,8 +16,19 @@ if TYPE_CHECKING:
 KEPT = ("n", "split", "corpus", "prec1", "prec5", "uar", "intervals", "labels", "confusion")
 
 
+def require_clips(cache: str | Path, split: Split = "test") -> None:
+    """Find out whether a cache can be used, before what takes long.
+
+    Raises:
+        CacheError, CorpusError: it can't.
+    """
+    from mer.data.cache import Cache
+
+    Cache.open(cache).select(split)
+
+
 def measure_accuracy(
-    entries: Sequence[Entry], cache: Path, split: Split = "test"
+    entries: Sequence[Entry], cache: str | Path, split: Split = "test"
 ) -> dict[str, dict[str, Any]]:
     """By contender's name: ``prec1``, ``prec5``, ``uar`` in percent with their ``intervals``,
     ``confusion`` (classes, classes) by ``labels``, and, where the reference takes part,

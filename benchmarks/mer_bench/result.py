@@ -153,14 +153,14 @@ def clip_seconds(clip: Path) -> float:
         return max(float((s.duration or 0) * (s.time_base or 0)) for s in container.streams)
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read_result(path: str | Path) -> dict[str, Any]:
     """A file that ``mer-bench --json-out`` wrote.
 
     Raises:
         BenchError: it isn't one, or another version of mer-edge wrote it.
     """
     try:
-        result = read_json(path)
+        result = read_json(Path(path))
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} can't be read: {error}") from error
     if not isinstance(result, dict) or not {"format", "contenders", "machine"} <= set(result):

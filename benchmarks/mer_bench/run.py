@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mer_bench.accuracy import measure_accuracy
+from mer_bench.accuracy import measure_accuracy, require_clips
 from mer_bench.contender import BenchError, Setting, choose_cores, name_entries
 from mer_bench.extras import require
 from mer_bench.machine import describe_machine, describe_state
@@ -15,19 +15,20 @@ from mer_bench.measurement import Tell, measure
 from mer_bench.result import assemble
 from mer_runtime.bundle import Bundle, load_bundle
 from mer_runtime.engines import usable_cores
+from mer_runtime.files import is_file
 from mer_runtime.inputs.face import find_named_detector
 from mer_runtime.proof.choice import EngineChoice
 
 
 def run_bench(
-    bundles: Sequence[Path],
+    bundles: Sequence[str | Path],
     *,
-    clip: Path | None = None,
+    clip: str | Path | None = None,
     reference: str | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     threads: int | None = None,
     seconds: float = 10.0,
-    face_detector: Path | None = None,
+    face_detector: str | Path | None = None,
     backend: EngineChoice | None = None,
     tell: Tell = lambda step: None,
 ) -> dict[str, Any]:
@@ -58,8 +59,10 @@ def run_bench(
     loaded = [load_bundle(bundle) for bundle in bundles]
     if reference is not None:
         require("torch", "train", "the reference")
+        _require_checkpoint(reference)
     if cache is not None:
         require("torch", "train", "accuracy on a cache")
+        require_clips(cache)
     entries = name_entries(
         [(Path(given), one.path) for given, one in zip(bundles, loaded, strict=True)], reference
     )
@@ -76,16 +79,24 @@ def run_bench(
     return assemble(entries, times, setting, seconds, machine, accuracy)
 
 
-def choose_clip(clip: Path | None) -> Path:
+def choose_clip(clip: str | Path | None) -> Path:
     """The clip that was given, else the sample that comes with the exporter, absolute.
 
     Raises:
         BenchError: there is none.
     """
-    clip = clip or Path(str(resources.files("mer_export"))) / "samples" / "portrait.mp4"
-    if not clip.is_file():
-        raise BenchError(f"there is no clip {clip}: name one with --clip")
-    return clip.resolve()
+    samples = Path(str(resources.files("mer_export"))) / "samples"
+    chosen = Path(clip) if clip else samples / "portrait.mp4"
+    if not is_file(chosen):
+        raise BenchError(f"there is no clip {chosen}: name one with --clip")
+    return chosen.resolve()
+
+
+def _require_checkpoint(reference: str) -> None:
+    from mer.weights import find_checkpoint
+
+    if not is_file(find_checkpoint(reference)):
+        raise BenchError(f"reference: {reference}: there is no such file")
 
 
 def _own_detector(bundles: Sequence[Bundle]) -> Path | None:

@@ -168,7 +168,7 @@ class Ranges:
         }
         return cls(**{**fields, **read})
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write JSON: the same ranges always give the same bytes.
 
         Raises:
@@ -177,17 +177,17 @@ class Ranges:
         data = json.dumps(
             self.to_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
         )
-        write_file(path, f"{data}\n")
+        write_file(Path(path), f"{data}\n")
 
     @classmethod
-    def read(cls, path: Path) -> Ranges:
+    def read(cls, path: str | Path) -> Ranges:
         """Read what ``write`` wrote.
 
         Raises:
             CalibrationError: the file is missing, damaged, or not one of ranges.
         """
         try:
-            data = read_json(path)
+            data = read_json(Path(path))
         except (OSError, ValueError) as error:
             raise CalibrationError(f"{path} can't be read: {error}") from error
         try:

@@ -20,11 +20,12 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         OutputError: there is something else.
     """
-    if folder.is_dir():
-        if any(folder.iterdir()) and not (folder / MANIFEST_FILE).is_file():
-            raise OutputError(folder, "the folder holds something else than a bundle")
-    elif folder.exists():
-        raise OutputError(folder, "a file of that name is there")
+    with writing(folder):
+        if folder.is_dir():
+            if any(folder.iterdir()) and not (folder / MANIFEST_FILE).is_file():
+                raise OutputError(folder, "the folder holds something else than a bundle")
+        elif folder.exists():
+            raise OutputError(folder, "a file of that name is there")
 
 
 @contextmanager

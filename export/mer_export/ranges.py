@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mer_calibration import CalibrationError, Ranges
+from mer_runtime.files import is_file, is_folder
 
 #: In a bundle: what it was quantised with.
 RANGES_FILE = "ranges.json"
@@ -20,9 +21,9 @@ def find_ranges(checkpoint: Path, given: str | Path | None = None) -> Ranges:
     """
     if given is not None:
         path = Path(given)
-        return Ranges.read(path / RANGES_FILE if path.is_dir() else path)
+        return Ranges.read(path / RANGES_FILE if is_folder(path) else path)
     beside = ranges_file(checkpoint)
-    if beside.is_file():
+    if is_file(beside):
         return Ranges.read(beside)
     raise CalibrationError(
         f"int8 needs the ranges of {checkpoint}'s activations: give a corpus to calibrate on "

@@ -21,7 +21,7 @@ from mer.reference import REFERENCE_SPEC, read_reference, read_size
 from mer_runtime.documents import parse_json
 from mer_runtime.errors import MerWarning, SpecError
 from mer_runtime.feeds import Temperatures
-from mer_runtime.files import write_file
+from mer_runtime.files import describe_fault, write_file
 from mer_runtime.spec import ENCODER, Spec
 
 #: Key of our JSON note in a safetensors file's metadata.
@@ -108,10 +108,7 @@ def load_checkpoint(
         CheckpointError: the file is missing, truncated, not a checkpoint, or doesn't fit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(path, "there is no such file")
-    if path.stat().st_size == 0:
-        raise CheckpointError(path, "the file is empty")
+    _check_file(path)
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
@@ -162,8 +159,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
         SpecError: there is no such encoder.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(path, "there is no such file")
+    _check_file(path)
     if path.suffix == ".safetensors":
         weights = read_safetensors(path)[0]
     else:
@@ -174,7 +170,13 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
         if all(prefix + name in weights for name in wanted):
             return {name: weights[prefix + name].float() for name in wanted}
     missing = next(name for name in wanted if name not in weights)
-    raise CheckpointError(path, f"not an {type(network).__name__} encoder: it lacks {missing}")
+    raise CheckpointError(path, f"no face encoder {encoder!r} is in it: it lacks {missing}")
+
+
+def _check_file(path: Path) -> None:
+    fault = describe_fault(path, "checkpoint")
+    if fault is not None:
+        raise CheckpointError(path, fault)
 
 
 def _read_ours(

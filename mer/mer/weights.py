@@ -18,6 +18,8 @@ from mer_runtime.spec import Fusion
 PAPER: tuple[Fusion, ...] = ("ia", "it", "lt")
 #: What ships, by name: those, and ``ia-compact``, a small network for devices.
 SHIPPED = SHIPPED_CHECKPOINTS
+#: Which of them has a face encoder of this kind.
+SHIPPED_ENCODERS = {"efficientface": "ia", "compact": "ia-compact"}
 
 
 def find_weights_folder() -> Path:

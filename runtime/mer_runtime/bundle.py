@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,7 +24,7 @@ from mer_runtime.arrays import read_array
 from mer_runtime.documents import read_json
 from mer_runtime.errors import BundleError
 from mer_runtime.feeds import Temperatures
-from mer_runtime.files import hash_file, unpack
+from mer_runtime.files import find_mode, hash_file, unpack
 from mer_runtime.golden import GOLDEN_FILE, Golden, read_golden
 from mer_runtime.registry import list_targets
 from mer_runtime.spec import Spec
@@ -147,11 +148,9 @@ class Bundle:
 
 def _is_folder(path: Path) -> bool:
     try:
-        return path.is_dir()
+        return stat.S_ISDIR(find_mode(path))
     except PermissionError as error:
         raise BundleError(path, str(error.strerror)) from error
-    except OSError:  # no file's name
-        return False
 
 
 def load_bundle(bundle: str | Path) -> Bundle:

@@ -77,6 +77,7 @@ def work_on_cluster(
     *,
     workers: int | None = None,
     cpus: int = 1,
+    gpus: int = 0,
 ) -> Iterator[Outcome]:
     """Call ``work(loaded, item)`` for each item in a cluster's workers; outcomes come in order.
 
@@ -85,7 +86,7 @@ def work_on_cluster(
             a cluster on this machine. A connection that the program has already is used as it is.
         load: called once in each worker.
         workers: how many; by default as many as the cluster has room for, and never more.
-        cpus: that each worker takes.
+        cpus, gpus: that each worker takes. Ray hides the GPUs from one that takes none.
 
     Raises:
         MissingExtraError: Ray isn't installed.
@@ -97,10 +98,11 @@ def work_on_cluster(
     except ImportError as error:
         raise MissingExtraError("ray", "ray", "--ray") from error
     with connected(address, None if workers is None else workers * cpus):
-        room = _count_room(ray, cpus)
+        room = _count_room(ray, cpus, gpus)
         if not room:
-            raise MerError(f"no machine of the cluster {address} has {cpus} CPUs")
-        run = ray.remote(num_cpus=cpus, max_retries=TRIES - 1)(_work)
+            lacking = f"{cpus} CPUs" + (f" and {gpus} GPUs" if gpus else "")
+            raise MerError(f"no machine of the cluster {address} has {lacking}")
+        run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES - 1)(_work)
         task = ray.put((uuid.uuid4().hex, Task(log_settings(), load, work)))
 
         def give_out() -> Iterator[tuple[int, Outcome]]:
@@ -189,7 +191,10 @@ class _AnswerNamed:
             raise tell_unexpected(given, error) from error
 
 
-def _count_room(ray: Any, cpus: int) -> int:
+def _count_room(ray: Any, cpus: int, gpus: int) -> int:
     """Workers for which the cluster's machines have room."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(int(has.get("CPU", 0)) // cpus for has in machines)
+    wanted = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    return sum(
+        min(int(has.get(kind, 0)) // count for kind, count in wanted.items()) for has in machines
+    )

@@ -116,9 +116,9 @@ class Command(click.Command):
         except click.UsageError as error:
             error.message = escape(error.message)  # type: ignore[misc] # it is still ours
             raise
+        except MerError as error:  # of an option that reads a file
+            raise _fail(ctx, " ".join(str(error).split())) from error
         except ValueError as error:  # click asks the system about paths, and lets this through
-            if isinstance(error, MerError):
-                raise
             raise click.UsageError(escape(str(error)), ctx) from error
 
 

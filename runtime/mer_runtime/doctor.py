@@ -11,7 +11,7 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +28,7 @@ from mer_runtime.engines.cores import present_cores, usable_cores
 from mer_runtime.engines.cuda import LIBRARY, Gpu
 from mer_runtime.engines.processor import describe_int8, name_cpu, read_instructions
 from mer_runtime.errors import BundleError, MerError, MissingExtraError
+from mer_runtime.files import is_folder, is_there
 from mer_runtime.inputs.face import load_detector
 from mer_runtime.live.sources.devices import Kind, is_built_in, plan_opening
 from mer_runtime.proof.choice import choose_backend, time_window
@@ -133,11 +134,10 @@ def _find_packages() -> Finding:
 
 def _find_engines(bundle: Bundle, needs: Collection[str], threads: int | None) -> Iterator[Finding]:
     """Each engine; those that can run the bundle answer its golden inputs."""
-    outcomes = jobs.work_in_parallel(
-        list(ENGINES), 1, partial(load_bundle, bundle.path), partial(_try_engine, threads)
-    )
     found = {}
-    for outcome in outcomes:
+    for outcome in _try_apart(
+        list(ENGINES), partial(load_bundle, bundle.path), partial(_try_engine, threads)
+    ):
         name = outcome.item
         if outcome.error is None:
             found[name] = outcome.value
@@ -151,6 +151,16 @@ def _find_engines(bundle: Bundle, needs: Collection[str], threads: int | None) -
     for name, one in found.items():
         remedy = one.remedy or (_mend_engine(bundle, right) if one.state == "wrong" else "")
         yield replace(one, remedy=remedy, needed=name in (own, *needs))
+
+
+def _try_apart(
+    names: list[str], load: Callable[[], Any], work: Callable[[Any, str], Any]
+) -> list[jobs.Outcome]:
+    """What became of each name in a process of its own; where there can be none, that."""
+    try:
+        return list(jobs.work_in_parallel(names, 1, load, work))
+    except MerError as error:
+        return [jobs.Outcome(name, None, error) for name in names]
 
 
 def _try_engine(threads: int | None, bundle: Bundle, name: str) -> Finding:
@@ -222,7 +232,7 @@ def _find_gpu(needed: bool) -> Finding:
     except OSError:
         text = f"no NVIDIA driver ({LIBRARY} isn't found)"
         return Finding(GPU, "absent", text, remedy, needed)
-    (outcome,) = jobs.work_in_parallel([GPU], 1, Path, _name_gpu)
+    (outcome,) = _try_apart([GPU], Path, _name_gpu)
     if outcome.error is None:
         return Finding(GPU, "ok", outcome.value, needed=needed)
     return Finding(GPU, "wrong", str(outcome.error), f"nvidia-smi; {remedy}", needed)
@@ -283,8 +293,8 @@ def _find_cache() -> Finding:
     if folder == NOWHERE:
         text = "nothing can be kept, so each start prepares and proves the bundle again"
         return Finding("cache", "wrong", text, "export MER_CACHE=A_FOLDER_OF_YOUR_OWN")
-    nearest = next(part for part in (folder, *folder.absolute().parents) if part.exists())
-    if not os.access(nearest, os.W_OK):
+    nearest = next(part for part in (folder, *folder.absolute().parents) if is_there(part))
+    if not (is_folder(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
         text = f"{folder} can't be written, so each start prepares and proves the bundle again"
         return Finding("cache", "wrong", text, "export MER_CACHE=A_FOLDER_OF_YOUR_OWN")
     return Finding("cache", "ok", str(folder))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
 import secrets
+import stat
 import sys
 import time
 import zlib
@@ -169,9 +171,9 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
         OutputError: it can't be written, or is a source.
     """
     with writing(path):
-        if not path.absolute().parent.is_dir():
+        if not is_folder(path.absolute().parent):
             raise OutputError(path, "there is no such folder")
-        if path.is_dir():
+        if is_folder(path):
             raise OutputError(path, "it is a folder")
         for source in sources:
             if source and is_same_file(path, source):
@@ -189,6 +191,62 @@ def is_there(path: Path) -> bool:
     ``Path.exists`` raises an error in a folder that they may not enter.
     """
     return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False also where no file could be, as under too long a name."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there, as far as this user may look."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def find_mode(path: Path) -> int:
+    """``st_mode`` of what is there, 0 where nothing is.
+
+    Raises:
+        PermissionError: this user may not look, so that nobody knows.
+    """
+    try:
+        return path.stat().st_mode
+    except PermissionError:
+        raise
+    except (OSError, ValueError):  # no file's name, a loop of links
+        return 0
+
+
+def may_be_file(path: Path) -> bool:
+    """Whether something else than a folder is there, or may be where this user may not look."""
+    try:
+        mode = find_mode(path)
+    except PermissionError:
+        return True
+    return bool(mode) and not stat.S_ISDIR(mode)
+
+
+def describe_fault(path: Path, wanted: str = "file") -> str | None:
+    """Why something can't be read as a file, in words that follow its name; None if it can.
+
+    It isn't opened: a pipe would wait for a writer.
+
+    Args:
+        wanted: what it should be, such as ``clip``.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file"
+    except (OSError, ValueError) as error:
+        return f"can't be read ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISDIR(found.st_mode):
+        return f"is a folder, not a {wanted}"
+    if not stat.S_ISREG(found.st_mode):
+        return f"is a device or a pipe, not a {wanted}"
+    if not os.access(path, os.R_OK):
+        return f"can't be read ({os.strerror(errno.EACCES)})"
+    return None if found.st_size else "the file is empty"
 
 
 def is_same_file(path: Path, source: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mer_runtime import Recognizer, doctor
+from mer_runtime import Recognizer, doctor, jobs
 from mer_runtime.bundle import load_bundle
 from mer_runtime.cli.doctor import main
 
@@ -50,6 +51,22 @@ def test_text_says_what_mends() -> None:
     assert lines[place].startswith("ABSENT")
     assert lines[place + 1].strip() == "mend it: pip install 'mer-edge[tensorrt]'"
     assert lines[-1] == "Wrong: tensorrt."
+
+
+def test_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(jobs, "start_python", refuse)
+    found = examine(code=1)
+    assert "no process can be started" in found["onnxruntime"]["text"]
+    assert found["face detector"]["state"] == "ok", "the rest is told all the same"
+
+
+@pytest.mark.parametrize("place", ["/dev/null/cache", "/proc/none"])
+def test_a_cache_that_can_not_be(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("MER_CACHE", place)
+    assert doctor._find_cache().state == "wrong"
 
 
 @pytest.mark.slow

@@ -269,8 +269,6 @@ def test_ctrl_c_leaves_a_cache_that_resumes(sample_clip: Path, tmp_path: Path) -
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job ignores interrupts, and hands that down to the tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and len(list(out.glob("clips/*.npy"))) < 2:
         time.sleep(0.02)

@@ -71,11 +71,6 @@ def read_lines(output: str) -> tuple[list[dict[str, Any]], list[str], dict[str, 
     return answers, states, lines[-1]["statistics"]
 
 
-def default_signals() -> None:
-    """A process started by one that ignores Ctrl-C would ignore it too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def test_json_lines(sample_clip: Path) -> None:
     process = start(sample_clip, "--pace", "fast", "--json")
     output, errors = process.communicate(timeout=120)
@@ -132,7 +127,7 @@ def test_standard_input(make_clip: MakeClip, portrait: Any) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_cleanly(sample_clip: Path, tmp_path: Path, number: signal.Signals) -> None:
     arguments = (sample_clip, "--pace", "real", "--json", "--record", tmp_path / "out.mp4")
-    process = start(*arguments, preexec_fn=default_signals)
+    process = start(*arguments)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(2)]
     assert "label" in lines[1]
@@ -155,7 +150,6 @@ def test_signal_before_a_pipe_has_a_writer(tmp_path: Path) -> None:
         "0",
         "--record",
         tmp_path / "out.mp4",
-        preexec_fn=default_signals,
     )
     assert process.stderr is not None
     while not process.stderr.readline().startswith("Page: "):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from mer_runtime.cli import main
-from mer_runtime.cluster import LOCAL, connected
 
 COMMAND = [sys.executable, "-c", "from mer_runtime.cli import main; main()"]
 #: As Ray names a process of ours that is at work.
 WORKER = b"ray::_work"
-#: What jsonschema, which Ray imports in each process, does without. It compiles a grammar, which
-#: takes seconds; where six processes do that on a busy machine, Ray gives up.
-SLOW_TO_IMPORT = "rfc3987_syntax"
 
 
 def run(*arguments: object) -> Any:
@@ -48,19 +44,6 @@ def archive(make_clip: Callable[..., Path], tmp_path: Path) -> Path:
         shutil.copy(first, folder / "b" / f"{number:03}.wav")
     (folder / "bad.wav").write_text("not sound")
     return folder
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster of this machine, started as by ``--ray local``."""
-    ray = pytest.importorskip("ray")
-    folder = tmp_path_factory.mktemp("without")
-    (folder / f"{SLOW_TO_IMPORT}.py").write_text("raise ImportError")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-        patch.setitem(sys.modules, SLOW_TO_IMPORT, None)
-        with connected(LOCAL, 2):
-            yield ray.get_runtime_context().gcs_address
 
 
 def find_workers() -> list[int]:

@@ -18,11 +18,7 @@ from mer_export.drafting import check_replaceable, replacing
 from mer_runtime.bundle import load_bundle
 from mer_runtime.errors import MerError, OutputError
 
-#: ``mer-export``, interruptible though the tests may run where interrupts are ignored.
-COMMAND = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "from mer_export.cli import main; main()"
-)
+COMMAND = "from mer_export.cli import main; main()"
 
 
 def names(folder: Path) -> list[str]:

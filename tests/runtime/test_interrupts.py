@@ -44,8 +44,6 @@ def test_while_modules_are_loaded(module: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job ignores interrupts, and hands that down to the tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "loading\n"
@@ -59,8 +57,6 @@ ENDED = """
 import os, signal, time
 import click
 from mer_runtime.console import Command
-
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def check():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

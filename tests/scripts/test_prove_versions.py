@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,9 @@ REQUIRES = """
 numpy>=1.26
 Some.Engine>=1.19,!=1.20,<3
 other>=2025.0; extra == 'openvino'
+mer-edge[report]; extra == 'train'
 torch>=2.5; extra == 'train'
+logger>=2; extra == 'train'
 """
 
 
@@ -31,17 +34,14 @@ def script(load_script: Load) -> ModuleType:
 
 
 @pytest.fixture
-def ranges(script: ModuleType, tmp_path: Path) -> Mapping[str, SpecifierSet]:
-    """Those of a wheel of metadata alone."""
+def wheel(tmp_path: Path) -> Path:
+    """One of metadata alone."""
     wheel = tmp_path / "ours-0.1-py3-none-any.whl"
     lines = ["Metadata-Version: 2.1", "Name: ours", "Version: 0.1"]
     lines += [f"Requires-Dist: {line}" for line in REQUIRES.split("\n") if line]
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("ours-0.1.dist-info/METADATA", "\n".join(lines) + "\n")
-    return script.read_ranges(wheel)  # type: ignore[no-any-return]
-
-
-PINS = {"numpy": "2.2.6", "some-engine": "2.5", "other": "2026.4"}
+    return wheel
 
 
 def test_python_has_a_name_of_its_own(script: ModuleType) -> None:
@@ -51,28 +51,25 @@ def test_python_has_a_name_of_its_own(script: ModuleType) -> None:
         script.find_python("3.99")
 
 
-def test_base_and_openvino_without_the_rest(ranges: Mapping[str, SpecifierSet]) -> None:
+def test_base_and_openvino_without_the_rest(script: ModuleType, wheel: Path) -> None:
+    ranges = script.read_ranges(wheel, script.Environment(True))
     assert list(ranges) == ["numpy", "some-engine", "other"]
 
 
-@pytest.mark.parametrize(
-    ("newest", "package", "expected"),
-    [
-        (False, None, ["numpy==1.26", "some-engine==1.19", "other==2025.0"]),
-        (True, None, []),
-        (False, "some-engine", ["numpy<=2.2.6", "some-engine==1.19", "other<=2026.4"]),
-        (True, "other", ["numpy<=2.2.6", "some-engine<=2.5"]),
-    ],
-)
-def test_constraints(
-    script: ModuleType,
-    ranges: Mapping[str, SpecifierSet],
-    newest: bool,
-    package: str | None,
-    expected: list[str],
-) -> None:
-    environment = script.Environment(newest, package)
-    assert script.constrain(environment, ranges, PINS) == expected
+def test_extras_without_what_is_given(script: ModuleType, wheel: Path) -> None:
+    environment = script.Environment(False, extras=("openvino", "train"))
+    assert environment.name == "oldest of the extras"
+    assert script.constrain(environment, script.read_ranges(wheel, environment)) == [
+        "numpy==1.26",
+        "some-engine==1.19",
+        "other==2025.0",
+        "logger==2",
+    ]
+
+
+def test_newest_is_whatever_there_is(script: ModuleType, wheel: Path) -> None:
+    environment = script.Environment(True)
+    assert script.constrain(environment, script.read_ranges(wheel, environment)) == []
 
 
 @pytest.mark.parametrize("admitted", ["", "<5", ">4"])
@@ -83,22 +80,21 @@ def test_range_without_a_lower_bound_is_refused(script: ModuleType, admitted: st
 
 def test_what_is_pinned_is_admitted(script: ModuleType) -> None:
     """``pip install -c constraints.txt`` could install nothing otherwise."""
-    pins = script.read_pins((ROOT / "constraints.txt").read_text("utf-8"))
-    lines = (ROOT / "pyproject.toml").read_text("utf-8").partition("dependencies = [")[2]
-    base = [Requirement(line.strip(' ",')) for line in lines.partition("]")[0].split("\n") if line]
-    assert len(base) == 6
-    for wanted in base:
-        if wanted.marker and not wanted.marker.evaluate():
-            continue  # an older Python's
-        assert wanted.specifier.contains(pins[wanted.name])
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [Requirement(pin) for line in lines if (pin := line.partition("#")[0].strip())]
+    versions = {
+        pin.name: next(iter(pin.specifier)).version
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    project = text.partition("\ndependencies = [")[2].partition("\ndocs = [")[0]
+    found = re.findall(r'"([a-z][a-z0-9-]+>=[^"]+)"', project)
+    assert len(found) >= 14
+    for wanted in map(Requirement, found):
+        if wanted.name in versions and not (wanted.marker and not wanted.marker.evaluate()):
+            assert wanted.specifier.contains(versions[wanted.name]), wanted
         assert script.find_floor(wanted.name, wanted.specifier)
-
-
-def test_pins_are_of_this_python(script: ModuleType) -> None:
-    text = (
-        '# one\nNumPy==2.2.6; python_version >= "3.10"  # new\nnumpy==1.2; python_version < "3.10"'
-    )
-    assert script.read_pins(text) == {"numpy": "2.2.6"}
 
 
 def make_row(name: str, **settings: Any) -> dict[str, Any]:
@@ -132,11 +128,11 @@ def test_whatever_goes_wrong_is_noticed(script: ModuleType, fault: dict[str, Any
 
 def test_row_takes_the_place_of_the_last(script: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / "versions.json"
-    for name in ("newest of all", "oldest of all", "oldest openvino"):
+    for name in ("newest of all", "oldest of all", "oldest of all, Python 3.10"):
         script.keep(make_row(name), file)
     script.keep(make_row("newest of all", python="3.13"), file)
     rows = json.loads(file.read_text())["rows"]
-    names = ["oldest openvino", "oldest of all", "newest of all"]
+    names = ["oldest of all, Python 3.10", "oldest of all", "newest of all"]
     assert [(row["name"], row["python"]) for row in rows] == [
         *((name, "3.11.2") for name in names[:2]),
         (names[2], "3.13"),
@@ -147,7 +143,9 @@ def test_table_shows_what_ran_and_what_went_wrong(load_script: Load) -> None:
     rows = [
         make_row("oldest of all"),
         make_row("newest of all", **FAULTS[0], **FAULTS[1]),
-        make_row("newest openvino", versions={}, golden={}, error="no wheel", python="3.13"),
+        make_row(
+            "newest of all, Python 3.13", versions={}, golden={}, error="no wheel", python="3.13"
+        ),
     ]
     del rows[2]["tests"]
     assert load_script("engine_tables").format_versions({"rows": rows}).splitlines() == [
@@ -164,5 +162,5 @@ def test_table_shows_what_ran_and_what_went_wrong(load_script: Load) -> None:
         "| environment | numpy | golden inputs in onnxruntime | golden inputs in openvino | "
         "runtime's tests |",
         "|---|---|---|---|---|",
-        "| newest openvino |  |  |  | **not run:** no wheel |",
+        "| newest of all, Python 3.13 |  |  |  | **not run:** no wheel |",
     ]

@@ -71,7 +71,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     metavar="FILE",
     help="Weights to start the face encoder from: of mer-pretrain, of a checkpoint (ia: the one "
     "that ships), or of a published EfficientFace.  "
-    "[default: random; with --freeze encoder, the shipped one]",
+    "[default: random; with --freeze encoder, the one of its kind that ships]",
 )
 @face_encoder
 @click.option(
@@ -80,7 +80,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     type=click.Path(path_type=Path),
     metavar="CHECKPOINT",
     help="Start from all of a checkpoint's weights (fine-tuning); with other classes, from all but "
-    "its classifiers.",
+    "its classifiers; with --encoder, from all but its encoder.",
 )
 @click.option(
     "--teacher",
@@ -111,6 +111,17 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     callback=_split_seeds,
     help="Draws weights and clips. Several make a run each, in RUN/seed-N, and RUN/seeds.csv; "
     "their mean and deviation are told.",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Train the seeds on a Ray cluster (extra ray), several at once: auto, HOST:PORT, "
+    "ray://HOST:PORT, or local, which starts one here.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="With --ray: CPUs of each run.  [default: 1]",
 )
 @options.device
 @click.option(
@@ -157,6 +168,8 @@ def main(
     face_encoder: str | None,
     models: tuple[str, ...],
     seeds: tuple[int, ...],
+    ray: str | None,
+    threads: int | None,
     results: Results,
     **recipe: Any,
 ) -> None:
@@ -172,8 +185,13 @@ def main(
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-eval runs/ia/best.safetensors cache/ravdess
       mer-train cache/mine --fusion ia --from ia --freeze encoder --seed 1,2,3 --out runs/mine
+      mer-train cache/mine --fusion ia --seed 1,2,3,4,5 --ray auto --out runs/five
       mer-train cache/mine --model my_fusion.py:MyFusion --out runs/my-fusion
     """
+    if ray is not None and len(seeds) < 2:
+        raise click.UsageError("--ray is for several runs: give --seed 1,2,3")
+    if threads is not None and ray is None:
+        raise click.UsageError("--threads goes with --ray")
     chosen = _choose_networks(fusion, face_encoder, models)
     started = time.monotonic()
     labels = {"features": "Encoding faces", "training": "Training"}
@@ -192,7 +210,9 @@ def main(
 
         given = {**chosen, **recipe, "progress": bars.show}
         if len(seeds) > 1:
-            several = train_seeds(cache, out, seeds, report=report, **given)
+            several = train_seeds(
+                cache, out, seeds, ray=ray, threads=threads or 1, report=report, **given
+            )
         else:
             several = None
             summary = train_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from mer.data.recording import Listing, Recording
 from mer.data.splits import Split, divide
 from mer.data.table import read_table
 from mer.errors import CorpusError
+from mer_runtime.files import find_mode
 from mer_runtime.inputs.listing import describe_left_out, list_media
 
 #: What is taken of RAVDESS where nothing is said.
@@ -48,11 +50,12 @@ def list_corpus(
     if vocal is not None and vocal not in VOCALS:
         raise CorpusError(f"there is no vocal {vocal!r}: take {', '.join(VOCALS)}")
     chosen = parse_classes(classes) if isinstance(classes, str) else classes
-    if path.is_file():
+    mode = find_corpus(path)
+    if stat.S_ISREG(mode):
         _refuse_vocal(vocal, f"{path} is a table")
         listing = read_table(path)
     else:
-        listing = _list_folder(path, vocal)
+        listing = _list_folder(path, mode, vocal)
     if chosen is not None:
         listing = choose_classes(listing, chosen)
     check_classes(listing.labels)
@@ -62,8 +65,20 @@ def list_corpus(
     return dataclasses.replace(listing, recordings=tuple(recordings))
 
 
-def _list_folder(root: Path, vocal: Vocal | None) -> Listing:
-    if not root.is_dir():
+def find_corpus(path: Path) -> int:
+    """``st_mode`` of a corpus' folder or table, 0 where there is none.
+
+    Raises:
+        CorpusError: it may not be looked at.
+    """
+    try:
+        return find_mode(path)
+    except PermissionError as error:
+        raise CorpusError(f"{path} can't be read ({error.strerror})") from error
+
+
+def _list_folder(root: Path, mode: int, vocal: Vocal | None) -> Listing:
+    if not stat.S_ISDIR(mode):
         raise CorpusError(
             f"{root} is not a folder: name the one that holds {ravdess.LAYOUT}, or a table "
             "(file,label)"

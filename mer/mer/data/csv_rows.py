@@ -53,7 +53,7 @@ def read_lines(table: Path, required: Sequence[str]) -> tuple[list[Line], list[s
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True, skipinitialspace=True)
             rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CorpusError(f"{table} can't be read as a CSV file: {reason}") from error
     rows = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]

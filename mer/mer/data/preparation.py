@@ -32,7 +32,7 @@ from mer.data.splits import count_splits
 from mer.data.workers import Failure, Made, prepare_all
 from mer.errors import CacheError
 from mer_runtime.errors import MerWarning, OutputError
-from mer_runtime.files import hash_file, make_folder, writing
+from mer_runtime.files import hash_file, is_folder, is_there, make_folder, writing
 from mer_runtime.inputs.face import HaarDetector, YuNetDetector, load_detector
 from mer_runtime.spec import Spec
 
@@ -126,7 +126,8 @@ def prepare_cache(
     spec = spec or Spec()
     video = dataclasses.replace(spec.video, detector=detector.name, colour="rgb")
     spec = dataclasses.replace(spec, video=video, labels=listing.labels)
-    _check_folder(out, spec, identity, {recording.id for recording in listing.recordings})
+    with writing(out):
+        _check_folder(out, spec, identity, {recording.id for recording in listing.recordings})
     preparation = _Preparation(out, spec, identity, listing, report, progress)
     with writing(out):
         preparation.run(detector, jobs, source)
@@ -262,9 +263,9 @@ def _identify(detector: YuNetDetector | HaarDetector) -> dict[str, str]:
 
 def _check_folder(out: Path, spec: Spec, detector: dict[str, str], ids: set[str]) -> None:
     """Refuse a folder that holds anything but the same preparation of the same recordings."""
-    if not out.exists():
+    if not is_there(out):
         return
-    if not out.is_dir():
+    if not is_folder(out):
         raise OutputError(out, "it is a file: name a folder")
     index = read_index(out)
     if index is None:

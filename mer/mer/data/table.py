@@ -19,7 +19,7 @@ from pathlib import Path
 from mer.data.csv_rows import Faults, Line, read_lines
 from mer.data.index import LONGEST_ID
 from mer.data.recording import Listing, Recording
-from mer_runtime.files import is_there
+from mer_runtime.files import may_be_file
 from mer_runtime.spec import LONGEST_LABEL, RAVDESS_LABELS
 
 FILE, LABEL, ACTOR, SPLIT = "file", "label", "actor", "split"
@@ -98,7 +98,7 @@ def _find_file(table: Path, line: Line, column: str, faults: Faults) -> Path | N
     if not name and column != FILE:
         return None
     path = table.parent / name
-    if not name or "\0" in name or not is_there(path) or path.is_dir():
+    if not name or not may_be_file(path):
         faults.add(line.number, column, f"there is no file {name or '(empty)'} in {table.parent}")
         return None
     return path

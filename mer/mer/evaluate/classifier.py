@@ -20,7 +20,7 @@ from mer.weights import SHIPPED, find_checkpoint
 from mer_runtime.bundle import list_shipped_bundles, measure_graphs, shipped_bundle
 from mer_runtime.errors import MissingModalityError
 from mer_runtime.feeds import Temperatures
-from mer_runtime.files import is_there
+from mer_runtime.files import describe_fault, is_folder, is_there
 from mer_runtime.recognizer import Recognizer
 from mer_runtime.spec import Spec
 
@@ -128,7 +128,7 @@ def open_model(
     """
     require_device(device)
     path = find_model(model)
-    if path.is_dir():
+    if is_folder(path):
         recognizer = Recognizer.load(path)
         bundle = recognizer.bundle
         size = measure_graphs(bundle)
@@ -153,7 +153,5 @@ def find_model(model: str | Path) -> Path:
         path = shipped_bundle(str(model)) or path
     if not is_there(path):
         shipped = ", ".join([*SHIPPED, *list_shipped_bundles()])
-        raise CheckpointError(
-            model, f"there is no such file or folder, and what ships is {shipped}"
-        )
+        raise CheckpointError(model, f"{describe_fault(path)}; what ships is {shipped}")
     return path

@@ -7,6 +7,7 @@ columns are passed over.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer.data.clip import prepare_inputs
+from mer.data.corpus import find_corpus
 from mer.data.csv_rows import Faults, read_lines
 from mer.data.presence import Feed, Presence, choose_feed, make_noise_crops, make_noise_mfcc
 from mer.data.table import FILE, LABEL
@@ -24,6 +26,7 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
 from mer_runtime.errors import MediaError, MissingModalityError, lacks_memory
 from mer_runtime.feeds import Modality, name_modality
+from mer_runtime.files import may_be_file
 from mer_runtime.inputs.clip import describe_lack
 from mer_runtime.inputs.face import FaceDetector, load_detector
 from mer_runtime.inputs.listing import list_media
@@ -169,7 +172,7 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
             two columns, is empty, names a file twice or one that isn't there, or a label that
             the model doesn't have.
     """
-    if not folder.is_dir():
+    if not stat.S_ISDIR(find_corpus(folder)):
         raise CorpusError(f"{folder} is not a folder: name the one that holds the clips")
     rows, _ = read_lines(table, (FILE, LABEL))
     numbers = {label.lower(): number for number, label in enumerate(labels)}
@@ -178,7 +181,7 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
     faults = Faults(table)
     for row in rows:
         name, label, path = row.cells[FILE], row.cells[LABEL], folder / row.cells[FILE]
-        if not name or not path.is_file():
+        if not name or not may_be_file(path):
             faults.add(row.number, FILE, f"there is no file {name or '(empty)'} in {folder}")
             continue
         if label.lower() not in numbers:

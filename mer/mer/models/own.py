@@ -17,9 +17,12 @@ from mer.models.branches import join_encoder
 from mer.models.network import MultimodalNet
 from mer.models.registry import ENCODERS, FUSIONS
 from mer_runtime.errors import SpecError
+from mer_runtime.files import describe_fault, is_file
 
 #: sha256 of the file, by name, of each network that was added.
 _HASHES: dict[str, str] = {}
+#: ``FILE.py:CLASS`` of those that came from a file.
+_SOURCES: dict[str, str] = {}
 #: Of the inputs that a network is tried with: windows, MFCCs, their frames, crops and pixels.
 TRIED, TRIED_MFCC, TRIED_STEPS, TRIED_FRAMES, TRIED_PIXELS = 2, 10, 113, 15, 224
 
@@ -56,12 +59,19 @@ def add_model(model: str | Path | type[nn.Module]) -> str:
         _try(name, lambda: _try_encoder(found))
         ENCODERS[name] = found
     _HASHES[name] = digest
+    if not isinstance(model, type):
+        _SOURCES[name] = f"{Path(file).absolute()}:{wanted}"
     return name
 
 
 def is_fusion(name: str) -> bool:
     """Whether what ``add_model`` gave this name is a fusion, and no encoder."""
     return name in FUSIONS
+
+
+def own_source(name: str) -> str | None:
+    """``FILE.py:CLASS`` that a network came from, the file's whole path; None of another."""
+    return _SOURCES.get(name)
 
 
 def own_hash(name: str) -> str | None:
@@ -84,8 +94,9 @@ def _find_class(file: Path, name: str) -> type[nn.Module]:
 
 def _import(file: Path) -> ModuleType:
     """Run a file as a module, with its folder to import from, as Python runs a script."""
-    if not file.is_file():
-        raise SpecError(f"{file}: there is no such file")
+    fault = describe_fault(file, "Python file")
+    if fault is not None:
+        raise SpecError(f"{file}: {fault}")
     module_name = f"mer_own_{file.stem}_{_hash(file)[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None
@@ -119,7 +130,7 @@ def _describe(model: type[nn.Module]) -> tuple[str, str]:
     """Name and hash of a class: its file's, or its source's in a notebook."""
     try:
         file = Path(inspect.getfile(model))
-        if file.is_file():
+        if is_file(file):
             return f"{file.name}:{model.__name__}", _hash(file)
         source = inspect.getsource(model)
     except (OSError, TypeError):

@@ -14,7 +14,7 @@ import torch
 
 from mer.errors import TrainingError
 from mer_runtime.documents import read_json
-from mer_runtime.files import make_folder, write_file
+from mer_runtime.files import make_folder, write_file, writing
 
 STATE_FILE = "last.pt"
 BEST_FILE = "best.safetensors"
@@ -62,11 +62,9 @@ class RunFolder:
         self.path, self._fields = path, fields
         self.best = path / BEST_FILE
         self.curves = path / CURVES_FILE
-        self.resumed = (path / STATE_FILE).exists()
-        if self.resumed and not resume:
-            raise TrainingError(
-                f"{path} already holds a run: resume it with --resume, or name another folder"
-            )
+        self.resumed = _holds_run(path)
+        if not resume:
+            require_no_run(path)
         if self.resumed:
             self._compare(settings)
         make_folder(path)
@@ -117,6 +115,23 @@ class RunFolder:
                     f"{self.path} holds a run with {name} {before}, not {now}: resume it with "
                     "what it was started with, or name another folder"
                 )
+
+
+def require_no_run(path: Path) -> None:
+    """Refuse a folder with a run.
+
+    Raises:
+        TrainingError: it has one.
+    """
+    if _holds_run(path):
+        raise TrainingError(
+            f"{path} already holds a run: resume it with --resume, or name another folder"
+        )
+
+
+def _holds_run(path: Path) -> bool:
+    with writing(path):
+        return (path / STATE_FILE).exists()
 
 
 def load_state(path: Path, device: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from mer.checkpoint import load_checkpoint, load_encoder, save_checkpoint
+from mer.checkpoint import Checkpoint, load_checkpoint, load_encoder, save_checkpoint
 from mer.data.cache import Cache
 from mer.data.dataset import measure_standardisation, require_device
 from mer.data.features import hash_encoder
@@ -32,7 +32,7 @@ from mer.train.plots import plot_curves
 from mer.train.runs import Row, RunFolder, find_best, is_better
 from mer.train.start import load_start
 from mer.train.teacher import ClipTeacher
-from mer.weights import find_checkpoint
+from mer.weights import SHIPPED_ENCODERS, find_checkpoint
 from mer_runtime.feeds import MODALITIES, Modality
 from mer_runtime.files import hash_file
 from mer_runtime.spec import ENCODER, Fusion, Spec
@@ -110,9 +110,11 @@ def train_model(
             ``mer.add_model`` gave.
         encoder: weights that ``mer.checkpoint.load_encoder`` reads, or the name of a checkpoint
             that ships; so are ``start`` and ``teacher``. Without, a frozen encoder
-            is that of the shipped checkpoint; one that is trained starts at random.
+            is that of the shipped checkpoint with such an encoder; one that is trained starts at
+            random.
         start: a checkpoint of the same fusion and encoder whose weights training starts from
-            (fine-tuning). Where it has other classes, the classifiers start at random.
+            (fine-tuning). Where it has other classes, the classifiers start at random. Where
+            ``encoder`` is given too, that replaces its encoder.
         teacher: a checkpoint with the same labels to learn from, beside the labels: its answers
             and, where the encoder is trained, its frame features (``mer.train.teacher``).
         distillation: how much the teacher counts.
@@ -140,16 +142,16 @@ def train_model(
     plan = customise_protocol(protocol, epochs, batch_size, learning_rate, weight_decay)
     plan = restrict_protocol(plan, modality)
     frozen = freeze == "encoder"
-    if encoder is not None and start is not None:
-        raise TrainingError(
-            "the checkpoint that training starts from has an encoder's weights: give it, or an "
-            "encoder, not both"
-        )
     if distillation is not None and teacher is None:
         raise TrainingError("distillation needs a teacher")
     if frozen and start is None:
         # The shipped one's encoder has seen photos alone, and no clip.
-        encoder = find_checkpoint(encoder)
+        if encoder is None and face_encoder not in SHIPPED_ENCODERS:
+            raise TrainingError(
+                f"no checkpoint that ships has the face encoder {face_encoder}: give its weights "
+                "(--encoder), or don't freeze it"
+            )
+        encoder = find_checkpoint(encoder or SHIPPED_ENCODERS[face_encoder])
     elif encoder is not None:
         encoder = find_checkpoint(encoder)
     require_device(device, bf16=bf16)
@@ -177,16 +179,19 @@ def train_model(
     data.require(spec)
     torch.manual_seed(seed)
     model = build_model(spec)
-    if encoder is not None:
-        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     notes: dict[str, Any] = {}
+    taught: Checkpoint | None = None
     for kind, name in (("fusion", fusion), ("face_encoder", face_encoder)):
         if digest := own_hash(name):
             notes[kind] = {"name": name, "sha256": digest}
     if start is not None:
-        notes["start"] = load_start(model, spec, find_checkpoint(start))
+        start = find_checkpoint(start)
+        notes["start"] = load_start(model, spec, start)
+    if encoder is not None:
+        model.visual_model.load_state_dict(load_encoder(encoder, face_encoder), strict=False)
     if teacher is not None:
         teacher = find_checkpoint(teacher)
+        taught = load_checkpoint(teacher)
         notes["teacher"] = hash_file(teacher)
         notes["distillation"] = dataclasses.asdict(distillation or Distillation())
     model = model.to(device)
@@ -207,10 +212,10 @@ def train_model(
         "%d clips train and %d validate; the encoder is %s, from %s",
         *(len(rows[split]) for split in ("train", "validation")),
         "frozen" if frozen else "trained",
-        encoder or "random weights",
+        encoder or start or "random weights",
     )
     place = {"cache": str(cache), "encoder": str(encoder) if encoder else None, "device": device}
-    guide = ClipTeacher(load_checkpoint(teacher), data, spec, device) if teacher else None
+    guide = ClipTeacher(taught, data, spec, device) if taught else None
     run = RunFolder(Path(out), {"settings": settings, "place": place}, resume=resume)
     learner = Learner(
         model,

@@ -50,7 +50,7 @@ class MediaListing:
         return describe_left_out(self.left_out)
 
 
-def list_media(root: Path) -> MediaListing:
+def list_media(root: str | Path) -> MediaListing:
     """Find the clips in a folder and below it, whatever they are called.
 
     A file is a clip if its name says so (``MEDIA_SUFFIXES``) or if FFmpeg finds sound or pictures
@@ -59,7 +59,7 @@ def list_media(root: Path) -> MediaListing:
     """
     left_out: Counter[str] = Counter()
     clips = []
-    for path in walk_files(root, left_out):
+    for path in walk_files(Path(root), left_out):
         if path.suffix.lower() in MEDIA_SUFFIXES or _holds_media(path):
             clips.append(path)
         else:

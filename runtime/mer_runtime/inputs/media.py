@@ -235,7 +235,12 @@ class _Reading:
                 return picks.full if stream is video else sounds[stream.index].full
 
             last = span[0]
-            for stream, frame, time in streams.decode(packets, chosen, is_full):
+            needed = None if chosen is None else set(chosen)
+
+            def needs(packet: Any) -> bool:
+                return needed is None or packet.pts in needed
+
+            for stream, frame, time in streams.decode(packets, needs, is_full):
                 last = max(last, time)
                 if stream is not video:
                     sounds[stream.index].add(frame, time)

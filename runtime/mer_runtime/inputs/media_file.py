@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mer_runtime.errors import MediaError, SpecError
+from mer_runtime.files import describe_fault
 from mer_runtime.inputs.container import open_file, open_pipe
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -82,19 +83,11 @@ def check_file(path: Path) -> None:
     """Refuse what can't be a clip.
 
     Raises:
-        MediaError: it isn't a file, or holds nothing.
+        MediaError: it isn't a file, can't be read, or holds nothing.
     """
-    try:
-        if path.is_dir():
-            raise MediaError(path, "is a folder, not a clip")
-        if not path.exists():
-            raise MediaError(path, "there is no such file")
-        if not path.is_file():
-            raise MediaError(path, "is a device or a pipe, not a clip")
-        if path.stat().st_size == 0:
-            raise MediaError(path, "the file is empty")
-    except OSError as error:
-        raise MediaError(path, f"can't be read ({error.strerror})") from error
+    fault = describe_fault(path, "clip")
+    if fault is not None:
+        raise MediaError(path, fault)
 
 
 def _make_seekable(file: Any) -> Any:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import SpecError
 
-#: Threads that convert a picture, which else are made anew for each, and which a forked process
-#: waits for in vain. PyAV 15 has one, and no such setting.
-ONE_THREAD = {"threads": 1} if "threads" in str(VideoReformatter.reformat.__doc__) else {}
+#: That convert a picture. More are made anew for each, and a forked process waits for them in vain.
+THREADS = 1
 #: Pixels of a picture at most; a larger one is scaled down while it is converted.
 LARGEST = 1920 * 1080
 #: Widths to heights of a pixel that are believed, and their inverses.
@@ -88,8 +87,8 @@ class FrameDrawer:
         width, height = shown[::-1] if orientation.transposed else shown
         # Averages where it shrinks a lot; for a picture of its own size the method doesn't matter.
         large = frame.width * frame.height > LARGEST
-        method: dict[str, Any] = ONE_THREAD | ({"interpolation": "AREA"} if large else {})
-        rgb = self._converter.reformat(frame, width, height, "rgb24", **method)
+        method = {"interpolation": "AREA"} if large else {}
+        rgb = self._converter.reformat(frame, width, height, "rgb24", threads=THREADS, **method)
         return orientation.show(rgb.to_ndarray())
 
     def _orientation(self, frame: Any) -> Orientation:

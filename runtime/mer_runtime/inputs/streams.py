@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,19 +109,18 @@ class MediaStreams:
     def decode(
         self,
         packets: Iterable[Any],
-        chosen: Sequence[int | None] | None = None,
+        needs: Callable[[Any], bool] = lambda packet: True,
         is_full: Callable[[Any], bool] = lambda stream: False,
         threads: Literal["AUTO", "SLICE"] = "AUTO",
     ) -> Iterator[tuple[Any, Any, float]]:
         """Frames with their streams and times; what is damaged is passed over, and noted.
 
         Args:
-            chosen: time stamps of the pictures that matter; of others, the decoder leaves out
-                those that no picture is predicted from. None: all matter.
+            needs: whether a packet's picture matters; of others, the decoder leaves out those that
+                no picture is predicted from.
             is_full: whether nothing more is wanted of a stream.
             threads: as in PyAV: how a decoder may share its work.
         """
-        needed = None if chosen is None else set(chosen)
         step = 0.0
         for stream in self.all:
             stream.thread_type = threads
@@ -135,8 +134,8 @@ class MediaStreams:
                 if all(is_full(s) for s in self.all):
                     return
                 continue
-            if needed is not None and isinstance(stream, av.VideoStream):
-                stream.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
+            if self.video is not None and stream is self.video:
+                self.video.codec_context.skip_frame = "DEFAULT" if needs(packet) else "NONREF"
             if packet.size:
                 self._given.add(stream.index)
             try:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 #: A waveform: (samples,).
 Mono = NDArray[np.float32]
 
+#: A resampler with threads may outlive its use in PyAV 19, and a forked process waits in vain for
+#: threads. Before, PyAV has no such setting, and a resampler that isn't used any more is gone.
+ONE_THREAD = {"threads": 1} if "threads" in str(av.AudioResampler.__doc__) else {}
 #: Seconds kept beyond both ends of the window, so that the resampler has no edge inside it.
 MARGIN = 0.1
 #: Seconds by which a frame's time stamp may be off before it counts as a gap (Matroska rounds
@@ -124,11 +127,16 @@ def cut_window(
     return window
 
 
+def open_resampler(format: str, to_rate: int) -> Any:
+    """An ``av.AudioResampler`` to one channel of ``format``, FFmpeg's, at ``to_rate`` Hz."""
+    return av.AudioResampler(format=format, layout="mono", rate=to_rate, **ONE_THREAD)
+
+
 def resample(waveform: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[np.float32]:
     """Band-limited resampling of (samples,) from ``rate`` to ``to_rate`` Hz by libswresample."""
     if rate == to_rate:
         return waveform
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=to_rate)
+    resampler = open_resampler("flt", to_rate)
     frame = av.AudioFrame.from_ndarray(waveform[None], format="flt", layout="mono")
     frame.sample_rate = rate
     pieces = [f.to_ndarray()[0] for part in (frame, None) for f in resampler.resample(part)]
@@ -191,7 +199,12 @@ def mix_down(frame: Any) -> NDArray[np.float32]:
 
     Where they cancel each other out in this frame, what the loudest brings into that.
     """
-    return choose_mix(*ChannelMixer().mix(frame_samples(frame), frame.sample_rate))[0]
+    return mix_samples(frame_samples(frame), frame.sample_rate)
+
+
+def mix_samples(data: NDArray[Any], rate: int) -> Mono:
+    """The same of (channels, n) at ``rate`` Hz."""
+    return choose_mix(*ChannelMixer().mix(data, rate))[0]
 
 
 def frame_samples(frame: Any) -> NDArray[Any]:

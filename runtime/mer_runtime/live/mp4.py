@@ -44,6 +44,7 @@ class FragmentedFile:
         self._part.unlink(missing_ok=True)  # of a process that had this number
         self._file = self._part.open("xb")  # not through a link that waits there
         self._named = False
+        self._whole = 0  # bytes of whole fragments
         try:
             self.container: Any = av.open(self._file, "w", format="mp4", options=OPTIONS)
         except BaseException:
@@ -65,7 +66,8 @@ class FragmentedFile:
             return
         self.container.mux(packets)
         self._file.flush()
-        if not self._named and self._file.tell():
+        self._whole = self._file.tell()
+        if not self._named and self._whole:
             self._name()
 
     def close(self) -> None:
@@ -75,17 +77,24 @@ class FragmentedFile:
             OSError, av.FFmpegError: it can't be finished.
         """
         self.container.close()
+        self._file.flush()
         self._file.close()
         if not self._named:
             self._name()
 
     def discard(self) -> None:
-        """Close it after an error; without a fragment nothing is left of it."""
-        # Closing an unfinished container can fail; what there is stays.
+        """Close it after an error: whole fragments stay, and without one nothing is left of it."""
+        if self._file.closed:
+            return
+        descriptor = os.dup(self._file.fileno())
+        # Closing what is unfinished can fail, and write more.
         with suppress(AttributeError, OSError, ValueError, av.FFmpegError):
             self.container.close()
         with suppress(OSError):
             self._file.close()
+        with suppress(OSError):
+            os.ftruncate(descriptor, self._whole)
+        os.close(descriptor)
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mer_runtime.errors import OutputError
 from mer_runtime.files import check_output
+from mer_runtime.inputs.waveform import open_resampler
 from mer_runtime.live.mp4 import FragmentedFile, drop_oldest, next_recording
 from mer_runtime.live.overlay import (
     VIDEO_SUFFIX,
@@ -252,7 +253,7 @@ class _SoundTrack:
             return np.zeros(0, np.float32)
         self._end += len(samples) / sound.rate
         if sound.rate != self._rate:
-            self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+            self._resampler = open_resampler("fltp", SAMPLE_RATE)
             self._rate = sound.rate
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(samples[None], np.float32), format="fltp", layout="mono"

@@ -31,21 +31,26 @@ class NativeWindow:
         samples: (n,) float32, zeros where there was no sound.
         rate: Hz.
         loudest: the same of the loudest channel alone (see ``ChannelMixer``), or None.
+        first: the ring's index of the first sample.
     """
 
     samples: NDArray[np.float32]
     rate: int
     loudest: NDArray[np.float32] | None = None
+    first: int = 0
 
     @property
     def cancelled(self) -> bool:
         """Whether the channels cancel each other out, so that the loudest one counts."""
         return choose_mix(self.samples, self.loudest)[1]
 
+    def mono(self) -> NDArray[np.float32]:
+        """The mix that counts."""
+        return choose_mix(self.samples, self.loudest)[0]
+
     def waveform(self, samples: int, rate: int) -> NDArray[np.float32]:
         """The window itself: (samples,) float32 at ``rate`` Hz, as in clip mode."""
-        mono, _ = choose_mix(self.samples, self.loudest)
-        return cut_window(mono, self.rate, samples, rate)
+        return cut_window(self.mono(), self.rate, samples, rate)
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class AudioRing:
         for piece in self._pieces(held_from, held_to):
             native[:, at : at + piece.shape[1]] = piece
             at += piece.shape[1]
-        return NativeWindow(native[0], self._rate, native[1] if len(native) > 1 else None)
+        return NativeWindow(native[0], self._rate, native[1] if len(native) > 1 else None, first)
 
     def conversion(self, rate: int) -> Conversion | None:
         """What is to do before sound of another rate is added, so that no later chunk has an edge.

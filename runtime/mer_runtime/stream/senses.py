@@ -20,6 +20,7 @@ from mer_runtime.spec import AudioSpec
 from mer_runtime.stream.audio_ring import NativeWindow
 from mer_runtime.stream.frame_slots import PickedFrame
 from mer_runtime.stream.intake import Task
+from mer_runtime.stream.resampling import WindowResampler
 
 Picture = NDArray[np.uint8]
 Seen = tuple[Face, ...]
@@ -35,6 +36,7 @@ class Senses:
     def __init__(self, spec: AudioSpec, detector: FaceDetector | None) -> None:
         self._spec = spec
         self._detector = detector
+        self._resampler = WindowResampler(spec)
 
     def show(self, picked: PickedFrame) -> Picture:
         """The picture of a frame.
@@ -51,7 +53,7 @@ class Senses:
 
     def listen(self, sound: NativeWindow) -> NDArray[np.float32] | None:
         """MFCCs of a window's sound; None where no voice is heard."""
-        return _describe(sound, self._spec)
+        return describe_voice(self._resampler.waveform(sound), self._spec)
 
 
 @dataclass
@@ -101,7 +103,7 @@ class SensesAhead(Senses):
                 self._begin(picked)
         if task.window is not None and task.window.sound is not None:
             sound = task.window.sound
-            self._heard[id(sound)] = self._pool.submit(_describe, sound, self._spec)
+            self._heard[id(sound)] = self._pool.submit(super().listen, sound)
 
     def show(self, picked: PickedFrame) -> Picture:
         return self._look_of(picked).image.result()
@@ -172,7 +174,3 @@ def _draw(picked: PickedFrame) -> Picture:
     image = picked.image() if callable(picked.image) else picked.image
     check_frame(image)
     return image
-
-
-def _describe(sound: NativeWindow, spec: AudioSpec) -> NDArray[np.float32] | None:
-    return describe_voice(sound.waveform(spec.samples, spec.sample_rate), spec)

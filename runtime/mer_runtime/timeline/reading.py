@@ -13,6 +13,7 @@ import cv2
 from mer_runtime.engines.cores import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import replacing
+from mer_runtime.inputs.sparing import SparingChoice
 from mer_runtime.inputs.tracking import Faces
 from mer_runtime.live.recording import Recorder, check_recording
 from mer_runtime.live.sources.address import Address
@@ -22,6 +23,7 @@ from mer_runtime.live.sources.container import OpenSource
 from mer_runtime.model import Model
 from mer_runtime.stream import StreamEvent, StreamRecognizer
 from mer_runtime.stream.checks import count_hop_slots
+from mer_runtime.timeline.gathering import gather_sound
 from mer_runtime.timeline.summary import Summary
 
 #: Seconds beyond a step for which an answer is drawn into what follows it.
@@ -104,7 +106,9 @@ class Timeline(Iterator[StreamEvent]):
         ) as source:
             self.duration = source.duration
             with self._recording(source) as recorder, self._open(source, ready) as stream:
-                for item in source.items(RecordedClock(Event(), paced=False)):
+                clock, slot = RecordedClock(Event(), paced=False), self._model.spec.video.slot
+                sparing = None if recorder else SparingChoice(slot, lambda: clock.first)
+                for item in gather_sound(source.items(clock, sparing), slot):
                     if isinstance(item, Picture):
                         stream.push_frame(item.image, item.time)
                     else:

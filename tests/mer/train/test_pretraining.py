@@ -92,7 +92,7 @@ def test_any_encoder_and_a_teacher(photos: Path, tmp_path: Path) -> None:
     )
     assert np.isfinite(student["train_loss"])
     assert load_encoder(tmp_path / "student" / "encoder.safetensors", "compact")
-    with pytest.raises(CheckpointError, match="not an EfficientFace encoder"):
+    with pytest.raises(CheckpointError, match="no face encoder 'efficientface' is in it"):
         load_encoder(tmp_path / "student" / "encoder.safetensors")
     with pytest.raises(SpecError, match="no encoder"):
         pretrain_encoder(photos, tmp_path / "y", encoder="none", recipe=RECIPE)

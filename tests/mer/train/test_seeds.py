@@ -67,7 +67,6 @@ def test_a_log_for_tensorboard(cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"encoder": "ia", "start": "ia"}, "not both"),
         ({"distillation": object()}, "distillation needs a teacher"),
         ({"log": "paper"}, "no log 'paper': take tensorboard"),
     ],

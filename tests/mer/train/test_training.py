@@ -264,17 +264,23 @@ def test_mfcc_settings_can_be_asked_for(cache: Path, tmp_path: Path) -> None:
 
 
 def test_fine_tuning_starts_from_a_checkpoint(
-    cache: Path, encoder: Path, tmp_path: Path, write_cache: Write
+    cache: Path,
+    encoder: Path,
+    tmp_path: Path,
+    write_cache: Write,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first = train_model(
         cache, tmp_path / "first", encoder=encoder, freeze="encoder", epochs=2, protocol=TUNED
     )
     before = load_checkpoint(first.checkpoint).model.state_dict()
     still = dataclasses.replace(TUNED, learning_rate=1e-12, weight_decay=0.0, ema_decay=None)
-    second = train_model(
-        cache, tmp_path / "second", start=first.checkpoint, freeze="encoder", epochs=1,
-        protocol=still, seed=9,
-    )  # fmt: skip
+    with caplog.at_level("INFO", logger="mer"):
+        second = train_model(
+            cache, tmp_path / "second", start=first.checkpoint, freeze="encoder", epochs=1,
+            protocol=still, seed=9,
+        )  # fmt: skip
+    assert f"the encoder is frozen, from {first.checkpoint}" in caplog.text
     after = load_checkpoint(second.checkpoint).model.state_dict()
     for name, weight in before.items():
         if "running" not in name and "tracked" not in name:

@@ -40,11 +40,10 @@ OTHERS = {
 
 #: A process that wants an engine; its build says so in a file and takes ``seconds``.
 SCRIPT = """
-import hashlib, os, resource, signal, sys, time
+import hashlib, os, resource, sys, time
 from pathlib import Path
 from mer_runtime.engines.cache import EngineKey, load_or_build
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 folder, seconds, limit = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 key = EngineKey("0" * 64, "tensorrt 10.3.0", "Orin sm87", {})
 

@@ -256,6 +256,31 @@ def test_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
         assert next(container.decode(video=0)).pts == 0
 
 
+@pytest.mark.parametrize("limit", [100_000, 300_000, 350_001])
+def test_a_limit_of_size_leaves_whole_fragments(tmp_path: Path, limit: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    recorder = Recorder(tmp_path / "out.mp4", video=True, audio=True, live=False)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OutputError, match="File too large"):  # noqa: PT012 - one of them
+            for i in range(2000):
+                frame = av.VideoFrame.from_ndarray(np.roll(noise, 7 * i, axis=1), format="rgb24")
+                recorder.add(Picture(frame, i / 10), [])
+                recorder.add(tone(i / 10, 0.1), [])
+        with pytest.raises(OutputError, match="File too large"):
+            recorder.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    found = tmp_path / "out.mp4"
+    if found.exists():  # a fragment fitted
+        times, _, samples = read(found)  # to its end: a cut fragment can't be decoded
+        assert times
+        assert len(samples) / SAMPLE_RATE == pytest.approx(times[-1], abs=1.5)
+        assert found.stat().st_size < limit
+    assert list(tmp_path.iterdir()) == [found] * found.exists()
+
+
 def test_another_file_every_so_often(tmp_path: Path) -> None:
     (tmp_path / "out-000007.mp4").write_bytes(b"earlier")
     (tmp_path / "out-7.mp4").write_bytes(b"somebody's")

@@ -163,7 +163,7 @@ def test_stop_finishes_in_good_order(
 def test_ends_after_seconds(recognizer: Recognizer, sample_clip: Path) -> None:
     session = LiveSession(recognizer, [Input(parse_source(str(sample_clip)))], pace="real")
     list(session.run(1.0))
-    assert 15 < session.statistics.frames < 90
+    assert session.statistics.frames < 90
 
 
 def test_left_in_the_middle(recognizer: Recognizer, sample_clip: Path, tmp_path: Path) -> None:

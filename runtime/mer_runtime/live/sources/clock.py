@@ -100,6 +100,11 @@ class RecordedClock:
         self._due: float | None = None
         self._last = 0.0
 
+    @property
+    def first(self) -> float | None:
+        """The time stamp that counts as 0; None before there was one."""
+        return self._first
+
     def place(self, stream: int, stamp: float, length: float, arrival: float) -> float:
         if self._first is None:
             self._first = stamp

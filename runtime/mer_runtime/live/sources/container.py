@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from errno import EIO
 from pathlib import Path
@@ -18,9 +18,10 @@ from mer_runtime.errors import MediaError
 from mer_runtime.inputs.container import open_file, open_pipe, open_url, pixel_aspect
 from mer_runtime.inputs.media_file import check_file
 from mer_runtime.inputs.picture import FrameDrawer
+from mer_runtime.inputs.sparing import SparingChoice
 from mer_runtime.inputs.streams import MediaStreams
 from mer_runtime.inputs.timeline import Timeline
-from mer_runtime.inputs.waveform import frame_samples, mix_down
+from mer_runtime.inputs.waveform import frame_samples, mix_samples
 from mer_runtime.live.sources.address import Address
 from mer_runtime.live.sources.captured import Picture, Sound, SourceError
 from mer_runtime.live.sources.devices import (
@@ -118,8 +119,13 @@ class OpenSource:
         """Whether its header states how long it is."""
         return self.duration is not None
 
-    def items(self, clock: Clock) -> Iterator[Picture | Sound]:
+    def items(
+        self, clock: Clock, sparing: SparingChoice | None = None
+    ) -> Iterator[Picture | Sound]:
         """Everything in the order of its decoding; damaged packets are passed over.
+
+        Args:
+            sparing: of a recording: leaves out pictures that nobody will look at.
 
         Raises:
             SourceError: it breaks off, or gives nothing for ``timeout`` seconds.
@@ -137,10 +143,13 @@ class OpenSource:
                 asked = monotonic()
 
         packets = Timeline(LONGEST_HOLE).follow(arriving()) if clock.recorded else arriving()
+        needs: Callable[[Any], bool] = lambda packet: True  # noqa: E731
+        if sparing is not None:
+            packets, needs = sparing.follow(packets), sparing.needs
         # Threads by frame would hold each frame back by as many frames.
         threads: Literal["AUTO", "SLICE"] = "SLICE" if self._address.live else "AUTO"
         try:
-            for stream, frame, stamp in streams.decode(packets, threads=threads):
+            for stream, frame, stamp in streams.decode(packets, needs, threads=threads):
                 if isinstance(stream, av.VideoStream):
                     time = clock.place(stream.index, stamp, 0.0, arrival)
                     yield Picture(frame, time, drawer)
@@ -212,4 +221,4 @@ class OpenSource:
 def _make_sound(frame: Any, time: float, track: int) -> Sound:
     channels = frame_samples(frame)
     several = channels if len(channels) > 1 else None
-    return Sound(mix_down(frame), frame.sample_rate, time, several, track)
+    return Sound(mix_samples(channels, frame.sample_rate), frame.sample_rate, time, several, track)

@@ -74,7 +74,7 @@ def open_device(opening: Opening, timeout: tuple[float, float]) -> Any:
     if ALSA_VARIABLE not in os.environ and Path(ALSA_CONFIG).is_file():
         os.environ[ALSA_VARIABLE] = ALSA_CONFIG
     try:
-        mono = options | {"channels": "1"}
+        mono = options | {"ch_layout": "mono"}
         return av.open(location, format=name, options=mono, timeout=timeout)
     except (av.FFmpegError, OSError):  # hardware that records in stereo only
         return av.open(location, format=name, options=options, timeout=timeout)
@@ -109,8 +109,8 @@ def _tell(kind: Kind, devices: Sequence[Any]) -> str:
 
 
 def _list_devices(name: str) -> Sequence[Any]:
-    """Empty where PyAV can't tell: before version 16, or without that input."""
+    """Empty where PyAV can't tell, as without that input."""
     try:
         return list(av.enumerate_input_devices(name))
-    except (AttributeError, av.FFmpegError, ValueError, OSError):
+    except (av.FFmpegError, ValueError, OSError):
         return []

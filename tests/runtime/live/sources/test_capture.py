@@ -68,9 +68,11 @@ class TestFiles:
             keep(picture)
 
         collector.take_picture = take
-        finish(start(parse_source(str(make_clip(seconds=1.5))), "real"))
-        early = [came[0][0] + time - came[0][1] - at for at, time in came]
-        assert max(early) < 0.05  # threads wake up a little apart, frames never come before
+        clip = str(make_clip(seconds=1.5))
+        begun = monotonic()
+        finish(start(parse_source(clip), "real"))
+        # However late a busy machine shows the first, none comes before its time.
+        assert all(at - begun >= time - came[0][1] for at, time in came)
         assert 1.3 < came[-1][0] - came[0][0] < 2.5
 
     def test_upright(self, make_clip: MakeClip, collector: Any, start: Start) -> None:
@@ -326,13 +328,13 @@ class TestDevices:
         )
         monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
         capture = start(microphone("tone"))
-        deadline = monotonic() + 20
-        while sum(len(s.samples) for s in list(collector.sounds)) < 24_000:
+        deadline = monotonic() + 60
+        while sum(len(s.samples) for s in list(collector.sounds)) < 4_800:  # they come one by one
             assert monotonic() < deadline
             sleep(0.05)
         capture.stop()
-        heard = np.concatenate([s.samples for s in list(collector.sounds)])[:24_000]
+        heard = np.concatenate([s.samples for s in list(collector.sounds)])[:4_800]
         assert {s.rate for s in collector.sounds} == {48_000}
-        # The loudest of half a second's frequencies, 2 Hz apart, is the tone.
-        assert np.abs(np.fft.rfft(heard)).argmax() == 220
+        # The loudest of a tenth of a second's frequencies, 10 Hz apart, is the tone.
+        assert np.abs(np.fft.rfft(heard)).argmax() == 44
         assert np.abs(heard).max() == pytest.approx(0.5, abs=0.01)

@@ -1,0 +1,96 @@
+"""Which of a recording's frames a stream uses, known before they are decoded."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from math import ceil, inf
+from typing import Any
+
+import av
+
+from mer_runtime.inputs.picks import CLOCK_SLACK
+
+#: Seconds of packets that are read before one is decoded.
+LOOK_AHEAD = 1.0
+#: Bytes and number of packets that may be held for that; beyond, every frame is decoded.
+HELD_BYTES, HELD_PACKETS = 64_000_000, 50_000
+#: Frames that a decoder may take before one that is shown earlier.
+REORDERED = 64
+#: Seconds by which a frame counts as on screen longer than it is: rounding must not decide.
+SLACK = CLOCK_SLACK + 1e-6
+
+
+class SparingChoice:
+    """Tells the frames that are on screen in the middle of a slot from those that may be skipped.
+
+    Slots are counted from ``origin``. Where that may change, as time stamps leap, and where they
+    don't tell, every frame is needed from there on; so are the first and the last ones.
+
+    Args:
+        slot: seconds.
+        origin: the time stamp, in seconds, at which slot 0 begins; None until that is known.
+    """
+
+    def __init__(self, slot: float, origin: Callable[[], float | None]) -> None:
+        self._slot, self._origin = slot, origin
+        self._times: list[float] = []  # of the frames ahead and the last ones, in order
+        self._first = inf  # of them
+        self._newest: dict[int, float] = {}  # by stream
+        self._ended = False
+        self._off = False
+
+    def follow(self, packets: Iterable[Any]) -> Iterator[Any]:
+        """The packets, each after those of the next second were seen."""
+        ahead: deque[Any] = deque()
+        held = 0
+        for packet in packets:
+            self._see(packet)
+            ahead.append(packet)
+            held += packet.size
+            self._off |= held > HELD_BYTES or len(ahead) > HELD_PACKETS
+            while ahead and (self._off or self._reach(packet) - self._reach(ahead[0]) > LOOK_AHEAD):
+                held -= ahead[0].size
+                yield ahead.popleft()
+        self._ended = True
+        yield from ahead
+
+    def needs(self, packet: Any) -> bool:
+        """Whether a packet's frame is to be decoded."""
+        origin = self._origin()
+        if self._off or self._ended or origin is None or packet.pts is None:
+            return True
+        time = _seconds(packet, packet.pts)
+        after = bisect_right(self._times, time)
+        if time < self._first + LOOK_AHEAD or len(self._times) - after < 2:
+            return True
+        following = self._times[after]
+        del self._times[: max(after - REORDERED, 0)]
+        if following > self._newest[packet.stream.index]:  # another may come between
+            return True
+        slot = ceil((time - SLACK - origin) / self._slot - 0.5)
+        return origin + (slot + 0.5) * self._slot < following + SLACK - CLOCK_SLACK
+
+    def _see(self, packet: Any) -> None:
+        if not packet.size:
+            return
+        if packet.pts is None or packet.dts is None or packet.pts < packet.dts:
+            self._off = True
+            return
+        time = _seconds(packet, packet.dts)
+        newest = self._newest.setdefault(packet.stream.index, time)
+        self._off |= abs(time - newest) > LOOK_AHEAD
+        self._newest[packet.stream.index] = max(newest, time)
+        if isinstance(packet.stream, av.VideoStream):
+            shown = _seconds(packet, packet.pts)
+            self._first = min(self._first, shown)
+            insort(self._times, shown)
+
+    def _reach(self, packet: Any) -> float:
+        return _seconds(packet, packet.dts) if packet.dts is not None else 0.0
+
+
+def _seconds(packet: Any, stamp: int) -> float:
+    base = packet.time_base  # a product of Fractions takes ten times as long
+    return float(stamp * base.numerator / base.denominator)
