@@ -285,6 +285,18 @@ def test_fine_tuning_starts_from_a_checkpoint(
     for name, weight in before.items():
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(after[name], weight, msg=name)
+    third = train_model(
+        cache, tmp_path / "third", start=first.checkpoint, encoder="ia", freeze="encoder",
+        epochs=1, protocol=still,
+    )  # fmt: skip
+    after = load_checkpoint(third.checkpoint).model.state_dict()
+    for name, weight in load_encoder(shipped_checkpoint("ia")).items():
+        if "tracked" not in name:
+            torch.testing.assert_close(after[f"visual_model.{name}"], weight, msg=name)
+    for name in ("audio_model.conv1d_0.0.weight", "av1.q.weight", "classifier_1.0.weight"):
+        torch.testing.assert_close(after[name], before[name], msg=name)
+    first_layer = "visual_model.conv1.0.weight"
+    assert not torch.equal(after[first_layer], before[first_layer])
     with pytest.raises(TrainingError, match="fusion ia, not lt"):
         train_model(cache, tmp_path / "x", fusion="lt", start=first.checkpoint, epochs=1)
 
