@@ -88,19 +88,20 @@ def measure_checkpoint(
 
 
 def choose_cache(caches: Sequence[Path], spec: Spec) -> Path:
-    """The first cache that was prepared as ``spec`` needs.
+    """The cache whose crops have the size of ``spec``, else the first that suits it.
 
     Raises:
-        CacheError: none was.
+        CacheError: none does.
     """
-    for cache in caches[:-1]:
+    by_size = sorted(caches, key=lambda one: Cache.open(one).spec.video.size != spec.video.size)
+    for cache in by_size[:-1]:
         try:
             Cache.open(cache).require(spec)
         except CacheError:
             continue
         return cache
-    Cache.open(caches[-1]).require(spec)
-    return caches[-1]
+    Cache.open(by_size[-1]).require(spec)
+    return by_size[-1]
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:

@@ -130,6 +130,10 @@ def _work(task: tuple[str, Task], item: Any) -> tuple[str, Any, list[str]]:
 def _take(ray: Any, done: Any, item: Any) -> Outcome:
     try:
         return tell_again(item, *ray.get(done))
+    except ray.exceptions.RayTaskError as error:  # such as another version of ours over there
+        logger.debug("%s", item, exc_info=error)
+        told = " ".join(str(error.cause).split())
+        return Outcome(item, None, MerError(f"a worker can't do it: {told}"))
     except ray.exceptions.RayError as error:
         logger.debug("%s", item, exc_info=error)
         reason = "the worker that had it died, twice: give its machine fewer workers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -23,7 +24,9 @@ from mer_runtime.spec import Fusion, Spec
 WriteCheckpoint = Callable[..., Path]
 
 
+@functools.cache
 def net(fusion: Fusion = "ia", num_heads: int = 1, num_classes: int = 8) -> MultimodalNet:
+    """In eval mode; made once, so read it only."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         labels = tuple(map(str, range(num_classes)))

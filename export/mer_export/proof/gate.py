@@ -65,7 +65,7 @@ def check_golden(
     shown = [name_modality(face=crops is not None, voice=mfcc is not None) for mfcc, crops in cases]
     allowed = np.array([limits.golden[one] for one in shown])
     sqnr = signal_to_noise(golden.features, features)
-    bias = measure_bias(golden.features, features)
+    bias = measure_bias(golden.features, features, limits.predicted)
     report = GoldenReport(
         cases=len(golden.cases),
         max_difference=float(difference.max()),

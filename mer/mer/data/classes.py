@@ -67,8 +67,8 @@ def place_classes(labels: Sequence[str], classes: Classes) -> dict[int, int]:
     places = {label.casefold(): place for place, label in enumerate(labels)}
     chosen: dict[int, int] = {}
     rest = None
-    for number, (name, members) in enumerate(classes.items()):
-        for label in members:
+    for number, (name, taken) in enumerate(classes.items()):
+        for label in taken:
             if label in REST and rest is None:
                 rest = number
                 continue

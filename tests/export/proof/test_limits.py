@@ -139,3 +139,13 @@ class TestStatistics:
         assert bias(own) == pytest.approx(1 / 3, abs=0.02)
         assert bias(own + common) == pytest.approx(np.sqrt((1 + 1 / 9) / 2), abs=0.02)
         assert bias(0.0) == 0
+
+    def test_bias_of_crops_that_are_alike(self) -> None:
+        """Their noise is small and the same; against the noise that clips have it is little."""
+        generator = np.random.default_rng(3)
+        exact = generator.normal(size=(9, 4000)).astype(np.float32)
+        common = 0.01 * generator.normal(size=4000).astype(np.float32)  # 40 dB
+        assert measure_bias(exact, exact + common) == pytest.approx(1, abs=1e-3)
+        assert measure_bias(exact, exact + common, 34.0) == pytest.approx(0.5, abs=0.02)
+        # More than was predicted is told in full.
+        assert measure_bias(exact, exact + common, 46.0) == pytest.approx(1, abs=1e-3)

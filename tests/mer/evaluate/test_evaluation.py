@@ -141,6 +141,7 @@ def test_splits_are_by_actor(cache: Path, checkpoint: Path) -> None:
     assert (fold.scores.n, fold.fold) == (8, 5)  # actor 1 alone of {1, 4, 9, 22}
 
 
+@pytest.mark.slow
 def test_bundle_scores_as_its_checkpoint(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     export_bundle(checkpoint, bundle, ExportOptions(precision="fp32", timing=False))

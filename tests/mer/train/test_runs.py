@@ -38,8 +38,9 @@ def test_resumed_run_equals_an_unbroken_one(cache: Path, encoder: Path, tmp_path
     )
     assert whole.temperatures == broken.temperatures
     assert whole.notes == broken.notes
+    weights = broken.model.state_dict()
     for name, weight in whole.model.state_dict().items():
-        assert torch.equal(weight, broken.model.state_dict()[name]), name
+        assert torch.equal(weight, weights[name]), name
     # Nothing is left to do, and nothing changes.
     best = (tmp_path / "whole" / "best.safetensors").read_bytes()
     train_model(cache, tmp_path / "whole", resume=True, **options)

@@ -304,7 +304,7 @@ def test_fine_tuning_starts_from_a_checkpoint(
 def test_student_learns_from_a_teacher(cache: Path, encoder: Path, tmp_path: Path) -> None:
     """The loss is the teacher's alone: the student comes to answer as it does."""
     first = train_model(
-        cache, tmp_path / "teacher", encoder=encoder, freeze="encoder", protocol=BALANCED, epochs=10
+        cache, tmp_path / "teacher", encoder=encoder, freeze="encoder", protocol=BALANCED
     )
     plan = dataclasses.replace(BALANCED, epochs=5, batch_size=8, ema_decay=None)
     runs = {

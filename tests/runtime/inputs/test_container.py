@@ -208,6 +208,7 @@ def write_large(path: Path, size: tuple[int, int], *, audio: bool = False) -> Pa
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
 @pytest.mark.parametrize("audio", [False, True])
 def test_enormous_pictures_are_not_decoded(suffix: str, audio: bool, tmp_path: Path) -> None:
