@@ -19,6 +19,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+import script_options
 from make_tables import ROOT, write_all_tables
 from mer import load_checkpoint
 from mer.data.cache import Cache
@@ -51,14 +52,7 @@ DRAWS = 5
 
 @click.command()
 @click.argument("cache", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--fusion",
-    "fusions",
-    type=click.Choice(SHIPPED),
-    multiple=True,
-    default=SHIPPED,
-    help="Measure this one alone and keep the rows of the others.",
-)
+@script_options.fusions
 @click.option(
     "--precision",
     "precisions",

@@ -20,13 +20,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+import script_options
 from emulation import Emulation
 from make_tables import ROOT, write_all_tables
 from mer import load_checkpoint
 from mer.data.cache import Cache
 from mer.data.dataset import read_crops
 from mer.evaluate.comparison import compare_logits
-from mer.weights import SHIPPED, shipped_checkpoint
+from mer.weights import shipped_checkpoint
 from mer_export.proof.validation import Logits, ValidationSet, answer_float
 from mer_runtime.console import Command, progress
 from mer_runtime.feeds import MODALITIES
@@ -42,14 +43,7 @@ DRIVER = ROOT / "scripts" / "drive_bundle.py"
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path, exists=True))
 @click.option("--clips", default=60, show_default=True, help="Validation clips, spread evenly.")
-@click.option(
-    "--fusion",
-    "fusions",
-    type=click.Choice(SHIPPED),
-    multiple=True,
-    default=SHIPPED,
-    help="Measure this one alone and keep the rows of the others.",
-)
+@script_options.fusions
 @click.option("--cpu", default=CPU, show_default=True, help="As QEMU names it.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=DATA, help="By default docs/arm.json."

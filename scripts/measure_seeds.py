@@ -20,11 +20,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+import script_options
 from make_tables import ROOT, write_all_tables
 from mer import Checkpoint, load_checkpoint
 from mer.data.cache import Cache
 from mer.evaluate.classifier import NetworkClassifier
-from mer.weights import SHIPPED, shipped_checkpoint
+from mer.weights import shipped_checkpoint
 from mer_calibration import DIALECTS, Ranges, Recipe
 from mer_calibration.graph.dialects import DialectName
 from mer_export.calibration import calibrate
@@ -176,14 +177,7 @@ def keep(name: str, rows: Sequence[dict[str, Any]], corpus: str) -> None:
 @click.command()
 @click.argument("cache", type=click.Path(path_type=Path, exists=True))
 @click.option("--seeds", default=SEEDS, show_default=True, help="How many draws.")
-@click.option(
-    "--fusion",
-    "fusions",
-    type=click.Choice(SHIPPED),
-    multiple=True,
-    default=SHIPPED,
-    help="Measure this one alone.",
-)
+@script_options.fusions
 def main(cache: Path, seeds: int, fusions: tuple[Fusion, ...]) -> None:
     """Calibrate and prove on CACHE (see mer-prepare); rewrite docs/gate.json and its table.
 

@@ -14,10 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from mer_runtime import Recognizer
 from mer_runtime.bundle import write_manifest, write_no_face
 from mer_runtime.feeds import Temperatures
 from mer_runtime.files import pack_graph
 from mer_runtime.golden import Golden, write_golden
+from mer_runtime.inputs.face import DETECTOR_VARIABLE
 from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec, VideoSpec
 
@@ -229,3 +231,15 @@ def _golden(spec: Spec, model: TinyModel, temperatures: Temperatures) -> Golden:
         signal_mfcc=signal_mfcc(spec.audio),
         signal_crop=signal_crop(spec.video),
     )
+
+
+@pytest.fixture(scope="module")
+def recognizer(bundle: Path) -> Recognizer:
+    """The exported bundle, on one thread."""
+    return Recognizer.load(bundle, threads=1)
+
+
+@pytest.fixture
+def no_detector_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The face detector is the one that ships."""
+    monkeypatch.delenv(DETECTOR_VARIABLE, raising=False)

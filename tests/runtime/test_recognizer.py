@@ -27,19 +27,12 @@ from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.mfcc import compute_mfcc
 from mer_runtime.model import softmax
 
-pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning"),
+    pytest.mark.usefixtures("no_detector_variable"),
+]
 
 MakeClip = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def recognizer(bundle: Path) -> Recognizer:
-    return Recognizer.load(bundle, threads=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_detector_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(DETECTOR_VARIABLE, raising=False)
 
 
 def test_predict_tells_everything(recognizer: Recognizer, sample_clip: Path) -> None:

@@ -16,22 +16,14 @@ from numpy.typing import NDArray
 from mer_runtime import Recognizer
 from mer_runtime.bundle import Bundle
 from mer_runtime.feeds import Temperatures
-from mer_runtime.inputs.face import DETECTOR_VARIABLE
 from mer_runtime.model import softmax
 
-pytestmark = pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the model was trained:mer_runtime.MerWarning"),
+    pytest.mark.usefixtures("no_detector_variable"),
+]
 
 MakeClip = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def recognizer(bundle: Path) -> Recognizer:
-    return Recognizer.load(bundle, threads=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_detector_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(DETECTOR_VARIABLE, raising=False)
 
 
 #: What is shown, as a face and a voice, and margins by it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_graphs import model, node
 
 from mer_runtime import Recognizer
 from mer_runtime.bundle import load_bundle
@@ -18,36 +19,11 @@ from mer_runtime.engines import open_backend
 from mer_runtime.engines.graph_check import check_graph
 from mer_runtime.engines.wire import read_graph
 from mer_runtime.errors import BundleError
-from mer_runtime.store import CACHE_VARIABLE
 
 CROPS = 15
 
 
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests prepared isn't taken: it would hide what is in a bundle."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "kept"))
-
-
-Nodes = Sequence[onnx.NodeProto]
-
-
-def model(
-    nodes: Nodes, size: Sequence[int | str] = (1, 8), opset: int = 18, **constants: Any
-) -> onnx.ModelProto:
-    """A graph from ``x`` of so many floats to ``y``."""
-    graph = helper.make_graph(
-        list(nodes),
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, size)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def node(operator: str, *inputs: str, to: str | Sequence[str] = "y", **attributes: Any) -> Any:
-    return helper.make_node(operator, inputs, [to] if isinstance(to, str) else to, **attributes)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def refuse(graph: onnx.ModelProto | bytes, message: str) -> None:

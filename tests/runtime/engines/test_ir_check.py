@@ -4,50 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx_graphs import model, node
 
 from mer_runtime import Recognizer
 from mer_runtime.bundle import write_manifest
 from mer_runtime.engines.ir_check import check_ir
 from mer_runtime.errors import BundleError
-from mer_runtime.store import CACHE_VARIABLE
 
 CROPS = 15
 
 
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests prepared isn't taken: it would hide what is in a bundle."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "kept"))
-
-
-Nodes = Sequence[onnx.NodeProto]
-
-
-def model(
-    nodes: Nodes, size: Sequence[int | str] = (1, 8), opset: int = 18, **constants: Any
-) -> onnx.ModelProto:
-    """A graph from ``x`` of so many floats to ``y``."""
-    graph = helper.make_graph(
-        list(nodes),
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, size)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def node(operator: str, *inputs: str, to: str | Sequence[str] = "y", **attributes: Any) -> Any:
-    return helper.make_node(operator, inputs, [to] if isinstance(to, str) else to, **attributes)
-
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 WriteBundle = Callable[..., Path]
 

@@ -11,31 +11,17 @@ import numpy as np
 import pytest
 
 from mer_runtime import BundleError, Recognizer
-from mer_runtime.bundle import Bundle, load_bundle
+from mer_runtime.bundle import Bundle
 from mer_runtime.proof.self_test import (
     CROP_TOLERANCE,
     MFCC_TOLERANCE,
-    PASSES_FOLDER,
-    PROVE_VARIABLE,
     find_fault,
 )
-from mer_runtime.store import CACHE_VARIABLE
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 WriteBundle = Callable[..., Path]
 Resign = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where passes are kept, in a cache of the test's own."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.delenv(PROVE_VARIABLE, raising=False)
-    return tmp_path / "cache" / PASSES_FOLDER
-
-
-@pytest.fixture
-def tiny(write_tiny_bundle: WriteBundle) -> Bundle:
-    return load_bundle(write_tiny_bundle())
 
 
 SIGNALS = ("signal_mfcc", "signal_crop")

@@ -21,7 +21,6 @@ from mer_runtime.engines.cache import GRAPHS_FOLDER, KEPT
 from mer_runtime.engines.processor import name_cpu
 from mer_runtime.proof import self_test
 from mer_runtime.proof.self_test import (
-    PASSES_FOLDER,
     PROVE_VARIABLE,
     compare,
     encode_crops,
@@ -30,6 +29,8 @@ from mer_runtime.proof.self_test import (
     run_self_test,
 )
 from mer_runtime.store import CACHE_VARIABLE
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 WriteBundle = Callable[..., Path]
 EditGolden = Callable[..., None]
@@ -50,19 +51,6 @@ class Counting:
     def encode(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.encoded.append(len(faces))
         return self._inner.encode(faces)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where passes are kept, in a cache of the test's own."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.delenv(PROVE_VARIABLE, raising=False)
-    return tmp_path / "cache" / PASSES_FOLDER
-
-
-@pytest.fixture
-def tiny(write_tiny_bundle: WriteBundle) -> Bundle:
-    return load_bundle(write_tiny_bundle())
 
 
 @pytest.fixture
