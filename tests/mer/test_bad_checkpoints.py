@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import math
@@ -158,7 +159,7 @@ def test_weights_that_do_not_fit(name: str, defect: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_of_a_training_that_diverged(value: float, tmp_path: Path) -> None:
-    weights = net().state_dict()
+    weights = copy.deepcopy(net().state_dict())  # the net is every test's
     weights["classifier_1.0.bias"][2] = value
     torch.save(weights, tmp_path / "diverged.pth")
     with pytest.raises(CheckpointError, match=r"aren't finite numbers, as classifier_1\.0\.bias"):
