@@ -171,9 +171,9 @@ def check_output(path: Path, *sources: str | Path | None) -> None:
         OutputError: it can't be written, or is a source.
     """
     with writing(path):
-        if not is_folder(path.absolute().parent):
+        if not stat.S_ISDIR(find_mode(path.absolute().parent)):
             raise OutputError(path, "there is no such folder")
-        if is_folder(path):
+        if stat.S_ISDIR(find_mode(path)):
             raise OutputError(path, "it is a folder")
         for source in sources:
             if source and is_same_file(path, source):

@@ -60,7 +60,7 @@ def test_trains_and_resumes(cache: Path, encoder: Path, tmp_path: Path) -> None:
     first = run(cache, "--fusion", "lt", "--num-heads", 2, "--out", out, "--epochs", 1, *frozen)
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("best of 1 epochs is 1: validation prec1 ")
-    assert "\ntemperature: audio " in first.stdout
+    assert "\ntemperature: both " in first.stdout
     assert str(out / "best.safetensors") in first.stdout
     assert load_checkpoint(out / "best.safetensors").spec.num_heads == 2
     again = (cache, "--fusion", "lt", "--num-heads", 2, "--out", out, "--epochs", 2, *frozen)
