@@ -65,15 +65,16 @@ def choose_samples(
             f"{cache.path} has {len(drawn)} clips of training actors, too few to calibrate on: "
             f"at least {FEWEST_CLIPS} are needed"
         )
-    return tuple(
-        Sample(
-            row=row,
-            id=cache.rows[row].id,
-            face=i % EVERY != WITHOUT_FACE and cache.rows[row].has_face,
-            voice=i % EVERY != WITHOUT_VOICE,
-        )
-        for i, row in enumerate(drawn)
-    )
+    return tuple(_take(cache, row, i % EVERY) for i, row in enumerate(drawn))
+
+
+def _take(cache: Cache, row: int, turn: int) -> Sample:
+    """A clip with what it has, but for the modality whose turn it is to be left out."""
+    told = cache.rows[row]
+    # The only one that a clip has stays: a window of nothing says nothing.
+    face = told.has_face and not (turn == WITHOUT_FACE and told.has_voice)
+    voice = told.has_voice and not (turn == WITHOUT_VOICE and told.has_face)
+    return Sample(row=row, id=told.id, face=face, voice=voice)
 
 
 def hash_samples(samples: Sequence[Sample]) -> str:

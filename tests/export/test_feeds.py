@@ -98,3 +98,21 @@ def test_class_without_clips_is_done_without(large: Cache, model: Checkpoint) ->
     counts = Counter(rows[sample.row].emotion for sample in samples)
     assert 3 not in counts
     assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_a_clip_keeps_the_one_modality_that_it_has(
+    model: Checkpoint, write_cache: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Whichever draw leaves its turn to which: no window is of nothing."""
+    actors = (1, 2, 3, 4)  # of the training actors
+    names = [f"01-01-{e:02d}-01-01-01-{a:02d}" for a in actors for e in range(1, 9)]
+    path = write_cache(
+        tmp_path / "cache", actors=actors, without_face=names[::3], without_voice=names[1::3]
+    )
+    cache = Cache.open(path)
+    for seed in range(20):
+        for sample in choose_samples(cache, model.spec, clips=16, seed=seed):
+            told = cache.rows[sample.row]
+            assert sample.face or sample.voice
+            assert told.has_face or not sample.face
+            assert told.has_voice or not sample.voice
