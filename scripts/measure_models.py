@@ -13,6 +13,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,14 @@ def choose_cache(caches: Sequence[Path], spec: Spec) -> Path:
     Raises:
         CacheError: none does.
     """
-    by_size = sorted(caches, key=lambda one: Cache.open(one).spec.video.size != spec.video.size)
-    for cache in by_size[:-1]:
-        try:
-            Cache.open(cache).require(spec)
-        except CacheError:
-            continue
-        return cache
-    Cache.open(by_size[-1]).require(spec)
-    return by_size[-1]
+    opened = {cache: Cache.open(cache) for cache in caches}
+    *others, last = sorted(caches, key=lambda one: opened[one].spec.video.size != spec.video.size)
+    for cache in others:
+        with suppress(CacheError):
+            opened[cache].require(spec)
+            return cache
+    opened[last].require(spec)
+    return last
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:

@@ -109,7 +109,7 @@ def load_checkpoint(
         CheckpointError: the file is missing, truncated, not a checkpoint, or doesn't fit.
     """
     path = Path(path)
-    _check_file(path)
+    check_file(path)
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # safetensors: eight bytes of length, then a JSON header
@@ -160,7 +160,7 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
         SpecError: there is no such encoder.
     """
     path = Path(path)
-    _check_file(path)
+    check_file(path)
     if path.suffix == ".safetensors":
         weights = read_safetensors(path)[0]
     else:
@@ -176,7 +176,12 @@ def load_encoder(path: str | Path, encoder: str = ENCODER) -> dict[str, Tensor]:
     raise CheckpointError(path, f"no face encoder {encoder!r} is in it: it lacks {missing}")
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """See that a file of weights can be read.
+
+    Raises:
+        CheckpointError: it can't.
+    """
     fault = describe_fault(path, "checkpoint")
     if fault is not None:
         raise CheckpointError(path, fault)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from own_fusion import FUSION
 
 from mer.cli.evaluate import main as mer_eval
 from mer.cli.prepare import main as mer_prepare
@@ -17,22 +18,6 @@ from mer.cli.train import main as mer_train
 from mer.models import FUSIONS
 from mer_export.cli import main as mer_export
 from mer_runtime.cli import main as mer_run
-
-FUSION = """
-import torch
-from torch import nn
-
-from mer import MultimodalNet
-
-
-class MyFusion(MultimodalNet):
-    def add_fusion(self, num_heads):
-        self.gate = nn.Linear(128, 128)
-
-    def meet_late(self, audio, visual):  # (B, 128, Na) and (B, 128, 15)
-        weight = torch.sigmoid(self.gate(audio.mean(dim=-1)))
-        return audio, visual * weight[:, :, None]
-"""
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from own_fusion import FUSION
 
 from mer.cli.prepare import main as mer_prepare
 from mer_runtime.inputs.media import read_window
@@ -47,21 +48,6 @@ PRINTS = {
     18: r"clips/a\.wav: (\w+) .*clips/b\.wav: \1 ",
     19: r"loss (\d+\.\d+)\nloss \1\n",
 }
-FUSION = """
-import torch
-from torch import nn
-
-from mer import MultimodalNet
-
-
-class MyFusion(MultimodalNet):
-    def add_fusion(self, num_heads):
-        self.gate = nn.Linear(128, 128)
-
-    def meet_late(self, audio, visual):  # (B, 128, Na) and (B, 128, 15)
-        weight = torch.sigmoid(self.gate(audio.mean(dim=-1)))
-        return audio, visual * weight[:, :, None]
-"""
 
 
 def can_trace() -> bool:

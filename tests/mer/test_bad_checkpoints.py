@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import math
 import os
@@ -15,23 +14,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from untrained import net
 
 import mer
 from mer.errors import CheckpointError
-from mer.models import MultimodalNet, build_model
 from mer_runtime.errors import MerError
-from mer_runtime.spec import Fusion, Spec
+from mer_runtime.spec import Spec
 
 WriteCheckpoint = Callable[..., Path]
-
-
-@functools.cache
-def net(fusion: Fusion = "ia", num_heads: int = 1, num_classes: int = 8) -> MultimodalNet:
-    """In eval mode; made once, so read it only."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        labels = tuple(map(str, range(num_classes)))
-        return build_model(Spec(fusion=fusion, labels=labels, num_heads=num_heads)).eval()
 
 
 def one_line(path: Path, error: pytest.ExceptionInfo[CheckpointError]) -> str:

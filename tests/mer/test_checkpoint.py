@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import resource
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from untrained import net
 
 import mer
 from mer.checkpoint import load_encoder
@@ -27,15 +27,6 @@ from mer_runtime.spec import AudioSpec, Fusion, Spec
 
 WriteCheckpoint = Callable[..., Path]
 SmallModel = tuple[MultimodalNet, Spec]
-
-
-@functools.cache
-def net(fusion: Fusion = "ia", num_heads: int = 1, num_classes: int = 8) -> MultimodalNet:
-    """In eval mode; made once, so read it only."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        labels = tuple(map(str, range(num_classes)))
-        return build_model(Spec(fusion=fusion, labels=labels, num_heads=num_heads)).eval()
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mer.data.cache import Cache
 from mer.data.classes import Classes, place_classes
-from mer.data.photos import Photos
+from mer.data.photos import Photos, resize_photo
 from mer.errors import CorpusError
 
 #: Crops taken from each clip, spread over those that show a face.
@@ -36,8 +36,10 @@ def add_clips(photos: Photos, cache: Cache, classes: Classes | None = None) -> P
     crops, numbers = [], []
     for row in cache.select("train"):
         number = places.get(cache.rows[row].emotion)
+        if number is None:
+            continue
         found = np.flatnonzero(cache.found(row))
-        if number is None or not found.size:
+        if not found.size:
             continue
         spread = found[np.linspace(0, len(found) - 1, min(CROPS, len(found))).round().astype(int)]
         for crop in cache.crops(row)[spread]:
@@ -66,7 +68,7 @@ def _match(labels: Sequence[str], theirs: Sequence[str], classes: Classes | None
 
 def _fit(crop: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8]:
     """A crop (S, S, 3) RGB as (side, side, channels)."""
-    fitted = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+    fitted = resize_photo(crop, side)
     if channels == 1:
         return np.asarray(cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None], np.uint8)
-    return np.asarray(fitted, np.uint8)
+    return fitted

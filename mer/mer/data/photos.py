@@ -95,7 +95,7 @@ def load_photos(source: Path, half: str, size: int) -> Photos:
     labels = tuple(sorted({PurePosixPath(name).parent.name for name, _ in rows}))
     decoded = [photo for _, photo in rows]
     side = max(max(photo.shape[:2]) for photo in decoded)
-    squares = [_resize(photo, side) for photo in decoded]
+    squares = [resize_photo(photo, side) for photo in decoded]
     if all((photo == photo[..., :1]).all() for photo in squares):
         squares = [photo[..., :1] for photo in squares]
     classes = np.array([labels.index(PurePosixPath(name).parent.name) for name, _ in rows])
@@ -169,10 +169,11 @@ def _decode(name: str, data: bytes, size: int) -> NDArray[np.uint8] | None:
         raise ValueError(f"{name}: {error}") from error
     if photo is None:
         return None
-    return _resize(photo, size) if max(photo.shape[:2]) > size else photo
+    return resize_photo(photo, size) if max(photo.shape[:2]) > size else photo
 
 
-def _resize(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def resize_photo(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) as (side, side, 3), squeezed where it isn't square."""
     if photo.shape[:2] == (side, side):
         return photo
     method = cv2.INTER_AREA if min(photo.shape[:2]) > side else cv2.INTER_LINEAR

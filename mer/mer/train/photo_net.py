@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mer.checkpoint import load_encoder, read_safetensors
+from mer.checkpoint import check_file, load_encoder, read_safetensors
 from mer.data.photo_augmentation import resize_crops
 from mer.errors import CheckpointError
 from mer.models import build_encoder
-from mer_runtime.files import describe_fault, hash_file, write_file
+from mer_runtime.files import hash_file, write_file
 
 #: Key of our JSON note in a safetensors file's metadata.
 METADATA_KEY = "mer_edge_encoder"
@@ -72,9 +72,7 @@ def load_photo_net(path: Path) -> tuple[PhotoNet, int]:
     Raises:
         CheckpointError: the file can't be read, or mer-pretrain didn't write it.
     """
-    fault = describe_fault(path, "checkpoint")
-    if fault is not None:
-        raise CheckpointError(path, fault)
+    check_file(path)
     weights, metadata = read_safetensors(path)
     try:
         note = json.loads(metadata[METADATA_KEY])

@@ -83,9 +83,9 @@ def pretrain_encoder(
         OutputError: ``out`` can't be written.
     """
     recipe = recipe or PretrainingRecipe()
+    cache = Cache.open(clips) if clips else None
     every, test = load_halves(Path(photos), recipe.size)
     train, validation = split_photos(every)
-    cache = Cache.open(clips) if clips else None
     if cache is not None:
         train = add_clips(train, cache, classes)
     if len(train.classes) < recipe.batch_size:

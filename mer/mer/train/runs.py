@@ -62,9 +62,9 @@ class RunFolder:
         self.path, self._fields = path, fields
         self.best = path / BEST_FILE
         self.curves = path / CURVES_FILE
-        self.resumed = _holds_run(path)
         if not resume:
             require_no_run(path)
+        self.resumed = resume and _holds_run(path)
         if self.resumed:
             self._compare(settings)
         make_folder(path)

@@ -146,7 +146,7 @@ def train_model(
     if distillation is not None and teacher is None:
         raise TrainingError("distillation needs a teacher")
     if frozen and start is None:
-        # The shipped one's encoder has seen photos alone, and no clip.
+        # A frozen encoder has to know faces already.
         if encoder is None and face_encoder not in SHIPPED_ENCODERS:
             raise TrainingError(
                 f"no checkpoint that ships has the face encoder {face_encoder}: give its weights "

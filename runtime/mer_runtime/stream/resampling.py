@@ -53,8 +53,10 @@ class WindowResampler:
     def _go_on(self, known: _Known, sound: NativeWindow, native: Mono) -> Mono | None:
         """From the window before; None where that isn't possible."""
         rate, to_rate, samples = sound.rate, self._rate, self._samples
-        step, shift = rate // gcd(rate, to_rate), sound.first - known.first
-        new = shift // step * (to_rate // gcd(rate, to_rate))
+        divisor = gcd(rate, to_rate)
+        step, made = rate // divisor, to_rate // divisor  # so many samples make so many
+        shift = sound.first - known.first
+        new = shift // step * made
         if known.rate != rate or rate == to_rate or shift % step or not 0 < new < samples:
             return None
         # Of the former window's sound, what its waveform is made of.
@@ -64,6 +66,6 @@ class WindowResampler:
         # Behind an edge of its own, from which the resampler's steps fall as from the window's.
         margin = round(MARGIN * to_rate)
         steps = (samples - new) * rate // to_rate // step
-        skip = margin + samples - new - steps * (to_rate // gcd(rate, to_rate))
+        skip = margin + samples - new - steps * made
         tail = resample(native[steps * step :], rate, to_rate)[skip : skip + new]
         return np.concatenate([known.waveform[new:], tail]) if len(tail) == new else None
