@@ -43,18 +43,20 @@ class SparingChoice:
 
     def follow(self, packets: Iterable[Any]) -> Iterator[Any]:
         """The packets, each after those of the next second were seen."""
-        ahead: deque[Any] = deque()
+        ahead: deque[tuple[float, Any]] = deque()
         held = 0
         for packet in packets:
             self._see(packet)
-            ahead.append(packet)
+            reach = _seconds(packet, packet.dts) if packet.dts is not None else 0.0
+            ahead.append((reach, packet))
             held += packet.size
             self._off |= held > HELD_BYTES or len(ahead) > HELD_PACKETS
-            while ahead and (self._off or self._reach(packet) - self._reach(ahead[0]) > LOOK_AHEAD):
-                held -= ahead[0].size
-                yield ahead.popleft()
+            while ahead and (self._off or reach - ahead[0][0] > LOOK_AHEAD):
+                _, first = ahead.popleft()
+                held -= first.size
+                yield first
         self._ended = True
-        yield from ahead
+        yield from (packet for _, packet in ahead)
 
     def needs(self, packet: Any) -> bool:
         """Whether a packet's frame is to be decoded."""
@@ -86,9 +88,6 @@ class SparingChoice:
             shown = _seconds(packet, packet.pts)
             self._first = min(self._first, shown)
             insort(self._times, shown)
-
-    def _reach(self, packet: Any) -> float:
-        return _seconds(packet, packet.dts) if packet.dts is not None else 0.0
 
 
 def _seconds(packet: Any, stamp: int) -> float:
