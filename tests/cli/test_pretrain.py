@@ -9,10 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
-from mer.checkpoint import load_encoder
+from mer.checkpoint import load_checkpoint, load_encoder
 from mer.cli.pretrain import main
+from mer.cli.train import main as train
+from mer.models import ENCODERS, FUSIONS
 from mer.train.photo_learner import PretrainingRecipe
 from mer_runtime.files import hash_file
 
@@ -84,6 +87,80 @@ def test_trains_and_resumes(
     assert described["recipe"]["small_size"] == 32
     assert described["recipe"]["balance"] == 1
     assert described["classes"] == {"happy": ["happy"], "sad": ["calm", "sad"]}
+
+
+ENCODER = """
+from torch import nn
+
+from mer import MultimodalNet
+
+class Small(nn.Module):
+    feature_width = 4
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2)
+
+    def features(self, crops):
+        return self.first(crops).relu().mean(dim=(2, 3))
+
+class Fusion(MultimodalNet):
+    pass
+"""
+
+
+def test_encoder_of_ones_own(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_cache: Callable[..., Path],
+) -> None:
+    """And mer-train starts from it; a network that has one teaches another."""
+    monkeypatch.setattr(
+        "mer.cli.pretrain.PretrainingRecipe", lambda: PretrainingRecipe(batch_size=32)
+    )
+    file = tmp_path / "mine.py"
+    file.write_text(ENCODER)
+    own = ("--model", f"{file}:Small")
+    recipe = (photos, "--epochs", 1, "--size", 32)
+    out = tmp_path / "run"
+    refused = run(*recipe, "--out", out, "--model", f"{file}:Fusion")
+    assert refused.exit_code == 2
+    assert "Fusion is a fusion, and none is trained here" in refused.stderr
+    assert run(*recipe, "--out", out, "--face-encoder", "compact", *own).exit_code == 2
+    done = run(*recipe, "--out", out, *own)
+    assert done.exit_code == 0, done.output
+    weights = load_encoder(out / "encoder.safetensors", "mine.py:Small")
+    assert set(weights) == {"first.weight", "first.bias"}
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings["face_encoder"] == {"name": "mine.py:Small", "sha256": hash_file(file)}
+    taught = run(
+        *recipe, "--out", tmp_path / "taught", "--face-encoder", "compact", *own,
+        "--teacher", out / "encoder.safetensors",
+    )  # fmt: skip
+    assert taught.exit_code == 0, taught.output
+    assert load_encoder(tmp_path / "taught" / "encoder.safetensors", "compact")
+    trained = CliRunner().invoke(train, list(map(str, (
+        write_cache(tmp_path / "cache", actors=(1, 11)), "--fusion", "ia", *own, "--epochs", 1,
+        "--encoder", out / "encoder.safetensors", "--freeze", "encoder",
+        "--out", tmp_path / "fused",
+    ))))  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    fused = load_checkpoint(tmp_path / "fused" / "best.safetensors").model.state_dict()
+    assert torch.equal(fused["visual_model.first.weight"], weights["first.weight"])
+    file.write_text(ENCODER.replace("stride=2", "stride=3"))
+    changed = run(*recipe, "--out", out, "--resume", *own)
+    assert changed.exit_code == 1
+    assert "holds a run with face_encoder.sha256" in changed.stderr
+    for table in (FUSIONS, ENCODERS):
+        for name in [name for name in table if name.startswith("mine.py:")]:
+            del table[name]
+    unknown = run(
+        *recipe, "--out", tmp_path / "x", "--face-encoder", "compact",
+        "--teacher", out / "encoder.safetensors",
+    )  # fmt: skip
+    assert unknown.exit_code == 1
+    assert "name its file with --model mine.py:Small" in unknown.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mer import MultimodalNet, add_model, load_checkpoint, save_checkpoint
 from mer.checkpoint import METADATA_KEY
 from mer.errors import CheckpointError
-from mer.models import ENCODERS, FUSIONS, build_model, is_fusion
+from mer.models import ENCODERS, FUSIONS, build_model, is_fusion, require_crops
 from mer_runtime.errors import MerWarning, SpecError
 from mer_runtime.spec import Spec
 
@@ -137,6 +137,41 @@ def test_none_such(file: Path, code: str, name: str, message: str) -> None:
     assert not [key for key in FUSIONS.keys() | ENCODERS.keys() if ":" in key]
     assert str(file.parent) not in sys.path
     assert before.keys() - sys.modules.keys() == set()
+
+
+def test_line_that_fails_of_a_file_beside(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("x = 1 / 0\n")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(SpecError, match="ZeroDivisionError, line 1: division by zero"):
+        add_model(f"{file.name}:MyFusion")
+
+
+FLAT = """
+from torch import nn
+
+class Flat(nn.Module):
+    feature_width = 8
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(3 * 32 * 32, 8)
+
+    def features(self, crops):
+        return self.last(crops.flatten(1))
+"""
+
+
+def test_encoder_of_one_size_of_crops(file: Path) -> None:
+    file.write_text(FLAT)
+    told = "fails when it is tried on crops of 224 x 224 pixels: RuntimeError, line 12: mat1 and"
+    with pytest.raises(SpecError, match=told):
+        add_model(f"{file}:Flat")
+    file.write_text(FLAT.replace("width = 8", "width = 8\n    crop_size = 32"))
+    name = add_model(f"{file}:Flat")
+    require_crops(name, 32)
+    with pytest.raises(SpecError, match="on crops of 96 x 96 pixels"):
+        require_crops(name, 96)
+    require_crops("compact", 33)
 
 
 @pytest.mark.parametrize("text", ["my_fusion.py", "my_fusion:MyFusion", "none.py:A", ":A", "a.py:"])

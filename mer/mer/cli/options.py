@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mer.models import ENCODERS, add_model
+from mer.models import ENCODERS, add_model, is_fusion
 from mer_runtime.feeds import MODALITIES
 from mer_runtime.spec import ENCODER
 
@@ -28,6 +28,41 @@ own_models = click.option(
     metavar="FILE.py:CLASS",
     help="A fusion or face encoder of one's own that the checkpoint has. The file's code is run.",
 )
+
+
+def new_networks(what: str) -> Callable[[Any], Any]:
+    """``--model`` of what trains; ``what`` begins its help."""
+    return click.option(
+        "--model",
+        "models",
+        multiple=True,
+        metavar="FILE.py:CLASS",
+        help=f"{what} The file's code is run. With --teacher, one more is the teacher's.",
+    )
+
+
+def add_networks(
+    models: Sequence[str], given: Mapping[str, str | None], *, taught: bool
+) -> dict[str, str | None]:
+    """Make ``models`` known, and put them where ``given`` has none.
+
+    Args:
+        given: names of networks by kind: ``fusion``, ``face_encoder``; what lacks isn't trained.
+        taught: whether there is a teacher, who may have a network that isn't trained.
+    """
+    chosen = dict(given)
+    for model in models:
+        name = add_model(model)
+        kind = "fusion" if is_fusion(name) else "face_encoder"
+        told = kind.replace("_", " ")
+        if kind not in chosen:
+            raise click.UsageError(f"--model {model} is a {told}, and none is trained here")
+        if chosen[kind] is None:
+            chosen[kind] = name
+        elif not taught:
+            raise click.UsageError(f"--model {model} is a {told}, and another one is given too")
+    return chosen
+
 
 run_folder = click.option(
     "--out",

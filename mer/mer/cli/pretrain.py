@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mer.cli.options import face_encoder, run_folder
+from mer.cli.options import add_networks, face_encoder, new_networks, run_folder
 from mer.cli.stages import StageBars
 from mer.data.classes import parse_classes
 from mer.data.dataset import require_device
@@ -33,6 +33,7 @@ from mer_runtime.spec import ENCODER
     help="Two thirds of them see smaller crops, where there are such.",
 )
 @face_encoder
+@new_networks("A face encoder of one's own, in place of --face-encoder.")
 @click.option(
     "--size",
     type=click.IntRange(min=32, max=512),
@@ -101,6 +102,7 @@ def main(
     out: Path,
     epochs: int,
     face_encoder: str | None,
+    models: tuple[str, ...],
     size: int,
     small_size: int | None,
     strength: float,
@@ -130,10 +132,13 @@ def main(
           --teacher runs/encoder/encoder.safetensors
       mer-pretrain fer2013.zip --out runs/more --face-encoder compact --size 96 --small-size 64 \\
           --augment 0.3 --epochs 20 --from runs/compact/encoder.safetensors
+      mer-pretrain fer2013.zip --out runs/mine --model my_encoder.py:MyEncoder --size 96
     """
     require_device(device)
     if classes and not clips:
         raise click.UsageError("--classes says what the labels of --clips stand for: give that too")
+    named = {"face_encoder": face_encoder}
+    encoder = add_networks(models, named, taught=bool(teachers))["face_encoder"] or ENCODER
     started = time.monotonic()
     recipe = dataclasses.replace(
         PretrainingRecipe(),
@@ -156,7 +161,7 @@ def main(
         last = pretrain_encoder(
             photos,
             out,
-            encoder=face_encoder or ENCODER,
+            encoder=encoder,
             start=start,
             teachers=teachers,
             clips=clips,
@@ -168,11 +173,11 @@ def main(
             step=lambda done, total: bars.show("training", done, total),
         )
     seconds = time.monotonic() - started
-    encoder = out / ENCODER_FILE
+    file = out / ENCODER_FILE
     results.tell(
-        {"encoder": str(encoder), "metrics": last, "seconds": round(seconds, 1)},
+        {"encoder": str(file), "metrics": last, "seconds": round(seconds, 1)},
         f"{last['epoch']} epochs: test prec1 {last['test_prec1']:.1f} %, "
-        f"uar {last['test_uar']:.1f} % ({seconds:.0f} s)\n{encoder}",
+        f"uar {last['test_uar']:.1f} % ({seconds:.0f} s)\n{file}",
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from mer.cli.options import face_encoder, modality, run_folder
+from mer.cli.options import add_networks, face_encoder, modality, new_networks, run_folder
 from mer.cli.runs import describe_run, describe_seeds, format_row, format_run, format_seeds
 from mer.cli.stages import StageBars
-from mer.models import FUSIONS, add_model, is_fusion
+from mer.models import FUSIONS
 from mer.protocols import PROTOCOL_NAMES
 from mer.train.board import LOGS
 from mer.train.runs import Row
@@ -42,14 +42,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
     help="ia: intermediate attention; it: intermediate transformer; lt: late transformer; "
     "gated: as ia, and the less reliable modality counts less. Required, unless --model is one.",
 )
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    metavar="FILE.py:CLASS",
-    help="A fusion or a face encoder of one's own, in place of --fusion or --face-encoder. The "
-    "file's code is run.",
-)
+@new_networks("A fusion or a face encoder of one's own, in place of --fusion or --face-encoder.")
 @run_folder
 @click.option(
     "--protocol",
@@ -192,7 +185,11 @@ def main(
         raise click.UsageError("--ray is for several runs: give --seed 1,2,3")
     if threads is not None and ray is None:
         raise click.UsageError("--threads goes with --ray")
-    chosen = _choose_networks(fusion, face_encoder, models)
+    named = {"fusion": fusion, "face_encoder": face_encoder}
+    chosen = add_networks(models, named, taught=recipe["teacher"] is not None)
+    if chosen["fusion"] is None:
+        raise click.UsageError("Missing option '--fusion', or a --model that is a fusion.")
+    chosen["face_encoder"] = chosen["face_encoder"] or ENCODER
     started = time.monotonic()
     labels = {"features": "Encoding faces", "training": "Training"}
     with StageBars(labels) as bars:
@@ -223,25 +220,6 @@ def main(
         results.tell(describe_seeds(several, out, seconds), format_seeds(several, seconds))
     else:
         results.tell(describe_run(summary, out, seconds), format_run(summary, seconds))
-
-
-def _choose_networks(
-    fusion: str | None, face_encoder: str | None, models: tuple[str, ...]
-) -> dict[str, str]:
-    """The fusion and the face encoder by name, one's own among them."""
-    own: dict[str, str] = {}
-    for model in models:
-        name = add_model(model)
-        kind = "fusion" if is_fusion(name) else "face_encoder"
-        if kind in own or (fusion if kind == "fusion" else face_encoder) is not None:
-            raise click.UsageError(
-                f"--model {model} is a {kind.replace('_', ' ')}, and another one is given too"
-            )
-        own[kind] = name
-    if fusion is None and "fusion" not in own:
-        raise click.UsageError("Missing option '--fusion', or a --model that is a fusion.")
-    given = {"fusion": fusion, "face_encoder": face_encoder or ENCODER}
-    return {**{kind: name for kind, name in given.items() if name}, **own}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from mer.models.branches import AudioBranch, FrameBranch, VisualBranch
 from mer.models.efficientface import EfficientFace
 from mer.models.network import MultimodalNet
-from mer.models.own import add_model, is_fusion, own_hash, own_source
+from mer.models.own import add_model, is_fusion, own_hash, own_source, require_crops
 from mer.models.registry import ENCODERS, FUSIONS, build_encoder, build_model
 from mer.models.standardisation import Standardiser
 
@@ -22,4 +22,5 @@ __all__ = [
     "is_fusion",
     "own_hash",
     "own_source",
+    "require_crops",
 ]

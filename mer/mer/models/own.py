@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,8 @@ from mer_runtime.files import describe_fault, is_file
 _HASHES: dict[str, str] = {}
 #: ``FILE.py:CLASS`` of those that came from a file.
 _SOURCES: dict[str, str] = {}
-#: Of the inputs that a network is tried with: windows, MFCCs, their frames, crops and pixels.
+#: Of the inputs that a network is tried with: windows, MFCCs, their frames, crops and pixels,
+#: where an encoder has no ``crop_size``.
 TRIED, TRIED_MFCC, TRIED_STEPS, TRIED_FRAMES, TRIED_PIXELS = 2, 10, 113, 15, 224
 
 
@@ -56,12 +58,24 @@ def add_model(model: str | Path | type[nn.Module]) -> str:
         _try(name, lambda: _try_fusion(found))
         FUSIONS[name] = found
     else:
-        _try(name, lambda: _try_encoder(found))
+        pixels = int(getattr(found, "crop_size", TRIED_PIXELS))
+        _try(name, lambda: _try_encoder(found, pixels), f" on crops of {pixels} x {pixels} pixels")
         ENCODERS[name] = found
     _HASHES[name] = digest
     if not isinstance(model, type):
         _SOURCES[name] = f"{Path(file).absolute()}:{wanted}"
     return name
+
+
+def require_crops(name: str, size: int) -> None:
+    """See that an encoder of one's own takes crops of ``size`` pixels; others do.
+
+    Raises:
+        SpecError: it doesn't.
+    """
+    if name in _HASHES:
+        encoder = ENCODERS[name]
+        _try(name, lambda: _try_encoder(encoder, size), f" on crops of {size} x {size} pixels")
 
 
 def is_fusion(name: str) -> bool:
@@ -109,17 +123,17 @@ def _import(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
-        raise SpecError(f"{file} can't be imported: {_tell(error, file)}") from error
+        raise SpecError(f"{file} can't be imported: {_tell(error, file.name)}") from error
     finally:
         sys.path.remove(folder)
     return module
 
 
-def _tell(error: Exception, file: Path) -> str:
-    """An error in one line, with the last line of ``file`` that it passed."""
+def _tell(error: Exception, file: str) -> str:
+    """An error in one line, with the last line that it passed of the file of that name."""
     trace, line = error.__traceback__, getattr(error, "lineno", None)
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
+        if Path(trace.tb_frame.f_code.co_filename).name == file:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = f", line {line}" if line else ""
@@ -142,13 +156,14 @@ def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _try(name: str, trial: Any) -> None:
+def _try(name: str, trial: Callable[[], str | None], where: str = "") -> None:
     generator = torch.get_rng_state()
     try:
         with torch.no_grad():
             reason = trial()
     except Exception as error:
-        raise SpecError(f"{name} fails when it is tried: {_tell(error, Path())}") from error
+        told = _tell(error, name.rpartition(":")[0])
+        raise SpecError(f"{name} fails when it is tried{where}: {told}") from error
     finally:
         torch.set_rng_state(generator)  # a seeded training draws the same with it and without
     if reason:
@@ -165,7 +180,7 @@ def _try_fusion(fusion: type[MultimodalNet]) -> str | None:
     return None
 
 
-def _try_encoder(encoder: type[nn.Module]) -> str | None:
+def _try_encoder(encoder: type[nn.Module], pixels: int) -> str | None:
     """What is wrong with the features of two crops."""
     if not (issubclass(encoder, nn.Module) and hasattr(encoder, "features")):
         return "is neither a fusion, which derives from MultimodalNet, nor a face encoder"
@@ -173,7 +188,7 @@ def _try_encoder(encoder: type[nn.Module]) -> str | None:
     own = {name.split(".")[0] for name in encoder().state_dict()}
     if taken := sorted(own & {"classifier_1", *(f"conv1d_{i}" for i in range(4))}):
         return f"has a part called {taken[0]}, which is the branch's around it"
-    features = network.features(torch.zeros(TRIED, 3, TRIED_PIXELS, TRIED_PIXELS))
+    features = network.features(torch.zeros(TRIED, 3, pixels, pixels))
     if features.shape != (TRIED, network.feature_width):
         wanted = (TRIED, network.feature_width)
         return f"gives features of shape {tuple(features.shape)}, not {wanted}"

@@ -16,6 +16,7 @@ from mer.checkpoint import check_file, load_encoder, read_safetensors
 from mer.data.photo_augmentation import resize_crops
 from mer.errors import CheckpointError
 from mer.models import build_encoder
+from mer_runtime.errors import SpecError
 from mer_runtime.files import hash_file, write_file
 
 #: Key of our JSON note in a safetensors file's metadata.
@@ -82,7 +83,10 @@ def load_photo_net(path: Path) -> tuple[PhotoNet, int]:
         raise CheckpointError(
             path, "not an encoder with its classifier, as mer-pretrain writes it"
         ) from error
-    net = PhotoNet(name, labels)
+    try:
+        net = PhotoNet(name, labels)
+    except SpecError as error:
+        raise CheckpointError(path, str(error)) from error
     net.encoder.load_state_dict(load_encoder(path, name))
     try:
         net.fc.load_state_dict(classifier)

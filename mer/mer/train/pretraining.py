@@ -16,6 +16,7 @@ from mer.data.clip_photos import add_clips
 from mer.data.photo_augmentation import enlarge
 from mer.data.photos import Photos, load_halves, split_photos
 from mer.errors import TrainingError
+from mer.models import own_hash, require_crops
 from mer.train.photo_learner import PhotoLearner, PretrainingRecipe
 from mer.train.photo_net import PhotoNet, PhotoTeacher, load_photo_weights, save_photo_net
 from mer.train.runs import Row, RunFolder
@@ -60,7 +61,7 @@ def pretrain_encoder(
     resume from. The same seed gives the same weights on the same machine, resumed or not.
 
     Args:
-        encoder: which one, by its name in ``mer.models.ENCODERS``.
+        encoder: which one, by its name in ``mer.models.ENCODERS``, or what ``mer.add_model`` gave.
         start: an ``encoder.safetensors`` of the same encoder and labels, to start from.
         teachers: ``encoder.safetensors`` files of other runs on photos with the same labels. The
             encoder learns to give their features, and their answers' mean.
@@ -77,12 +78,14 @@ def pretrain_encoder(
         CorpusError: the photos can't be read, or are too few, or ``classes`` doesn't fit.
         CacheError: ``clips`` is no finished cache.
         CheckpointError: ``start`` or a teacher can't be read or has other labels.
-        SpecError: there is no such encoder.
+        SpecError: there is no such encoder, or it doesn't take crops of the recipe's sizes.
         TrainingError: ``out`` holds a run and ``resume`` is not set, it is another run or its
             state is damaged, or the loss isn't finite.
         OutputError: ``out`` can't be written.
     """
     recipe = recipe or PretrainingRecipe()
+    for size in (recipe.size, recipe.first_size):
+        require_crops(encoder, size)
     cache = Cache.open(clips) if clips else None
     every, test = load_halves(Path(photos), recipe.size)
     train, validation = split_photos(every)
@@ -106,6 +109,8 @@ def pretrain_encoder(
         "classes": classes and {name: list(labels) for name, labels in classes.items()},
         "teachers": teacher.digests if teacher else [],
     }
+    if digest := own_hash(encoder):
+        settings["face_encoder"] = {"name": encoder, "sha256": digest}
     place = {
         "photos": str(photos),
         "start": str(start) if start else None,

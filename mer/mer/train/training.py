@@ -22,7 +22,7 @@ from mer.evaluate.confidence import (
     gather_temperatures,
     measure_confidence,
 )
-from mer.models import build_model, own_hash
+from mer.models import build_model, own_hash, require_crops
 from mer.protocols import Protocol, restrict_protocol
 from mer.train.board import Log, open_log, require_log
 from mer.train.distillation import Distillation
@@ -134,7 +134,7 @@ def train_model(
     Raises:
         CacheError, CorpusError: the cache can't be read or lacks a split.
         CheckpointError: ``encoder`` can't be read, or is another encoder's.
-        SpecError: there is no such fusion or encoder.
+        SpecError: there is no such fusion or encoder, or it doesn't take crops of that size.
         MissingExtraError: ``log`` needs a package that isn't installed.
         TrainingError: the run can't start, ``start`` or ``teacher`` is of another kind, the run
             differs from the one to resume, or diverges.
@@ -180,6 +180,7 @@ def train_model(
         encoder=face_encoder,
     )
     data.require(spec)
+    require_crops(face_encoder, spec.video.size)
     torch.manual_seed(seed)
     model = build_model(spec)
     notes: dict[str, Any] = {}
