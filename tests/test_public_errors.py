@@ -55,7 +55,7 @@ CALLS: dict[str, Callable[[str, Right], Any]] = {
     "train_model, encoder": lambda x, at: mer.train_model(at.cache, at.out, encoder=x),
     "train_model, start": lambda x, at: mer.train_model(at.cache, at.out, start=x),
     "train_model, teacher": lambda x, at: mer.train_model(at.cache, at.out, teacher=x),
-    "train_seeds": lambda x, at: mer.train_seeds(x, at.out, [1, 2]),
+    "train_series": lambda x, at: mer.train_series(x, at.out, seeds=[1, 2]),
     "evaluate_model": lambda x, at: mer.evaluate_model(x, at.cache),
     "evaluate_model, cache": lambda x, at: mer.evaluate_model(BUNDLE, x),
     "evaluate_folder": lambda x, at: mer.evaluate_folder(x, at.clips, at.table),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mer.models import MultimodalNet, add_model
     from mer.train.photo_learner import PretrainingRecipe
     from mer.train.pretraining import pretrain_encoder
-    from mer.train.seeds import SeedsSummary, train_seeds
+    from mer.train.series import Draw, Series, train_series
     from mer.train.training import TrainingSummary, train_model
     from mer.weights import shipped_checkpoint
 
@@ -26,12 +26,13 @@ __all__ = [
     "CheckpointError",
     "Comparison",
     "CorpusError",
+    "Draw",
     "Evaluation",
     "FolderEvaluation",
     "MultimodalNet",
     "PreparationSummary",
     "PretrainingRecipe",
-    "SeedsSummary",
+    "Series",
     "TrainingError",
     "TrainingSummary",
     "add_model",
@@ -44,7 +45,7 @@ __all__ = [
     "save_checkpoint",
     "shipped_checkpoint",
     "train_model",
-    "train_seeds",
+    "train_series",
 ]
 
 __getattr__ = make_getattr(
@@ -59,7 +60,7 @@ __getattr__ = make_getattr(
         ".models": ("MultimodalNet", "add_model"),
         ".train.photo_learner": ("PretrainingRecipe",),
         ".train.pretraining": ("pretrain_encoder",),
-        ".train.seeds": ("SeedsSummary", "train_seeds"),
+        ".train.series": ("Draw", "Series", "train_series"),
         ".train.training": ("TrainingSummary", "train_model"),
         ".weights": ("shipped_checkpoint",),
     },

@@ -18,6 +18,7 @@ from mer import load_checkpoint
 from mer.cli.evaluate import main as evaluate
 from mer.cli.prepare import main as prepare
 from mer.cli.train import main
+from mer.data.splits import load_splits
 from mer.models import EfficientFace
 
 Write = Callable[..., Path]
@@ -91,6 +92,9 @@ def test_trains_and_resumes(cache: Path, encoder: Path, tmp_path: Path) -> None:
         ("cache", "--out", "run", "--fusion", "ia", "--num-heads", "3"),
         ("cache", "--out", "run", "--fusion", "ia", "--protocol", "best"),
         ("cache", "--out", "run", "--fusion", "ia", "--fold", "6"),
+        ("cache", "--out", "run", "--fusion", "ia", "--fold", "0,1"),
+        ("cache", "--out", "run", "--fusion", "ia", "--fold", "2,2"),
+        ("cache", "--out", "run", "--fusion", "ia", "--fold", "every"),
         ("cache", "--out", "run", "--fusion", "ia", "--freeze", "voice"),
     ],
 )
@@ -98,6 +102,26 @@ def test_usage_errors(args: tuple[str, ...]) -> None:
     result = run(*args)
     assert result.exit_code == 2
     assert "Usage: " in result.stderr
+
+
+def test_folds_and_seeds(write_cache: Write, tmp_path: Path) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "run"
+    write_cache(cache, actors=[min(fold) for fold in load_splits().folds])
+    recipe = (cache, "--fusion", "ia", "--face-encoder", "compact", "--protocol", "tuned",
+              "--epochs", 1)  # fmt: skip
+    done = run(*recipe, "--fold", "all", "--out", out)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[:5]] == [f"fold {k}, seed 1" for k in range(1, 6)]
+    assert lines[5].startswith("mean ± deviation of 5 folds: validation prec1 ")
+    assert lines[6:] == [str(out / "folds.csv")]
+    both = run(*recipe, "--fold", "1,2", "--seed", "1,2", "--out", tmp_path / "both")
+    assert "\nmean ± deviation of 2 folds with 2 seeds: " in both.stdout
+    assert "\ndeviation of prec1 between folds " in both.stdout
+    again = run(*recipe, "--fold", "1,2", "--out", out, "--resume", "--json")
+    data = json.loads(again.stdout)
+    assert [(one["fold"], one["seed"]) for one in data["runs"]] == [(1, 1), (2, 1)]
+    assert data["runs"][0]["checkpoint"] == str(out / "fold-1" / "best.safetensors")
 
 
 def test_errors_are_one_line(cache: Path, encoder: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mer import add_model, train_seeds
+from mer import add_model, train_series
 from mer.cli.train import main
+from mer.data.splits import load_splits
 from mer.errors import TrainingError
 from mer.models import MultimodalNet
 
@@ -34,8 +35,8 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def read_table(folder: Path) -> list[dict[str, float]]:
-    rows = csv.DictReader((folder / "seeds.csv").read_text().splitlines())
+def read_table(folder: Path, name: str = "seeds.csv") -> list[dict[str, float]]:
+    rows = csv.DictReader((folder / name).read_text().splitlines())
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
@@ -67,10 +68,21 @@ def test_same_table_as_here_and_it_goes_on(
     assert read_table(tmp_path / "there")[:2] == tables[1]
 
 
+def test_folds(tmp_path: Path, write_cache: Callable[..., Path], cluster: str) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "run"
+    write_cache(cache, actors=[min(fold) for fold in load_splits().folds])
+    done = run(cache, "--fusion", "ia", "--face-encoder", "compact", "--protocol", "tuned",
+               "--epochs", 1, "--fold", "2,4", "--out", out, "--ray", cluster)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "mean ± deviation of 2 folds" in done.stdout
+    assert [row["fold"] for row in read_table(out, "folds.csv")] == [2, 4]
+    assert (out / "fold-4" / "best.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--ray", "local"), "--ray is for several runs: give --seed 1,2,3"),
+        (("--ray", "local"), "--ray is for several runs: give --seed 1,2,3 or --fold all"),
         (("--threads", "2", "--seed", "1,2"), "--threads goes with --ray"),
     ],
 )
@@ -82,7 +94,7 @@ def test_what_does_not_go_together(
     assert complaint in result.stderr
 
 
-def test_class_without_a_file(tmp_path: Path) -> None:
+def test_class_without_a_file(cache: Path, tmp_path: Path) -> None:
     name = add_model(type("Nowhere", (MultimodalNet,), {}))
     with pytest.raises(TrainingError, match=r"write it in a file, and add that by mer\.add_model"):
-        train_seeds(tmp_path, tmp_path / "run", [1, 2], fusion=name, ray="local")
+        train_series(cache, tmp_path / "run", seeds=[1, 2], fusion=name, ray="local")

@@ -8,7 +8,7 @@ from typing import Any
 
 from mer.evaluate.confidence import Confidence, describe_confidence
 from mer.train.runs import Row
-from mer.train.seeds import SeedsSummary
+from mer.train.series import Draw, Series
 from mer.train.training import TrainingSummary
 from mer_runtime.feeds import Modality
 
@@ -25,42 +25,57 @@ def describe_run(summary: TrainingSummary, out: Path, seconds: float) -> dict[st
     }
 
 
-def describe_seeds(summary: SeedsSummary, out: Path, seconds: float) -> dict[str, Any]:
-    """What ``--json`` prints of several seeds' runs."""
+def describe_series(series: Series, out: Path, seconds: float) -> dict[str, Any]:
+    """What ``--json`` prints of several runs."""
     return {
         "run": str(out),
-        "table": str(summary.table),
-        "seeds": {
-            str(seed): {
+        "table": str(series.table),
+        "runs": [
+            {
+                **draw._asdict(),
                 "checkpoint": str(run.checkpoint),
                 "epochs": run.epochs,
                 "best": _rounded(run.best),
                 "confidence": _describe(run.confidence),
             }
-            for seed, run in summary.runs.items()
-        },
-        "mean": _rounded(summary.mean),
-        "deviation": _rounded(summary.deviation),
+            for draw, run in series.runs.items()
+        ],
+        "mean": _rounded(series.mean),
+        "deviation": _rounded(series.deviation),
+        "between": {kind: _rounded(row) for kind, row in series.between.items()},
         "seconds": round(seconds, 1),
     }
 
 
-def format_seeds(summary: SeedsSummary, seconds: float) -> str:
-    """Several seeds' runs, a line each, and what they have in common."""
+def format_series(series: Series, seconds: float) -> str:
+    """Several runs, a line each, and what they have in common."""
     lines = [
-        f"seed {seed}: epoch {run.best['epoch']}, validation {format_row(run.best)}, "
+        f"{name_draw(draw)}: epoch {run.best['epoch']}, validation {format_row(run.best)}, "
         f"{run.checkpoint}"
-        for seed, run in summary.runs.items()
+        for draw, run in series.runs.items()
     ]
-    mean, deviation = summary.mean, summary.deviation
+    mean, deviation = series.mean, series.deviation
+    counts = [
+        f"{len(values)} {kind}s"
+        for kind in ("fold", "seed")
+        if len(values := {getattr(draw, kind) for draw in series.runs}) > 1
+    ]
     lines.append(
-        f"mean ± deviation of {len(summary.runs)} seeds: validation "
+        f"mean ± deviation of {' with '.join(counts)}: validation "
         f"prec1 {mean['validation_prec1']:.1f} ± {deviation['validation_prec1']:.1f} %, "
         f"prec5 {mean['validation_prec5']:.1f} ± {deviation['validation_prec5']:.1f} %, "
         f"loss {mean['validation_loss']:.3f} ± {deviation['validation_loss']:.3f} "
         f"({seconds:.0f} s)"
     )
-    return "\n".join([*lines, str(summary.table)])
+    if series.between:
+        folds, seeds = (series.between[kind]["validation_prec1"] for kind in ("folds", "seeds"))
+        lines.append(f"deviation of prec1 between folds {folds:.1f} %, between seeds {seeds:.1f} %")
+    return "\n".join([*lines, str(series.table)])
+
+
+def name_draw(draw: Draw) -> str:
+    """A run's fold and seed."""
+    return f"fold {draw.fold}, seed {draw.seed}" if draw.fold else f"seed {draw.seed}"
 
 
 def _describe(confidence: Mapping[Modality, Confidence]) -> dict[str, dict[str, float]]:

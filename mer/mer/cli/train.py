@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mer.cli.options import add_networks, face_encoder, modality, new_networks, run_folder
-from mer.cli.runs import describe_run, describe_seeds, format_row, format_run, format_seeds
+from mer.cli.runs import (
+    describe_run,
+    describe_series,
+    format_row,
+    format_run,
+    format_series,
+    name_draw,
+)
 from mer.cli.stages import StageBars
+from mer.data.splits import FOLDS
 from mer.models import FUSIONS
 from mer.protocols import PROTOCOL_NAMES
 from mer.train.board import LOGS
 from mer.train.runs import Row
-from mer.train.seeds import train_seeds
+from mer.train.series import Draw, train_series
 from mer.train.training import train_model
 from mer_runtime import options
 from mer_runtime.console import Command, say
@@ -24,14 +33,32 @@ from mer_runtime.options import Results
 from mer_runtime.spec import ENCODER
 
 
-def _split_seeds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    seeds = tuple(text.strip() for text in value.split(","))
-    if not all(seed.isdecimal() and int(seed) < 1 << 63 for seed in seeds):
-        raise click.BadParameter(f"{value!r} is no whole number, nor several with commas between.")
-    found = tuple(map(int, seeds))
+def _split_numbers(text: str, what: str, most: int) -> tuple[int, ...]:
+    """Whole numbers with commas between."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(part.isdecimal() and int(part) <= most for part in parts):
+        raise click.BadParameter(f"{text!r} is no {what}, nor several with commas between.")
+    found = tuple(map(int, parts))
     if len(set(found)) < len(found):
-        raise click.BadParameter(f"a seed stands twice in {value!r}.")
+        raise click.BadParameter(f"one stands twice in {text!r}.")
     return found
+
+
+def _split_seeds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    return _split_numbers(value, "whole number", (1 << 63) - 1)
+
+
+def _split_folds(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if value == "all":
+        return tuple(range(1, FOLDS + 1))
+    folds = _split_numbers(value, f"fold from 1 to {FOLDS}", FOLDS)
+    if 0 in folds:
+        raise click.BadParameter(f"{value!r}: the first fold is 1.")
+    return folds
 
 
 @click.command("mer-train", cls=Command)
@@ -108,7 +135,7 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
 @click.option(
     "--ray",
     metavar="ADDRESS",
-    help="Train the seeds on a Ray cluster (extra ray), several at once: auto, HOST:PORT, "
+    help="Train several seeds or folds on a Ray cluster (extra ray), at once: auto, HOST:PORT, "
     "ray://HOST:PORT, or local, which starts one here.",
 )
 @click.option(
@@ -119,8 +146,11 @@ def _split_seeds(context: click.Context, parameter: click.Parameter, value: str)
 @options.device
 @click.option(
     "--fold",
-    type=click.IntRange(1, 5),
-    help="Cross-validation fold; without, the default split.",
+    "folds",
+    metavar="K[,K...]|all",
+    callback=_split_folds,
+    help="Cross-validation fold, 1 to 5. Several make a run each, in RUN/fold-K, and "
+    "RUN/folds.csv; with several seeds too, in RUN/fold-K/seed-N.  [default: the default split]",
 )
 @click.option(
     "--num-heads",
@@ -161,6 +191,7 @@ def main(
     face_encoder: str | None,
     models: tuple[str, ...],
     seeds: tuple[int, ...],
+    folds: tuple[int, ...],
     ray: str | None,
     threads: int | None,
     results: Results,
@@ -178,11 +209,12 @@ def main(
           --encoder runs/encoder/encoder.safetensors --freeze encoder
       mer-eval runs/ia/best.safetensors cache/ravdess
       mer-train cache/mine --fusion ia --from ia --freeze encoder --seed 1,2,3 --out runs/mine
-      mer-train cache/mine --fusion ia --seed 1,2,3,4,5 --ray auto --out runs/five
+      mer-train cache/mine --fusion ia --fold all --seed 1,2 --ray auto --out runs/ten
       mer-train cache/mine --model my_fusion.py:MyFusion --out runs/my-fusion
     """
-    if ray is not None and len(seeds) < 2:
-        raise click.UsageError("--ray is for several runs: give --seed 1,2,3")
+    several = len(seeds) > 1 or len(folds) > 1
+    if ray is not None and not several:
+        raise click.UsageError("--ray is for several runs: give --seed 1,2,3 or --fold all")
     if threads is not None and ray is None:
         raise click.UsageError("--threads goes with --ray")
     named = {"fusion": fusion, "face_encoder": face_encoder}
@@ -194,8 +226,8 @@ def main(
     labels = {"features": "Encoding faces", "training": "Training"}
     with StageBars(labels) as bars:
 
-        def report(seed: int, row: Row) -> None:
-            run = f"Seed {seed}, epoch" if len(seeds) > 1 else "Epoch"
+        def report(draw: Draw, row: Row) -> None:
+            run = f"{name_draw(draw).capitalize()}, epoch" if several else "Epoch"
             labels["training"] = f"{run} {row['epoch']}, prec1 {row['validation_prec1']:.1f}"
             bars.relabel("training")
             if not sys.stderr.isatty():
@@ -206,18 +238,16 @@ def main(
                 )
 
         given = {**chosen, **recipe, "progress": bars.show}
-        if len(seeds) > 1:
-            several = train_seeds(
-                cache, out, seeds, ray=ray, threads=threads or 1, report=report, **given
-            )
+        if several:
+            runs = {"seeds": seeds, "folds": folds, "ray": ray, "threads": threads or 1}
+            series = train_series(cache, out, report=report, **runs, **given)
         else:
-            several = None
-            summary = train_model(
-                cache, out, seed=seeds[0], report=lambda row: report(seeds[0], row), **given
-            )
+            draw = Draw(seeds[0], folds[0] if folds else None)
+            told = partial(report, draw)
+            summary = train_model(cache, out, report=told, **draw._asdict(), **given)
     seconds = time.monotonic() - started
-    if several is not None:
-        results.tell(describe_seeds(several, out, seconds), format_seeds(several, seconds))
+    if several:
+        results.tell(describe_series(series, out, seconds), format_series(series, seconds))
     else:
         results.tell(describe_run(summary, out, seconds), format_run(summary, seconds))
 

@@ -150,9 +150,13 @@ def select_rows(rows: Sequence[Row], split: str, fold: int | None = None) -> lis
     if not chosen:
         counts = count_splits(rows, fold)
         told = ", ".join(f"{count} in {name}" for name, count in counts.items())
-        where = "" if fold is None else f" of fold {fold}"
+        if fold is not None:
+            raise CorpusError(
+                f"no clip of the corpus is in {split} of fold {fold} (it has {told}): folds need "
+                f"clips of at least {FOLDS} actors"
+            )
         raise CorpusError(
-            f"no clip of the corpus is in {split}{where} (it has {told}): give its table clips "
+            f"no clip of the corpus is in {split} (it has {told}): give its table clips "
             "of at least three actors, or a column split"
         )
     return chosen
