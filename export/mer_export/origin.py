@@ -49,7 +49,12 @@ class Origin:
         self.checkpoint = load_checkpoint(self.path, num_heads=num_heads, labels=labels, spec=spec)
         self.clips: ValidationSet | None = None
         if calibration is not None:
-            self.clips = ValidationSet(Cache.open(calibration), self.checkpoint.spec)
+            cache = Cache.open(calibration)
+            notes = self.checkpoint.notes
+            fold = notes.get("fold")
+            if notes.get("corpus") == cache.digest and isinstance(fold, int):
+                cache.fold = fold  # the default split's validation actors may have taught it
+            self.clips = ValidationSet(cache, self.checkpoint.spec)
         self.show = show
 
     @cached_property

@@ -47,6 +47,7 @@ class Cache:
         detector: the face detector's ``name``, ``file`` and ``sha256``.
         failures: ``id`` and ``error`` of each recording that couldn't be prepared.
         notes: what was found wrong with the media of some clips, sentences by id.
+        fold: that ``select`` takes where none is asked for; None is the default split.
     """
 
     def __init__(self, path: Path, spec: Spec, rows: tuple[CacheRow, ...], index: Any) -> None:
@@ -57,6 +58,7 @@ class Cache:
         self.detector: dict[str, str] = index["detector"]
         self.failures: list[dict[str, str]] = index["failures"]
         self.notes = read_notes(path, index)
+        self.fold: int | None = None
         self._hear = functools.lru_cache(MAPPED)(self._read_voice)
 
     @classmethod
@@ -106,7 +108,7 @@ class Cache:
         Raises:
             CorpusError: there is no such split or fold, or no clip is in it.
         """
-        return select_rows(self.rows, split, fold)
+        return select_rows(self.rows, split, fold or self.fold)
 
     def hash_splits(self) -> str:
         """sha256 of what decides who trains, validates and tests."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -93,6 +94,7 @@ class OpenModel:
         temperatures: what its logits are divided by before the softmax.
         size: bytes of the checkpoint's file, or of the bundle's graphs.
         face_detector: the YuNet file that a bundle carries.
+        notes: what a checkpoint's training wrote beside its weights.
     """
 
     name: str
@@ -101,6 +103,7 @@ class OpenModel:
     temperatures: Temperatures
     size: int
     face_detector: Path | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -139,7 +142,9 @@ def open_model(
     logger.info("checkpoint %s: fusion %s on %s", path, checkpoint.spec.fusion, device)
     classifier = NetworkClassifier(checkpoint, device)
     size = path.stat().st_size
-    return OpenModel(str(model), "checkpoint", classifier, checkpoint.temperatures, size)
+    return OpenModel(
+        str(model), "checkpoint", classifier, checkpoint.temperatures, size, notes=checkpoint.notes
+    )
 
 
 def find_model(model: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.comparison import Comparison, compare_logits
 from mer.evaluate.confidence import expected_calibration_error
 from mer.evaluate.metrics import ClassificationMetrics, Interval, Scores
+from mer_runtime.errors import MerWarning
 from mer_runtime.feeds import Modality
 from mer_runtime.intervals import Interval as MedianInterval
 from mer_runtime.intervals import find_interval
@@ -132,6 +134,7 @@ def evaluate_model(
     spec, classifier = opened.spec, opened.classifier
     data.require(spec)
     rows = data.select(split, fold)
+    _compare_folds(opened, data, fold)
     targets = read_targets(data, rows, spec)
     logits, times = [], []
     for row in rows:
@@ -154,6 +157,22 @@ def evaluate_model(
             progress(len(logits), len(rows))
     scored = score_answers(opened, np.stack(logits), targets, data.digest, feed, split, fold)
     return dataclasses.replace(scored, times=tuple(times))
+
+
+def _compare_folds(model: OpenModel, data: Cache, fold: int | None) -> None:
+    """Warn where clips that are scored have taught the model."""
+    taught = model.notes.get("fold")
+    if model.notes.get("corpus") != data.digest or taught == fold:
+        return
+    where, ask = "the default split", "no --fold"
+    if taught is not None:
+        where, ask = f"fold {taught}", f"--fold {taught}"
+    warnings.warn(
+        f"{model.name} was trained on {where} of this corpus, so clips that are scored here may "
+        f"have taught it: score it with {ask}",
+        MerWarning,
+        stacklevel=3,
+    )
 
 
 def score_answers(

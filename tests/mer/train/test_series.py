@@ -1,16 +1,18 @@
 import csv
 import statistics
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from mer import Draw, train_model, train_series
+from mer import Draw, evaluate_model, train_model, train_series
 from mer.data.splits import load_splits
 from mer.errors import CorpusError, TrainingError
 from mer.train.runs import Row
-from mer_runtime.errors import MissingExtraError
+from mer_export.origin import Origin
+from mer_runtime.errors import MerWarning, MissingExtraError
 
 RECIPE = {"face_encoder": "compact", "protocol": "tuned", "epochs": 1}
 
@@ -85,6 +87,21 @@ def test_several_folds_and_seeds(folds_cache: Path, tmp_path: Path) -> None:
         assert series.between[kind]["validation_loss"] == pytest.approx(statistics.stdev(means))
     alone = train_model(folds_cache, tmp_path / "alone", seed=2, fold=3, **RECIPE)
     assert series.runs[Draw(2, 3)].best == alone.best
+
+
+def test_a_fold_s_model_elsewhere(folds_cache: Path, tmp_path: Path) -> None:
+    """It is scored and proved on actors that it hasn't seen, or there is a warning."""
+    best = train_model(folds_cache, tmp_path / "run", fold=2, **RECIPE).checkpoint
+    with pytest.warns(MerWarning, match=r"trained on fold 2 of this corpus.* with --fold 2"):
+        evaluate_model(best, folds_cache, split="all")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scored = evaluate_model(best, folds_cache, fold=2)
+    assert len(scored.targets) == 8
+    clips = Origin(best, folds_cache).clips
+    assert clips is not None
+    actors = {clips.cache.rows[row].actor for row in clips.rows}
+    assert actors == {min(load_splits().folds[2])}  # fold 2 validates on the third set
 
 
 def test_a_fold_without_clips_is_told_before_any_is_trained(
