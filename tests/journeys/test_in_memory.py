@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mer_runtime import MediaError, MissingModalityError, Recognizer, SpecError
 from mer_runtime.inputs.sound import ChannelOrder
@@ -113,6 +114,34 @@ def test_what_is_refused(
 ) -> None:
     with pytest.raises(SpecError, match=said):
         recognizer.predict(clip, **options)
+
+
+class Tensor:
+    """What gives an array when NumPy asks, as PyTorch's tensors and Pillow's pictures do."""
+
+    def __init__(self, values: NDArray[Any] | None) -> None:
+        self.values = values
+
+    def __array__(self, *args: Any, **options: Any) -> NDArray[Any]:
+        if self.values is None:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy.")
+        return self.values
+
+
+def test_what_becomes_an_array(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    predict: Any = recognizer.predict  # what type checkers refuse
+    sound = np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32)
+    plain = predict(portrait, waveform=sound, sample_rate=16_000)
+    given = [Tensor(portrait)]
+    other = predict(given, waveform=Tensor(sound[None]), sample_rate=16_000.0)
+    assert other.probabilities == plain.probabilities
+    assert predict(Tensor(portrait)).face
+    with pytest.raises(SpecError, match=r"Tensor doesn't become an array: can't convert cuda:0"):
+        predict(Tensor(None))
+    with pytest.raises(SpecError, match="sound is given as waveform="):
+        predict(sound)
+    with pytest.raises(SpecError, match="a whole number of Hz"):
+        predict(waveform=sound, sample_rate=float("nan"))
 
 
 def test_url_text_and_nothing_are_refused(recognizer: Recognizer, tmp_path: Path) -> None:

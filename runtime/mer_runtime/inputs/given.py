@@ -34,7 +34,8 @@ class Arrays:
     """Pictures and sound in memory.
 
     Attributes:
-        frames: one picture (H, W, 3) uint8, or several of them, also as (n, H, W, 3).
+        frames: one picture (H, W, 3) uint8, or several of them, also as (n, H, W, 3). Here and as
+            ``waveform``, all that NumPy makes an array of will do.
         times: (n,) seconds at which each comes on screen, the waveform beginning at 0.
         waveform: (n,), (n, channels) or (channels, n), floats in [-1, 1] or integers of full scale.
         sample_rate: Hz.
@@ -80,7 +81,7 @@ def read_arrays(arrays: Arrays, spec: Spec, watch: Watcher | None = None) -> Cli
     if not frames and sound is None:
         raise SpecError("give a clip, frames or a waveform")
     window = spec.video.window
-    rate = arrays.sample_rate or 1
+    rate = int(arrays.sample_rate or 1)
     length = 0.0 if sound is None else sound.shape[1] / rate
     if len(frames) == 1:
         times, span = [0.0], (0.0, length)
@@ -132,7 +133,7 @@ def read_arrays(arrays: Arrays, spec: Spec, watch: Watcher | None = None) -> Cli
 def _list_frames(arrays: Arrays) -> list[Picture]:
     if arrays.colour not in get_args(Colour):
         raise SpecError(f"colour must be 'rgb' or 'bgr', not {arrays.colour!r}")
-    given: Any = arrays.frames
+    given = _as_array(arrays.frames)
     if given is None:
         if arrays.times is not None:
             raise SpecError("times are of frames: give those, too")
@@ -144,7 +145,7 @@ def _list_frames(arrays: Arrays) -> list[Picture]:
             "a clip is a path, bytes, a file object, a picture (H, W, 3) or a list of pictures, "
             f"not {type(given).__name__}"
         )
-    frames = list(given)
+    frames = [_as_array(frame) for frame in given]
     if not frames:
         raise SpecError("there are no frames in the list")
     for frame in frames:
@@ -160,10 +161,22 @@ def _order_sound(arrays: Arrays) -> NDArray[Any] | None:
         return None
     if arrays.sample_rate is None:
         raise SpecError("a waveform needs its sample_rate, in Hz")
-    check_sound(arrays.waveform, arrays.sample_rate)
-    if not arrays.waveform.size:
+    sound = _as_array(arrays.waveform)
+    check_sound(sound, arrays.sample_rate)
+    if not sound.size:
         raise SpecError("the waveform is empty")
-    return ChannelOrder().arrange(arrays.waveform)
+    return ChannelOrder().arrange(sound)
+
+
+def _as_array(given: Any) -> Any:
+    """What knows how to become an array, as PyTorch's tensors and Pillow's pictures, as one."""
+    if isinstance(given, np.ndarray) or not hasattr(given, "__array__"):
+        return given
+    try:
+        return np.asarray(given)
+    except Exception as error:  # such as a tensor on a GPU
+        reason = " ".join(str(error).split())
+        raise SpecError(f"{type(given).__name__} doesn't become an array: {reason}") from error
 
 
 def _place(

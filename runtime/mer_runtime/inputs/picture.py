@@ -122,6 +122,8 @@ def _advise(image: object) -> str:
     """What brings an array that is nearly a frame into shape."""
     if not isinstance(image, np.ndarray) or not image.size:
         return ""
+    if image.ndim == 1:
+        return ": sound is given as waveform="
     if image.dtype.kind == "f":
         return ": floats from 0 to 1 become one by (255 * frame).astype('uint8')"
     if image.ndim == 2 or image.shape[-1] == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ def check_sound(samples: object, sample_rate: object) -> None:
             such rate.
     """
     lowest, highest = SAMPLE_RATES
-    if not isinstance(sample_rate, Integral) or not lowest <= int(sample_rate) <= highest:
+    if not isinstance(sample_rate, Real) or not float(sample_rate).is_integer():
+        raise SpecError(f"sample_rate must be a whole number of Hz, not {sample_rate!r}")
+    if not lowest <= sample_rate <= highest:
         raise SpecError(f"sample_rate must be {lowest} to {highest} Hz, not {sample_rate!r}")
     if not isinstance(samples, np.ndarray) or samples.ndim not in (1, 2):
-        shape = getattr(samples, "shape", type(samples).__name__)
+        shape = samples.shape if isinstance(samples, np.ndarray) else type(samples).__name__
         raise SpecError(
             f"samples must be an array (n,), (n, channels) or (channels, n), not {shape}"
         )

@@ -202,6 +202,7 @@ class StreamRecognizer:
         if not self._audio:
             raise SpecError("this stream was opened without audio")
         check_sound(samples, sample_rate)
+        sample_rate = int(sample_rate)  # some libraries give 44100.0
         arrival = monotonic()
         mixes = self._mixer.mix(self._order.arrange(samples, channels_last), sample_rate)
         # Long chunks in pieces, so that windows are answered before their sound is overwritten.
