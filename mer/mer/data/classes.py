@@ -69,7 +69,9 @@ def place_classes(labels: Sequence[str], classes: Classes) -> dict[int, int]:
     rest = None
     for number, (name, taken) in enumerate(classes.items()):
         for label in taken:
-            if label in REST and rest is None:
+            if label in REST:
+                if rest is not None:
+                    raise CorpusError(f"two classes take all the rest: {name} is the second")
                 rest = number
                 continue
             place = places.get(label.casefold())

@@ -60,8 +60,9 @@ def read_lines(table: Path, required: Sequence[str]) -> tuple[list[Line], list[s
     columns = [_name(cell) for cell in rows[0][1]] if rows else []
     missing = [name for name in required if name not in columns]
     if missing:
-        semicolons = " (its columns are parted by semicolons: save it with commas)"
-        hint = semicolons if any(";" in column for column in columns) else ""
+        signs = {";": "semicolons", "\t": "tabs"}
+        parted = [name for sign, name in signs.items() if any(sign in one for one in columns)]
+        hint = f" (its columns are parted by {parted[0]}: save it with commas)" if parted else ""
         raise CorpusError(
             f"{table} must begin with a line that names its columns, {','.join(required)}{hint}"
         )

@@ -1,7 +1,7 @@
 """Scores of a model on one's own labelled clips: any media in a folder, answers in a table.
 
 The table is a CSV file with the columns ``file`` (a path within the folder) and ``label``; other
-columns are passed over.
+columns are passed over, but those of ``mer.data.table`` that change what is seen of a clip.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mer.data.clip import prepare_inputs
 from mer.data.corpus import find_corpus
 from mer.data.csv_rows import Faults, read_lines
 from mer.data.presence import Feed, Presence, choose_feed, make_noise_crops, make_noise_mfcc
-from mer.data.table import FILE, LABEL
+from mer.data.table import END, FILE, LABEL, START, VOICE, VOICE_FILE
 from mer.errors import CacheError, CorpusError
 from mer.evaluate.classifier import OpenModel, open_model
 from mer.evaluate.evaluation import Evaluation, score_answers
@@ -169,8 +169,8 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
 
     Raises:
         CorpusError: the table or the folder is missing, the table isn't CSV in UTF-8 with its
-            two columns, is empty, names a file twice or one that isn't there, or a label that
-            the model doesn't have.
+            two columns, is empty, names a file twice or one that isn't there, a part of one or
+            another voice, or a label that the model doesn't have.
     """
     if not stat.S_ISDIR(find_corpus(folder)):
         raise CorpusError(f"{folder} is not a folder: name the one that holds the clips")
@@ -188,6 +188,12 @@ def read_table(table: Path, folder: Path, labels: Sequence[str]) -> tuple[Labell
             told = f"{label or '(empty)'} is none of {', '.join(labels)}"
             faults.add(row.number, LABEL, told)
             continue
+        for column in (START, END, VOICE, VOICE_FILE):
+            if row.cells.get(column):
+                reason = (
+                    "whole clips are scored here: run mer-prepare on the table, score its cache"
+                )
+                faults.add(row.number, column, reason)
         real = path.resolve()
         if real in lines:
             faults.add(row.number, FILE, f"{name} was named in line {lines[real]} already")

@@ -81,6 +81,7 @@ def test_faults_name_line_and_column(write: Write, row: str, message: str) -> No
     ("lines", "message"),
     [
         (["file;label", "a.mp4;sad"], "names its columns, file,label .*semicolons"),
+        (["file\tlabel", "a.mp4\tsad"], "names its columns, file,label .*by tabs: save it with"),
         (["label", "sad"], "names its columns, file,label"),
         (["file,label,file", "a.mp4,sad,b.mp4"], "two columns file"),
         (["file,label"], "names no clip"),
@@ -190,6 +191,7 @@ class TestClasses:
             ("happy,happy", "happy stands there twice"),
             ("happy,x=happy+sad", "the label happy is taken twice"),
             ("happy,sad,calm,angry,x=...", "the class x takes no label"),
+            ("x=...,y=...", "two classes take all the rest: y is the second"),
         ],
     )
     def test_none_such(self, table: Path, classes: str, message: str) -> None:

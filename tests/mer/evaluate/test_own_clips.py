@@ -63,6 +63,10 @@ def test_table_is_read(folder: Path) -> None:
             "file,label\nface.mp4,happy\nnone.mp4,sad\n",
             "line 3, column file: there is no file none.mp4",
         ),
+        (
+            "file,label,start,end\nface.mp4,happy,,\nface.mp4,sad,,2\n",
+            "line 3, column end: whole clips are scored here: run mer-prepare on the table",
+        ),
         ("file,label\n,happy\n", r"line 2, column file: there is no file \(empty\)"),
         (
             "file,label\nface.mp4,glad\n",
