@@ -27,7 +27,7 @@ from mer_runtime.spec import Spec
 DISTINCT_CROPS = 3
 #: How much larger and smaller than it is a face is shown, too.
 CLOSER, FARTHER = 1.25, 0.75
-#: Degrees by which it is turned, shares of a crop's side by which it is shifted, light that is left.
+#: Degrees of its turn, shares of a crop's side of its shift, and the light that is left.
 TURNED, SHIFTED, DARKER = 12.0, 0.1, 0.5
 #: Level of the quieter golden voice, and of the noise added to it.
 QUIET, NOISE = 0.25, 0.02
