@@ -142,7 +142,7 @@ def _move(
 ) -> NDArray[np.uint8]:
     """A crop (S, S, 3) turned and enlarged around its middle, then shifted right and down."""
     size = crop.shape[0]
-    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), degrees, zoom)
-    matrix[:, 2] += shift * size
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), degrees, zoom)
+    matrix = turn + np.array([[0, 0, shift * size]])
     moved = cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.uint8)

@@ -186,7 +186,7 @@ def measure_loss(exact: NDArray[np.float32], given: NDArray[np.float32]) -> floa
     """Noise of features (crops, F) in root mean squares of how far they are from their mean."""
     exact = exact.astype(np.float64)
     apart = _root_mean_square(exact - exact.mean(axis=0))
-    noise = _root_mean_square(given - exact)
+    noise = _root_mean_square(given.astype(np.float64) - exact)
     return noise / apart if apart else math.inf if noise else 0.0
 
 
