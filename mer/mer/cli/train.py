@@ -239,7 +239,8 @@ def main(
 
         given = {**chosen, **recipe, "progress": bars.show}
         if several:
-            runs = {"seeds": seeds, "folds": folds, "ray": ray, "threads": threads or 1}
+            runs: dict[str, Any] = {"seeds": seeds, "folds": folds, "ray": ray}
+            runs["threads"] = threads or 1
             series = train_series(cache, out, report=report, **runs, **given)
         else:
             draw = Draw(seeds[0], folds[0] if folds else None)

@@ -25,7 +25,7 @@ def check_sound(samples: object, sample_rate: object) -> None:
     lowest, highest = SAMPLE_RATES
     if not isinstance(sample_rate, Real) or not float(sample_rate).is_integer():
         raise SpecError(f"sample_rate must be a whole number of Hz, not {sample_rate!r}")
-    if not lowest <= sample_rate <= highest:
+    if not lowest <= float(sample_rate) <= highest:
         raise SpecError(f"sample_rate must be {lowest} to {highest} Hz, not {sample_rate!r}")
     if not isinstance(samples, np.ndarray) or samples.ndim not in (1, 2):
         shape = samples.shape if isinstance(samples, np.ndarray) else type(samples).__name__
