@@ -109,7 +109,7 @@ def test_events_go_to_a_callback(tiny: Recognizer) -> None:
 
 
 def test_unread_events_do_not_pile_up(tiny: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mer_runtime.stream.recognizer.UNREAD", 4)
+    monkeypatch.setattr("mer_runtime.stream.event_queue.UNREAD", 4)
     with StreamRecognizer(tiny, video=False) as stream:
         for _, content, at in speech(9.0):
             stream.push_audio(*content, at)
