@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Condition, Thread, current_thread
 from time import monotonic
-from types import TracebackType
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.closing import Closing
 from mer_runtime.errors import SpecError
 from mer_runtime.inputs.face import FaceDetector
 from mer_runtime.inputs.picture import check_frame
@@ -32,7 +32,7 @@ from mer_runtime.stream.intake import Intake
 from mer_runtime.stream.statistics import StreamStatistics
 
 
-class StreamRecognizer:
+class StreamRecognizer(Closing):
     """Recognises emotions in a running stream, every ``hop`` seconds.
 
     >>> with StreamRecognizer(Recognizer.load("ia-compact-int8")) as stream:        # doctest: +SKIP
@@ -298,14 +298,3 @@ class StreamRecognizer:
                     return
             for event in self._engine.run(task):
                 self._give(event)
-
-    def __enter__(self) -> StreamRecognizer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
