@@ -42,6 +42,7 @@ SLOW_PLACES = (
     "tests/scripts",
     "tests/cli/test_environment.py",
     "tests/cli/test_export.py",
+    "tests/cli/test_permissions.py",
     "tests/cli/test_pretrain.py",
     "tests/cli/test_privacy.py",
     "tests/cli/test_train.py",
