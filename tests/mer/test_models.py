@@ -314,7 +314,8 @@ def test_encoder_on_other_sizes() -> None:
     encoder = EfficientFace().eval()
     for size in (64, 112, 224):
         assert encoder(torch.rand(1, 3, size, size)).shape == (1, 1024)
-    assert build_encoder("efficientface-narrow").eval()(torch.rand(1, 3, 112, 112)).shape == (1, 512)
+    narrow = build_encoder("efficientface-narrow").eval()
+    assert narrow(torch.rand(1, 3, 112, 112)).shape == (1, 512)
 
 
 # --- training -----------------------------------------------------------------------------
