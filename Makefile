@@ -33,8 +33,10 @@ test-fast: .venv/installed ## The tests that are not marked slow: three and a qu
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 # The runtime's tests keep time, so nothing heavy runs beside them. In a worker a crash is told with its test.
+# Both runs share what takes long to make.
 test: .venv/installed lint ## Style, types, import contracts, then every test.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/runtime
+	once=$$(mktemp -d) && trap 'rm -rf "$$once"' EXIT && export MER_TEST_ONCE="$$once" && \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/runtime && \
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/runtime
 
 docs: .venv/installed ## Build the documentation as a site, in site/; a broken link is an error.

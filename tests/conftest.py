@@ -42,6 +42,7 @@ SLOW_PLACES = (
     "tests/scripts",
     "tests/cli/test_environment.py",
     "tests/cli/test_export.py",
+    "tests/cli/test_permissions.py",
     "tests/cli/test_pretrain.py",
     "tests/cli/test_privacy.py",
     "tests/cli/test_train.py",
@@ -115,11 +116,13 @@ def sample_clip() -> Path:
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
     """``once(name, make)``: what ``make(folder)`` gives, made once for all of xdist's processes.
 
-    The folder is new, and nobody else's. What is given is pickled into it for the other processes.
+    The folder is new, and nobody else's. What is given is pickled into it for the other processes,
+    and for the other runs that are told the same folder in MER_TEST_ONCE (``make test``).
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
+    shared = Path(os.environ.get("MER_TEST_ONCE", shared))
 
     def give(name: str, make: Callable[[Path], Any]) -> Any:
         from mer_runtime.files import locked

@@ -10,18 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Literal
 
+from mer_runtime.closing import Closing
 from mer_runtime.errors import MerError
-from mer_runtime.processes import start_python
+from mer_runtime.processes import end_process, start_python
 from mer_runtime.proof.choice import EngineChoice
 
 Kind = Literal["bundle", "reference"]
 #: How libraries are told, before they are imported, how many threads to take.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: Seconds that a worker gets to end by itself.
-PATIENCE = 10.0
 
 
 class BenchError(MerError, RuntimeError):
@@ -60,7 +58,7 @@ class Setting:
     backend: EngineChoice | None = None
 
 
-class Contender:
+class Contender(Closing):
     """A worker process; ended by ``close`` or at the end of a ``with`` statement.
 
     Args:
@@ -133,23 +131,8 @@ class Contender:
     def close(self) -> None:
         """End the worker."""
         self._orders.close()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
         self._answers.close()
-
-    def __enter__(self) -> Contender:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self) -> Any:
         line = self._answers.readline()

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -146,13 +147,6 @@ class Bundle:
         return features
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(find_mode(path))
-    except PermissionError as error:
-        raise BundleError(path, str(error.strerror)) from error
-
-
 def load_bundle(bundle: str | Path) -> Bundle:
     """Read a manifest and check every file's hash.
 
@@ -167,7 +161,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
         path = shipped_bundle(str(bundle)) or path
     if not os.path.lexists(path) and str(bundle) in SHIPPED_CHECKPOINTS:
         raise BundleError(path, _name_bundle(str(bundle)))
-    if not _is_folder(path):
+    if not stat.S_ISDIR(find_mode(path, partial(BundleError, path))):
         shipped = ", ".join(list_shipped_bundles())
         others = f", or take one that ships ({shipped})" if shipped else ""
         raise BundleError(path, f"there is no such bundle: make one with mer-export{others}")

@@ -203,16 +203,19 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def find_mode(path: Path) -> int:
+def find_mode(path: Path, refuse: Callable[[str], Exception] | None = None) -> int:
     """``st_mode`` of what is there, 0 where nothing is.
 
     Raises:
-        PermissionError: this user may not look, so that nobody knows.
+        PermissionError: this user may not look, so that nobody knows. With ``refuse``, what that
+            makes of the system's words.
     """
     try:
         return path.stat().st_mode
-    except PermissionError:
-        raise
+    except PermissionError as error:
+        if refuse is None:
+            raise
+        raise refuse(str(error.strerror)) from error
     except (OSError, ValueError):  # no file's name, a loop of links
         return 0
 

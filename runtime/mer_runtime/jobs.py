@@ -23,15 +23,13 @@ from typing import Any, NamedTuple
 from mer_runtime.console import log_settings, show_logs
 from mer_runtime.errors import MediaError, MerError, MerWarning, lacks_memory
 from mer_runtime.prediction import Analysis
-from mer_runtime.processes import start_python
+from mer_runtime.processes import end_process, start_python
 from mer_runtime.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
 
 #: Processes that may die of one item.
 TRIES = 2
-#: Seconds that a process gets to end by itself.
-PATIENCE = 10.0
 
 
 class Outcome(NamedTuple):
@@ -237,11 +235,7 @@ def _end(job: _Job) -> None:
     job.pipe.close()  # idle, it ends by itself
     if job.place is not None:
         job.process.terminate()
-    try:
-        job.process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        job.process.kill()
-        job.process.wait()
+    end_process(job.process)
 
 
 def _answer(work: Callable[[Recognizer, Analysis], Any], recognizer: Recognizer, clip: Path) -> Any:

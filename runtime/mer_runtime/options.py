@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import click
 
 from mer_runtime import __version__
+from mer_runtime.closing import Closing
 from mer_runtime.console import say, show_logs
 from mer_runtime.files import check_output, write_file, writing
 from mer_runtime.inputs.face import DETECTION_SIZE, DETECTION_SIZES
@@ -117,7 +117,7 @@ labels = click.option(
 )
 
 
-class Results:
+class Results(Closing):
     """Where a command's results go: text or JSON on standard output, and JSON in a file.
 
     Each result is one line of JSON. The file is begun with the first one, and has every line at
@@ -180,15 +180,7 @@ class Results:
             self._file.write(f"{line}\n")
             self._file.flush()
 
-    def __enter__(self) -> Results:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
 

@@ -17,6 +17,9 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 #: Where our packages are found, should nothing else in the path tell.
 HOME = str(Path(__file__).resolve().parents[1])
 
+#: Seconds that a process has to end by itself.
+PATIENCE = 10.0
+
 #: A pipe whose writing end is closed when this process ends, and the process that made it.
 _alive: tuple[int, int, int] | None = None
 
@@ -48,6 +51,15 @@ def start_python(
         command.append(str(pipe))
     command += [function, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, **options)
+
+
+def end_process(process: subprocess.Popen[Any]) -> None:
+    """Wait for a process to end by itself, and kill one that takes longer than ``PATIENCE``."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def list_import_path() -> list[str]:

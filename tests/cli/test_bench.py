@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from refusals import check_refusal
 
 from mer_bench.command import main
 from mer_bench.subject import MEASURES, STAGES
@@ -138,57 +139,50 @@ def test_compare(measured: tuple[Any, dict[str, Any], str], tmp_path: Path) -> N
 class TestBadInput:
     """One line on standard error; nothing written."""
 
-    def check(self, result: Any, *words: str, code: int = 1) -> None:
-        assert result.exit_code == code
-        lines = [line for line in result.stderr.splitlines() if line.startswith("Error")]
-        assert len(lines) == 1
-        for word in words:
-            assert word in lines[0]
-
     def test_no_bundle(self) -> None:
-        self.check(run(), "BUNDLE", code=2)
+        check_refusal(run(), "BUNDLE", code=2)
 
     def test_checkpoint_alone(self) -> None:
-        self.check(run("ia"), "BUNDLE", code=2)
+        check_refusal(run("ia"), "BUNDLE", code=2)
 
     def test_two_checkpoints(self) -> None:
-        self.check(run("ia", "lt", "ia-int8"), "one checkpoint", code=2)
-        self.check(run("ia", "ia-int8", "--reference", "lt"), "one checkpoint", code=2)
+        check_refusal(run("ia", "lt", "ia-int8"), "one checkpoint", code=2)
+        check_refusal(run("ia", "ia-int8", "--reference", "lt"), "one checkpoint", code=2)
 
     def test_unknown_bundle(self) -> None:
-        self.check(run("nowhere"), "no such bundle")
+        check_refusal(run("nowhere"), "no such bundle")
 
     def test_wrong_answers(self, wrong_bundle: Path, sample_clip: Path) -> None:
-        self.check(run(wrong_bundle, "--clip", sample_clip), "off its golden answers")
+        check_refusal(run(wrong_bundle, "--clip", sample_clip), "off its golden answers")
 
     def test_missing_clip(self, bundle: Path) -> None:
-        self.check(run(bundle, "--clip", "nowhere.mp4"), "nowhere.mp4", "--clip")
+        check_refusal(run(bundle, "--clip", "nowhere.mp4"), "nowhere.mp4", "--clip")
 
     def test_clip_that_is_none(self, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "x.mp4").write_text("hello")
         result = run(bundle, "--clip", tmp_path / "x.mp4", "--threads", 1)
-        self.check(result, "ia-onnx-fp32: ", "not a media file")
+        check_refusal(result, "ia-onnx-fp32: ", "not a media file")
 
     def test_too_many_threads(self, bundle: Path, sample_clip: Path) -> None:
-        self.check(run(bundle, "--clip", sample_clip, "--threads", 4096), "cores")
+        check_refusal(run(bundle, "--clip", sample_clip, "--threads", 4096), "cores")
 
     def test_output_without_a_folder(self, bundle: Path) -> None:
-        self.check(run(bundle, "--json-out", "/nowhere/x.json"), "can't write")
+        check_refusal(run(bundle, "--json-out", "/nowhere/x.json"), "can't write")
 
     def test_missing_reference(self, bundle: Path, sample_clip: Path) -> None:
         options = "--reference", "nowhere.safetensors", "--clip", sample_clip, "--threads", 1
-        self.check(run(bundle, *options), "reference: ", "no such file")
+        check_refusal(run(bundle, *options), "reference: ", "no such file")
 
     def test_comparing_and_measuring(self, bundle: Path) -> None:
-        self.check(run(bundle, "--compare", "a", "b"), "--compare", code=2)
-        self.check(run(bundle, "--fail-if-slower", "10%"), "--compare", code=2)
+        check_refusal(run(bundle, "--compare", "a", "b"), "--compare", code=2)
+        check_refusal(run(bundle, "--fail-if-slower", "10%"), "--compare", code=2)
 
     def test_percentage(self) -> None:
-        self.check(run("--compare", "a", "b", "--fail-if-slower", "much"), "percentage", code=2)
+        check_refusal(run("--compare", "a", "b", "--fail-if-slower", "much"), "percentage", code=2)
 
     def test_foreign_file(self, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text("{}")
-        self.check(run("--compare", tmp_path / "a.json", tmp_path / "a.json"), "no results")
+        check_refusal(run("--compare", tmp_path / "a.json", tmp_path / "a.json"), "no results")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ def test_reference_checkpoint_answers_on_the_device(tmp_path: Path, shared: Path
         weights = {n[2:]: torch.from_numpy(oracle[n]) for n in oracle if n.startswith("w:")}
         torch.save({"state_dict": weights}, tmp_path / "reference.pth")
         report = export_bundle(
-            tmp_path / "reference.pth", tmp_path / "out", ExportOptions(precision="fp32")
+            tmp_path / "reference.pth",
+            tmp_path / "out",
+            ExportOptions(precision="fp32", timing=False),
         )
         recognizer = Recognizer.load(report.bundle)
         spec = recognizer.spec

@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from version_environments import find_floor
+
 Load = Callable[[str], ModuleType]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,7 +77,7 @@ def test_newest_is_whatever_there_is(script: ModuleType, wheel: Path) -> None:
 @pytest.mark.parametrize("admitted", ["", "<5", ">4"])
 def test_range_without_a_lower_bound_is_refused(script: ModuleType, admitted: str) -> None:
     with pytest.raises(script.ProofError, match="gives av no lower bound"):
-        script.find_floor("av", SpecifierSet(admitted))
+        find_floor("av", SpecifierSet(admitted))
 
 
 def test_what_is_pinned_is_admitted(script: ModuleType) -> None:
@@ -94,7 +96,7 @@ def test_what_is_pinned_is_admitted(script: ModuleType) -> None:
     for wanted in map(Requirement, found):
         if wanted.name in versions and not (wanted.marker and not wanted.marker.evaluate()):
             assert wanted.specifier.contains(versions[wanted.name]), wanted
-        assert script.find_floor(wanted.name, wanted.specifier)
+        assert find_floor(wanted.name, wanted.specifier)
 
 
 def make_row(name: str, **settings: Any) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
+from mer_runtime.closing import Closing
 from mer_runtime.console import progress
 
 
-class StageBars:
+class StageBars(Closing):
     """A context whose ``show(stage, done, total)`` draws one bar a stage."""
 
     def __init__(self, labels: dict[str, str]) -> None:
@@ -18,15 +18,7 @@ class StageBars:
         self._stage: str | None = None
         self._bar: Any = None
 
-    def __enter__(self) -> StageBars:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._stack.close()
 
     def show(self, stage: str, done: int, total: int) -> None:

@@ -71,10 +71,7 @@ def find_corpus(path: Path) -> int:
     Raises:
         CorpusError: it may not be looked at.
     """
-    try:
-        return find_mode(path)
-    except PermissionError as error:
-        raise CorpusError(f"{path} can't be read ({error.strerror})") from error
+    return find_mode(path, lambda reason: CorpusError(f"{path} can't be read ({reason})"))
 
 
 def _list_folder(root: Path, mode: int, vocal: Vocal | None) -> Listing:

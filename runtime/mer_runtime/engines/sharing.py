@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from threading import Lock
-from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -34,12 +33,7 @@ class Turn:
             )
         self._lock.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._lock.release()
 
 

@@ -35,11 +35,10 @@ class SparingChoice:
 
     def __init__(self, slot: float, origin: Callable[[], float | None]) -> None:
         self._slot, self._origin = slot, origin
-        self._times: list[float] = []  # of the frames ahead and the last ones, in order
-        self._first = inf  # of them
-        self._newest: dict[int, float] = {}  # by stream
-        self._ended = False
-        self._off = False
+        self._shown: list[float] = []  # when the frames ahead, and the last ones, are shown: sorted
+        self._first = inf  # when the recording's first frame is
+        self._decoded: dict[int, float] = {}  # the newest of the packets seen, by stream
+        self._all = False  # every frame is needed from here on
 
     def follow(self, packets: Iterable[Any]) -> Iterator[Any]:
         """The packets, each after those of the next second were seen."""
@@ -50,44 +49,55 @@ class SparingChoice:
             reach = _seconds(packet, packet.dts) if packet.dts is not None else 0.0
             ahead.append((reach, packet))
             held += packet.size
-            self._off |= held > HELD_BYTES or len(ahead) > HELD_PACKETS
-            while ahead and (self._off or reach - ahead[0][0] > LOOK_AHEAD):
+            self._all |= held > HELD_BYTES or len(ahead) > HELD_PACKETS
+            while ahead and (self._all or reach - ahead[0][0] > LOOK_AHEAD):
                 _, first = ahead.popleft()
                 held -= first.size
                 yield first
-        self._ended = True
+        self._all = True  # nothing comes after these
         yield from (packet for _, packet in ahead)
 
     def needs(self, packet: Any) -> bool:
         """Whether a packet's frame is to be decoded."""
         origin = self._origin()
-        if self._off or self._ended or origin is None or packet.pts is None:
+        if self._all or origin is None or packet.pts is None:
             return True
-        time = _seconds(packet, packet.pts)
-        after = bisect_right(self._times, time)
-        if time < self._first + LOOK_AHEAD or len(self._times) - after < 2:
+        shown = _seconds(packet, packet.pts)
+        until = self._find_following(shown, packet.stream.index)
+        if until is None:
             return True
-        following = self._times[after]
-        del self._times[: max(after - REORDERED, 0)]
-        if following > self._newest[packet.stream.index]:  # another may come between
-            return True
-        slot = ceil((time - SLACK - origin) / self._slot - 0.5)
-        return origin + (slot + 0.5) * self._slot < following + SLACK - CLOCK_SLACK
+        slot = ceil((shown - SLACK - origin) / self._slot - 0.5)
+        middle = origin + (slot + 0.5) * self._slot  # the first one from this frame on
+        return middle < until + SLACK - CLOCK_SLACK
+
+    def _find_following(self, shown: float, stream: int) -> float | None:
+        """When the next frame is shown; None of the first and last frames, and where it isn't sure.
+
+        Frames that no decoder can give any more are forgotten.
+        """
+        after = bisect_right(self._shown, shown)
+        if shown < self._first + LOOK_AHEAD or len(self._shown) - after < 2:
+            return None
+        following = self._shown[after]
+        del self._shown[: max(after - REORDERED, 0)]
+        is_certain = following <= self._decoded[stream]  # else another may come between
+        return following if is_certain else None
 
     def _see(self, packet: Any) -> None:
+        """Note when a packet's frame is shown, and whether its time stamps can be relied on."""
         if not packet.size:
             return
         if packet.pts is None or packet.dts is None or packet.pts < packet.dts:
-            self._off = True
+            self._all = True
             return
         time = _seconds(packet, packet.dts)
-        newest = self._newest.setdefault(packet.stream.index, time)
-        self._off |= abs(time - newest) > LOOK_AHEAD
-        self._newest[packet.stream.index] = max(newest, time)
+        newest = self._decoded.setdefault(packet.stream.index, time)
+        self._all |= abs(time - newest) > LOOK_AHEAD
+        self._decoded[packet.stream.index] = max(newest, time)
         if isinstance(packet.stream, av.VideoStream):
             shown = _seconds(packet, packet.pts)
             self._first = min(self._first, shown)
-            insort(self._times, shown)
+            insort(self._shown, shown)
 
 
 def _seconds(packet: Any, stamp: int) -> float:

@@ -7,7 +7,6 @@ hum and fans stay as loud as they are; taps and gusts have no pitch. Music has b
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -109,8 +108,10 @@ def _find_prominence(levels: NDArray[np.float32]) -> NDArray[np.float32]:
 def _running_minimum(levels: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
     """The least of each value and the ``reach`` before it, by column."""
     column = np.ones((reach + 1, 1), np.uint8)
-    beyond: dict[str, Any] = {"borderType": cv2.BORDER_CONSTANT, "borderValue": np.inf}
-    return np.asarray(cv2.erode(levels, column, anchor=(0, reach), **beyond), np.float32)
+    least = cv2.erode(
+        levels, column, anchor=(0, reach), borderType=cv2.BORDER_CONSTANT, borderValue=np.inf
+    )
+    return np.asarray(least, np.float32)
 
 
 def _measure_pitch(frames: NDArray[np.float32], tables: _Tables) -> NDArray[np.float32]:

@@ -8,36 +8,17 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_runtime.inputs.crops import crop_face, find_nearest
-from mer_runtime.inputs.face import Box
-from mer_runtime.inputs.motion import moves_on, sketch
 from mer_runtime.inputs.notes import CANCELLED, describe_unusable
-from mer_runtime.inputs.tracking import (
-    Face,
-    Faces,
-    FaceTracker,
-    choose_person,
-    list_people,
-    scale_box,
-    shows,
-)
-from mer_runtime.inputs.window_faces import still_shows
+from mer_runtime.inputs.tracking import Face, Faces, choose_person, list_people
 from mer_runtime.model import Model
+from mer_runtime.stream.crops import list_features
 from mer_runtime.stream.event import StreamEvent
-from mer_runtime.stream.frame_slots import PickedFrame
 from mer_runtime.stream.intake import Task, WindowTask
 from mer_runtime.stream.senses import Senses
 from mer_runtime.stream.smoothing import Smoother
 from mer_runtime.stream.statistics import StreamStatistics
-from mer_runtime.stream.view import (
-    FaceView,
-    Feature,
-    Picture,
-    Place,
-    UsedFrame,
-    WindowLogits,
-    WindowView,
-)
+from mer_runtime.stream.used_frames import UsedFrames
+from mer_runtime.stream.view import FaceView, Feature, UsedFrame, WindowLogits, WindowView
 
 
 class StreamEngine:
@@ -88,7 +69,7 @@ class StreamEngine:
         if task.epoch != self._epoch:
             self._begin(task.epoch)
         for picked in task.frames:
-            self._look(picked)
+            self._frames.look(picked)
         return self._view(task.window) if task.window else None
 
     def compute(self, views: Sequence[WindowView]) -> list[WindowLogits]:
@@ -116,78 +97,23 @@ class StreamEngine:
 
     def _begin(self, epoch: int) -> None:
         self._epoch = epoch
-        self._used: dict[int, UsedFrame] = {}
-        self._first: int | None = None  # the first slot with a frame
-        self._before: UsedFrame | None = None  # stands in for the slots before that
-        self._last: tuple[int, UsedFrame] | None = None
-        self._picture: Picture | None = None  # the last one, for telling repeated ones
+        self._frames = UsedFrames(self._senses, self._spec.video, self._statistics)
         self._person: int | None = None  # whom the last window was about
-        self._tracker = FaceTracker(self._spec.video.frames)
-
-    def _look(self, picked: PickedFrame) -> None:
-        """Detect the faces of a frame; one that several slots use is looked at once."""
-        if self._last is not None and self._last[0] == picked.frame:
-            used = self._last[1]
-        else:
-            used = self._detect(picked)
-        self._last = (picked.frame, used)
-        if picked.slot is None:
-            self._before = used
-        else:
-            self._used[picked.slot] = used
-            self._first = picked.slot if self._first is None else self._first
-
-    def _detect(self, picked: PickedFrame) -> UsedFrame:
-        image = self._senses.show(picked)
-        before = self._picture
-        if self._last is not None and before is not None and np.array_equal(image, before):
-            return self._last[1]
-        self._picture = image
-        size = (image.shape[0], image.shape[1])
-        with self._statistics.timed("face"):
-            found = self._tracker.update(self._senses.find(picked, image), size, picked.slot or 0)
-        # The picture is large, and serves no more where somebody was seen.
-        crops = {face.box: crop_face(image, face.box, self._spec.video) for face in found.values()}
-        return UsedFrame(None if found else image, size, sketch(image), found, crops=crops)
 
     def _view(self, window: WindowTask) -> WindowView:
-        frames, real = self._frames_of(window.slot)
-        seen, stale = self._seen_in(frames, real)
+        frames, real = self._frames.list_window(window.slot)
+        seen, stale = self._frames.list_faces(frames, real)
         notes = tuple(self._note(window, frames, stale))
         people = list_people(seen)
         faces = []
         for number in self._choose(seen, people):
-            places, box = self._places_of(frames, number)
+            features, box = list_features(frames, number, self._spec.video)
             found = sum(number in one for one in seen)
-            features = tuple(self._describe(frame, at) for frame, at in places)
-            faces.append(FaceView(number, box, found, features))
-        self._forget(window.slot + 1 - self._spec.video.frames)
+            faces.append(FaceView(number, box, found, tuple(features)))
+        self._frames.forget(window.slot + 1 - self._spec.video.frames)
         return WindowView(
             self._epoch, window, tuple(faces), max(len(people), min(len(faces), 1)), notes
         )
-
-    def _seen_in(
-        self, frames: Sequence[UsedFrame], real: Sequence[bool]
-    ) -> tuple[list[Mapping[int, Face]], int]:
-        """The faces of each of a window's slots, and how many slots show nothing new.
-
-        One that has no picture, or a stale one, has no faces; none has where the picture is frozen.
-        """
-        own = [frame for frame, is_real in zip(frames, real, strict=True) if is_real]
-        enough = min(2, self._spec.video.frames)  # one picture doesn't tell
-        if len(own) < enough or not moves_on([frame.sketch for frame in own]):
-            return [], len(frames)
-        seen: list[Mapping[int, Face]] = []
-        stale = 0
-        last, repeated = None, 0
-        for frame, is_real in zip(frames, real, strict=True):
-            # The first one also stands in for what was before it, however long.
-            repeated = repeated + 1 if frame is last and frame is not self._before else 0
-            counts = is_real and still_shows(repeated, len(frames))
-            seen.append(frame.found if counts else {})
-            stale += not counts
-            last = frame
-        return seen, stale
 
     def _note(self, window: WindowTask, frames: Sequence[UsedFrame], stale: int) -> Iterator[str]:
         """What is missing of a window, or was mended in it."""
@@ -219,61 +145,6 @@ class StreamEngine:
             return None
         with self._statistics.timed("mfcc"):
             return self._senses.listen(window.sound)
-
-    def _frames_of(self, end: int) -> tuple[list[UsedFrame], list[bool]]:
-        """A frame for each slot of a window, and whether the slot had one of its own.
-
-        The others (a camera that vanished, frames that were dropped) take the nearest slot's.
-        Both are empty where no slot has a frame.
-        """
-        slots = range(end - self._spec.video.frames, end)
-        held = [self._used.get(k) or (self._before if self._is_early(k) else None) for k in slots]
-        real = [frame is not None for frame in held]
-        nearest = find_nearest(real)
-        if nearest is None:
-            return [], []
-        return [frame for i in nearest if (frame := held[i]) is not None], real
-
-    def _is_early(self, slot: int) -> bool:
-        return self._first is None or slot < self._first
-
-    def _places_of(self, frames: Sequence[UsedFrame], number: int) -> tuple[list[Place], Box]:
-        """Where a person's crop comes from in each frame of a window, as ``crop_person`` has it.
-
-        And the nearest box in the pixels of the last frame.
-        """
-        nearest = find_nearest([number in frame.found for frame in frames]) or []
-        places: list[Place] = []
-        here = Face(Box(0, 0, 0, 0))
-        for frame, i in zip(frames, nearest, strict=True):
-            face = frames[i].found[number]
-            here = face
-            if frame.size != frames[i].size:
-                here = Face(scale_box(face.box, frames[i].size, frame.size), face.look)
-            stays = frame is frames[i] or self._shows(frame, here)
-            places.append((frame, here.box) if stays else (frames[i], face.box))
-        return places, here.box
-
-    def _shows(self, frame: UsedFrame, face: Face) -> bool:
-        """Whether a frame in which the person isn't seen may be cropped all the same."""
-        if frame.image is None or face.box in frame.gone:
-            return False
-        if face.box not in frame.features and not shows(frame.image, face):
-            frame.gone.add(face.box)
-            return False
-        return True
-
-    def _describe(self, frame: UsedFrame, box: Box) -> Feature:
-        """The features of a crop, which are computed once."""
-        if box not in frame.features:
-            frame.features[box] = Feature(self._crop(frame, box))
-        return frame.features[box]
-
-    def _crop(self, frame: UsedFrame, box: Box) -> Picture:
-        if box in frame.crops:
-            return frame.crops.pop(box)
-        assert frame.image is not None  # kept wherever nobody was seen
-        return crop_face(frame.image, box, self._spec.video)
 
     def _encode(self, features: Sequence[Feature]) -> None:
         """Describe the crops that aren't yet, in as few batches as can be."""
@@ -335,10 +206,3 @@ class StreamEngine:
             people=view.people if face is not None else 0,
             notes=view.notes,
         )
-
-    def _forget(self, first: int) -> None:
-        """Drop what no later window holds: the slots before ``first``."""
-        for slot in [slot for slot in self._used if slot < first]:
-            del self._used[slot]
-        if self._first is not None and self._first <= first:
-            self._before = None

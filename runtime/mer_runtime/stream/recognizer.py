@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Condition, Thread, current_thread
 from time import monotonic
-from types import TracebackType
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_runtime.closing import Closing
 from mer_runtime.errors import SpecError
 from mer_runtime.inputs.face import FaceDetector
 from mer_runtime.inputs.picture import check_frame
@@ -27,15 +26,13 @@ from mer_runtime.stream.audio_ring import clean
 from mer_runtime.stream.checks import check_time, count_hop_slots
 from mer_runtime.stream.engine import StreamEngine
 from mer_runtime.stream.event import StreamEvent
+from mer_runtime.stream.event_queue import EventQueue
 from mer_runtime.stream.frame_slots import Image
 from mer_runtime.stream.intake import Intake
 from mer_runtime.stream.statistics import StreamStatistics
 
-#: Events that wait to be read in a live stream; the oldest goes first.
-UNREAD = 1024
 
-
-class StreamRecognizer:
+class StreamRecognizer(Closing):
     """Recognises emotions in a running stream, every ``hop`` seconds.
 
     >>> with StreamRecognizer(Recognizer.load("ia-compact-int8")) as stream:        # doctest: +SKIP
@@ -122,14 +119,12 @@ class StreamRecognizer:
         self._live = live
         self._video = video
         self._audio = audio
-        self._on_event = on_event
         self._order, self._mixer = ChannelOrder(), ChannelMixer()
-        self._events: deque[StreamEvent] = deque()
         self._state = Condition()
+        self._events = EventQueue(self._state, self._statistics, live=live)
+        self._give = on_event or self._events.add
         self._finishing = False
         self._closed = False
-        self._ended = False  # no event will come any more
-        self._failure: Exception | None = None
         self._thread: Thread | None = None
         if live:
             self._thread = Thread(target=self._work, name="mer-stream", daemon=True)
@@ -237,15 +232,7 @@ class StreamRecognizer:
         Raises:
             MerError: what stopped the engine.
         """
-        while True:
-            with self._state:
-                while self._live and not self._events and not self._ended:
-                    self._state.wait()
-                if not self._events:
-                    self._raise_failure()
-                    return
-                event = self._events.popleft()
-            yield event
+        return self._events.read()
 
     def finish(self) -> None:
         """Answer what is still waiting, up to the slot that ends nearest, and end ``events``.
@@ -259,17 +246,14 @@ class StreamRecognizer:
             self._finishing = True
             self._state.notify_all()
         self._join()
-        with self._state:
-            self._ended = True
-            self._state.notify_all()
-            self._raise_failure()
+        self._events.end()
+        self._events.raise_failure()
 
     def close(self) -> None:
         """Stop at once, without a last answer. Also what leaving the ``with`` block does."""
         with self._state:
             self._closed = True
-            self._ended = True
-            self._state.notify_all()
+        self._events.end()
         self._join()
         self._engine.close()
 
@@ -278,11 +262,7 @@ class StreamRecognizer:
             self._thread.join()
 
     def _is_over(self) -> bool:
-        return self._finishing or self._closed or self._failure is not None
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        return self._finishing or self._closed or self._events.failure is not None
 
     def _proceed(self) -> None:
         """See to what was just pushed: here, or by waking the engine's thread."""
@@ -299,27 +279,14 @@ class StreamRecognizer:
             for event in self._engine.finish():
                 self._give(event)
 
-    def _give(self, event: StreamEvent) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
-            return
-        with self._state:
-            if self._live and len(self._events) >= UNREAD:
-                self._events.popleft()
-                self._statistics.unread += 1
-            self._events.append(event)
-            self._state.notify_all()
-
     def _work(self) -> None:
         """The engine's thread: what it fails with is raised where events are read."""
         try:
             self._run()
         except Exception as error:  # noqa: BLE001 - any, or readers would wait for ever
-            self._failure = error
+            self._events.failure = error
         finally:
-            with self._state:
-                self._ended = True
-                self._state.notify_all()
+            self._events.end()
 
     def _run(self) -> None:
         while True:
@@ -332,14 +299,3 @@ class StreamRecognizer:
                     return
             for event in self._engine.run(task):
                 self._give(event)
-
-    def __enter__(self) -> StreamRecognizer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

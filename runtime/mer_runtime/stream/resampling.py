@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, gcd
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ Mono = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A window's sound before and after; ``first`` and ``rate`` as in ``NativeWindow``."""
+class _Window:
+    """A window's sound as it came and as it was made; the rest as in ``NativeWindow``."""
 
     first: int
     rate: int
@@ -35,37 +34,35 @@ class WindowResampler:
 
     def __init__(self, spec: AudioSpec) -> None:
         self._samples, self._rate = spec.samples, spec.sample_rate
-        self._known: _Known | None = None
-        self._lock = Lock()
+        self._former: _Window | None = None  # replaced as a whole, as threads share it
 
     def waveform(self, sound: NativeWindow) -> Mono:
         """(samples,) float32 at the spec's rate."""
-        with self._lock:
-            known = self._known
-        native = sound.mono()
-        waveform = None if known is None else self._go_on(known, sound, native)
+        native, former = sound.mono(), self._former
+        waveform = None if former is None else self._extend(former, sound, native)
         if waveform is None:
             waveform = cut_window(native, sound.rate, self._samples, self._rate)
-        with self._lock:
-            self._known = _Known(sound.first, sound.rate, native, waveform)
+        self._former = _Window(sound.first, sound.rate, native, waveform)
         return waveform
 
-    def _go_on(self, known: _Known, sound: NativeWindow, native: Mono) -> Mono | None:
-        """From the window before; None where that isn't possible."""
+    def _extend(self, former: _Window, sound: NativeWindow, native: Mono) -> Mono | None:
+        """The former window's waveform from where this one begins, and the rest resampled.
+
+        None where the two don't fit together.
+        """
         rate, to_rate, samples = sound.rate, self._rate, self._samples
         divisor = gcd(rate, to_rate)
         step, made = rate // divisor, to_rate // divisor  # so many samples make so many
-        shift = sound.first - known.first
+        shift = sound.first - former.first
         new = shift // step * made
-        if known.rate != rate or rate == to_rate or shift % step or not 0 < new < samples:
+        if former.rate != rate or rate == to_rate or shift % step or not 0 < new < samples:
             return None
-        # Of the former window's sound, what its waveform is made of.
+        # All that the former waveform was made of must still be there.
         heard = ceil((MARGIN + samples / to_rate + LOOKAHEAD) * rate)
-        if not np.array_equal(known.native[shift:heard], native[: heard - shift]):
+        if not np.array_equal(former.native[shift:heard], native[: heard - shift]):
             return None
-        # Behind an edge of its own, from which the resampler's steps fall as from the window's.
-        margin = round(MARGIN * to_rate)
-        steps = (samples - new) * rate // to_rate // step
-        skip = margin + samples - new - steps * made
-        tail = resample(native[steps * step :], rate, to_rate)[skip : skip + new]
-        return np.concatenate([known.waveform[new:], tail]) if len(tail) == new else None
+        # Resampled from a whole step before the new part, with a margin for the filter to begin in.
+        steps = (samples - new) // made
+        begin = round(MARGIN * to_rate) + samples - new - steps * made
+        tail = resample(native[steps * step :], rate, to_rate)[begin : begin + new]
+        return np.concatenate([former.waveform[new:], tail]) if len(tail) == new else None

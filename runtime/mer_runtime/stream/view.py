@@ -52,10 +52,6 @@ class UsedFrame:
     gone: set[Box] = field(default_factory=set)
 
 
-#: A crop: the frame that it is made of, and the box.
-Place = tuple[UsedFrame, Box]
-
-
 @dataclass(frozen=True)
 class FaceView:
     """A person in a window.

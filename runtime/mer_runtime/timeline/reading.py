@@ -10,6 +10,7 @@ from threading import Event
 
 import cv2
 
+from mer_runtime.closing import Closing
 from mer_runtime.engines.cores import usable_cores
 from mer_runtime.errors import OutputError
 from mer_runtime.files import replacing
@@ -30,7 +31,7 @@ from mer_runtime.timeline.summary import Summary
 SHOWN_FOR = 1.0
 
 
-class Timeline(Iterator[StreamEvent]):
+class Timeline(Closing, Iterator[StreamEvent]):
     """The answers of a whole clip in order of time, computed as they are asked for.
 
     What is held at any moment is a window and what is decoded ahead of it: some seconds of the
@@ -91,12 +92,6 @@ class Timeline(Iterator[StreamEvent]):
     def close(self) -> None:
         """End it, and let go of the file."""
         self._events.close()
-
-    def __enter__(self) -> Timeline:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _read(self) -> Generator[StreamEvent, None, None]:
         address = Address("file", self.source, self.source)

@@ -1,10 +1,9 @@
-"""No sum that saturates: the rule, who breaks it, and what happens to them without VNNI."""
+"""No sum that saturates: the rule, and who breaks it."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as drawn
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from weighted_layers import DEPTHWISE, KINDS, ON_ALL, Kind, Weights, keep_rule, list_pairs, rows_of
 
 from mer_calibration import (
     DIALECTS,
@@ -22,54 +22,10 @@ from mer_calibration import (
     certify,
     quantise_graph,
 )
-from mer_calibration.graph.dialects import round_to_half
-from mer_calibration.graph.grid import SMALLEST_SCALE, weight_scales, weight_steps
-from mer_calibration.graph.saturation import (
-    LIMIT,
-    find_pairs,
-    is_depthwise,
-    sum_pairs,
-    widen_scales,
-)
-from mer_calibration.graph.weights import apply_roundings
-from mer_calibration.measure.gptq import find_roundings
+from mer_calibration.graph.grid import weight_scales, weight_steps
+from mer_calibration.graph.saturation import LIMIT, find_pairs, is_depthwise, sum_pairs
 
 GraphOf = Callable[..., ModelProto]
-Weights = NDArray[np.int8]
-
-
-class Kind(NamedTuple):
-    """A weighted layer: its weight's shape, output channels' axis, inputs, attributes."""
-
-    op_type: str
-    shape: tuple[int, ...]
-    axis: int
-    inputs: tuple[int, ...]
-    options: dict[str, Any]
-
-    @property
-    def groups(self) -> int:
-        return int(self.options.get("group", 1))
-
-
-KINDS = {
-    "pointwise": Kind("Conv", (16, 16, 1, 1), 0, (16, 4, 4), {}),
-    "window": Kind("Conv", (16, 16, 3, 3), 0, (16, 5, 5), {}),
-    "odd window": Kind("Conv", (16, 17, 3, 3), 0, (17, 5, 5), {}),
-    "pixels": Kind("Conv", (16, 3, 3, 3), 0, (3, 5, 5), {}),
-    "odd pointwise": Kind("Conv", (16, 17, 1, 1), 0, (17, 4, 4), {}),
-    "row": Kind("Conv", (16, 16, 3), 0, (16, 9), {}),
-    "groups": Kind("Conv", (32, 16, 3, 3), 0, (32, 5, 5), {"group": 2}),
-    "several of one": Kind("Conv", (32, 1, 3, 3), 0, (16, 5, 5), {"group": 16}),
-    "two of one": Kind("Conv", (16, 2, 3, 3), 0, (32, 5, 5), {"group": 16}),
-    "single input": Kind("Conv", (16, 1, 3, 3), 0, (1, 5, 5), {}),
-    "product": Kind("MatMul", (16, 18), 1, (4, 16), {}),
-    "odd product": Kind("MatMul", (17, 16), 1, (4, 17), {}),
-    "linear": Kind("Gemm", (16, 18), 1, (16,), {}),
-    "turned": Kind("Gemm", (18, 16), 0, (16,), {"transB": 1}),
-}
-DEPTHWISE = Kind("Conv", (16, 1, 3, 3), 0, (16, 5, 5), {"group": 16})
-ON_ALL = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
 def make_layers(graph_of: GraphOf, *layers: tuple[Kind, Weights]) -> ModelProto:
@@ -89,38 +45,6 @@ def make_layers(graph_of: GraphOf, *layers: tuple[Kind, Weights]) -> ModelProto:
         rank = len(kind.inputs) + 1
         outputs[f"y{i}"] = [f"s{i}_{axis}" for axis in range(rank)]
     return graph_of(nodes, constants, inputs, outputs)
-
-
-def rows_of(weights: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Each output channel's weights: (O, K), flattened in the array's order."""
-    return (weights if axis == 0 else weights.T).reshape(weights.shape[axis], -1)
-
-
-def list_pairs(kind: Kind) -> list[tuple[int, int]]:
-    """By hand: which weights of an output channel, flattened, stand side by side."""
-    if kind.axis == 1:
-        inputs, places = kind.shape[0], [0]
-    else:
-        inputs = kind.shape[1]
-        places = list(range(int(np.prod(kind.shape[2:]))))
-    in_memory = [channel * len(places) + place for place in places for channel in range(inputs)]
-    if inputs % 2 and len(places) > 1:
-        return list(itertools.pairwise(in_memory))
-    return [
-        (in_memory[first + channel], in_memory[first + channel + 1])
-        for first in range(0, len(in_memory), inputs)
-        for channel in range(0, inputs - 1, 2)
-    ]
-
-
-def keep_rule(weights: Weights, kind: Kind) -> bool:
-    """By hand."""
-    for row in rows_of(weights, kind.axis).astype(int).tolist():
-        for i, j in list_pairs(kind):
-            pair = (row[i], row[j])
-            if sum(w for w in pair if w > 0) > LIMIT or sum(w for w in pair if w < 0) < -LIMIT:
-                return False
-    return True
 
 
 def draw_steps(kind: Kind, seed: int) -> Weights:
@@ -355,90 +279,3 @@ class TestMultiplyAdd:
     @pytest.mark.parametrize("values", [(127, 2), (65, 64), (-127, -2), (-65, -64)])
     def test_worst_inputs_of_what_is_not(self, kind: Kind, values: tuple[int, int]) -> None:
         assert saturates(plant(draw_steps(kind, 0), kind, 3, 1, values), kind)
-
-
-#: Weights as networks have them, and far from it.
-magnitudes = st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e30])
-
-
-@st.composite
-def float_weights(draw: st.DrawFn, kind: Kind) -> NDArray[np.float32]:
-    """Of any spread: channels of very different sizes, some dead, some with one large weight."""
-    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    shape = draw(st.sampled_from(["uniform", "normal", "equal", "signs", "rare"]))
-    size = kind.shape
-    values = {
-        "uniform": lambda: generator.uniform(-1, 1, size),
-        "normal": lambda: generator.normal(0, 0.3, size),
-        "equal": lambda: np.full(size, 0.7),
-        "signs": lambda: generator.choice([-1.0, 1.0], size),
-        "rare": lambda: generator.choice([0.0, 0.01, 1.0], size),
-    }[shape]()
-    rows = values if kind.axis == 0 else values.T
-    for channel in range(min(4, len(rows))):
-        rows[channel] *= draw(magnitudes)
-    return np.asarray(values, np.float32)
-
-
-class TestWidenScales:
-    @ON_ALL
-    @given(data=st.data())
-    @settings(deadline=None, max_examples=25)
-    def test_nearest_steps_keep_the_rule(self, kind: Kind, data: st.DataObject) -> None:
-        """On the scales found, on those of float16 above them, and on any that are wider."""
-        weights = data.draw(float_weights(kind))
-        finest = weight_scales(weights, kind.axis)
-        found = widen_scales(finest, weights, kind.axis, kind.groups)
-        assert found.dtype == np.float32
-        assert (found >= finest).all()
-        # At most as wide as half the steps would be, and no wider than needed.
-        assert (found <= 2.05 * finest).all()
-        wider = found * np.float32(data.draw(st.floats(1, 4, width=32)))
-        halves = round_to_half(np.minimum(found, 1000))
-        for scales in (found, np.maximum(found, halves), wider):
-            steps = weight_steps(weights, scales, kind.axis)
-            assert keep_rule(steps, kind)
-
-    @ON_ALL
-    def test_scales_that_are_safe_stay(self, kind: Kind) -> None:
-        weights = np.zeros(kind.shape, np.float32)
-        rows = weights if kind.axis == 0 else weights.T
-        rows[:, -1] = 0.3
-        if kind.shape[1 - kind.axis] == 1 or kind.shape[1 - kind.axis] % 2:
-            rows[...] = 0
-            rows.reshape(len(rows), -1)[:, 0] = 0.3
-        finest = weight_scales(weights, kind.axis)
-        assert (finest > SMALLEST_SCALE).all()
-        np.testing.assert_array_equal(widen_scales(finest, weights, kind.axis, kind.groups), finest)
-
-    def test_depthwise_scales_stay(self) -> None:
-        weights = np.ones(DEPTHWISE.shape, np.float32)
-        finest = weight_scales(weights)
-        assert widen_scales(finest, weights, 0, DEPTHWISE.groups) is finest
-        assert (widen_scales(finest, weights, 0) > finest).all()
-
-
-@ON_ALL
-@given(data=st.data())
-@settings(deadline=None, max_examples=4)
-def test_weights_rounded_together_keep_the_rule(
-    kind: Kind, graph_of: GraphOf, data: st.DataObject
-) -> None:
-    """Any weights through ``find_roundings``."""
-    weights = data.draw(float_weights(kind))
-    weights = np.where(np.abs(weights) < 1e20, weights, 1).astype(np.float32)  # products overflow
-    node = helper.make_node(kind.op_type, ["x", "w"], ["y"], "layer", **kind.options)
-    rank = len(kind.inputs) + 1
-    inputs = {"x": (TensorProto.FLOAT, [1, *kind.inputs])}
-    outputs = {"y": [f"s{axis}" for axis in range(rank)]}
-    model = graph_of([node], {"w": weights}, inputs, outputs)
-    generator = np.random.default_rng(data.draw(st.integers(0, 99)))
-    feeds = [
-        {"x": np.maximum(generator.normal(0.3, 1, (1, *kind.inputs)), 0).astype(np.float32)}
-        for _ in range(3)
-    ]
-    rounded = apply_roundings(model, find_roundings(model, feeds, threads=1))
-    for layer in rounded.values():
-        assert keep_rule(layer.steps, kind)
-    # Narrow ones stay float.
-    assert bool(rounded) == (min(kind.shape[:2]) >= 16 or kind.shape[1] in (1, 3))

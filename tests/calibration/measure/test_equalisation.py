@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from channel_graphs import (
+    GraphOf,
+    Run,
+    assert_close,
+    chain,
+    check_answers_stay,
+    constants_of,
+    spread,
+    to_octaves,
+    with_constants,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
-from mer_calibration import (
-    DIALECTS,
-    CalibrationError,
-    Probe,
-    Quantised,
-    check_dialect,
-    compare_tensors,
-    quantise_graph,
-)
-from mer_calibration.graph.dialects import DialectName
+from mer_calibration import CalibrationError, Quantised, compare_tensors
 from mer_calibration.measure.equalisation import (
     MOST_EXPONENT,
     OCTAVE,
@@ -30,22 +30,6 @@ from mer_calibration.measure.equalisation import (
     find_exponents,
     measure_peaks,
 )
-
-GraphOf = Callable[..., ModelProto]
-Run = Callable[..., NDArray[np.float32]]
-
-
-def constants_of(model: ModelProto) -> dict[str, NDArray[Any]]:
-    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-
-
-def with_constants(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
-    changed = ModelProto()
-    changed.CopyFrom(model)
-    for tensor in changed.graph.initializer:
-        if tensor.name in values:
-            tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
-    return changed
 
 
 def draw_exponents(model: ModelProto, feeds: Any, seed: int) -> dict[str, tuple[int, ...]]:
@@ -59,16 +43,6 @@ def draw_exponents(model: ModelProto, feeds: Any, seed: int) -> dict[str, tuple[
         for name, peak in measure_peaks(model, feeds).items()
     }
     return dict(find_exponents(model, {n: p.astype(np.float32) for n, p in peaks.items()}))
-
-
-def to_octaves(exponents: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The nearest whole octaves: powers of two, which scale without rounding."""
-    return {name: tuple(OCTAVE * round(e / OCTAVE) for e in es) for name, es in exponents.items()}
-
-
-def assert_close(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    """Apart by roundings of float32 alone: 2^-24 of each term, in sums of up to a thousand."""
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -159,52 +133,6 @@ class TestFixedChannels:
         assert all(found["first.weight"][i] for i in (2, 4, 5))
 
 
-def spread(channels: int) -> NDArray[np.float32]:
-    """Peaks of which only that of channel 3 is the largest."""
-    peaks = np.float32(2.0) ** -np.arange(2, channels + 2)
-    peaks[min(3, channels - 1)] = 1
-    return peaks.astype(np.float32)
-
-
-def chain(graph_of: GraphOf, middle: list[tuple[str, Any]], also: str = "") -> ModelProto:
-    """x (1, 3, 4, 4) through ``first`` (8 channels), one operation, and ``last`` to y.
-
-    ``also`` is given out too; ``sliced`` are channels 2 to 5 of ``first``.
-    """
-    generator = np.random.default_rng(1)
-    ((kind, options),) = middle
-    width = {"Slice": 4}.get(kind, options.get("width", 8))
-    group = options.get("group", 1)
-    constants = {
-        "first.weight": generator.normal(0, 1, (8, 3, 1, 1)).astype(np.float32),
-        "first.bias": generator.normal(0, 1, 8).astype(np.float32),
-        "last.weight": generator.normal(
-            0, 1, (options.get("outputs", 4), width // group, 1, 1)
-        ).astype(np.float32),
-        "starts": np.array([2]),
-        "ends": np.array([6]),
-        "axes": np.array([1]),
-    }
-    steps: list[NodeProto] = [
-        helper.make_node("Conv", ["x", "first.weight", "first.bias"], ["first"], "node_first"),
-        helper.make_node("Relu", ["first"], ["first_relu"], "node_relu"),
-        helper.make_node("Slice", ["first_relu", "starts", "ends", "axes"], ["sliced"], "cut"),
-    ]
-    data = "first_relu"
-    if kind == "Slice":
-        data = "sliced"
-    elif kind == "Concat":
-        steps.append(helper.make_node("Concat", [data, data], ["wide"], "join", **options))
-        data = "wide"
-    steps.append(helper.make_node("Conv", [data, "last.weight"], ["y"], "node_last", group=group))
-    if data != "sliced" and also != "sliced":
-        del steps[2]
-    outputs: dict[str, Any] = {"y": [1, "c", 4, "w"]}
-    if also:
-        outputs[also] = [1, "d", 4, 4]
-    return graph_of(steps, constants, {"x": (TensorProto.FLOAT, [1, 3, 4, 4])}, outputs)
-
-
 @pytest.mark.parametrize(
     ("width", "group", "outputs"),
     [(8, 1, 4), (8, 8, 8), (8, 8, 16), (8, 2, 4), (8, 4, 8)],
@@ -223,201 +151,6 @@ def test_convolutions_of_any_grouping(
     assert any(found["first.weight"]) == (group in (1, outputs)), "others stay as they are"
 
 
-def two_layers(graph_of: GraphOf, *nodes: NodeProto, also: str = "") -> ModelProto:
-    """x (1, 16, 4, 4) through ``left`` with a ReLU and ``right``, both of 16 channels of very
-    different sizes, and ``nodes`` from ``left_relu`` and ``right`` to ``z``, which ``last`` reads.
-    """
-    generator = np.random.default_rng(5)
-    constants: dict[str, NDArray[Any]] = {}
-    for name, least in (("left", -8), ("right", -6), ("last", 0)):
-        sizes = np.exp2(generator.permutation(np.linspace(least, 0, 16))).astype(np.float32)
-        weight = generator.normal(0, 0.3, (16, 16, 1, 1)).astype(np.float32)
-        constants[f"{name}.weight"] = weight * sizes[:, None, None, None]
-        constants[f"{name}.bias"] = generator.normal(0, 0.3, 16).astype(np.float32) * sizes
-
-    def layer(name: str, data: str, output: str) -> NodeProto:
-        inputs = [data, f"{name}.weight", f"{name}.bias"]
-        return helper.make_node("Conv", inputs, [output], f"node_{name}")
-
-    steps = [
-        layer("left", "x", "left"),
-        helper.make_node("Relu", ["left"], ["left_relu"], "node_relu"),
-        layer("right", "x", "right"),
-        *nodes,
-        layer("last", "z", "y"),
-    ]
-    outputs: dict[str, Any] = {"y": [1, 16, "h", "w"]}
-    if also:
-        outputs[also] = [1, 16, 4, 4]
-    return graph_of(steps, constants, {"x": (TensorProto.FLOAT, [1, 16, 4, 4])}, outputs)
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[dict[str, NDArray[Any]]]:
-    generator = np.random.default_rng(6)
-    return [{"x": generator.normal(0, 1, (1, 16, 4, 4)).astype(np.float32)} for _ in range(4)]
-
-
-def check_answers_stay(model: ModelProto, feeds: Any, run_onnx: Run) -> None:
-    exponents = find_exponents(model, measure_peaks(model, feeds))
-    octaves = to_octaves(exponents)
-    for feed in feeds:
-        expected = run_onnx(model, feed, optimised=False)
-        given = run_onnx(equalise(model, octaves), feed, optimised=False)
-        np.testing.assert_array_equal(given, expected)
-        assert_close(run_onnx(equalise(model, exponents), feed, optimised=False), expected)
-
-
-class TestJoinedInSpace:
-    """Several channels become one, which has one factor."""
-
-    JOIN = helper.make_node("Concat", ["left_relu", "right"], ["z"], "join", axis=3)
-
-    def test_one_factor(self, graph_of: GraphOf, pictures: Any, run_onnx: Run) -> None:
-        model = two_layers(graph_of, self.JOIN)
-        found = find_exponents(model, measure_peaks(model, pictures))
-        assert found["left.weight"] == found["right.weight"]
-        assert len(set(found["left.weight"])) > 5
-        check_answers_stay(model, pictures, run_onnx)
-
-    def test_parts_of_one_tensor(self, graph_of: GraphOf, run_onnx: Run) -> None:
-        model = chain(graph_of, [("Concat", {"axis": 3})])
-        found = find_exponents(model, {"first.weight": spread(8), "last.weight": spread(4)})
-        assert any(found["first.weight"])
-        feed = {"x": np.random.default_rng(2).normal(0, 1, (1, 3, 4, 4)).astype(np.float32)}
-        assert_close(
-            run_onnx(equalise(model, found), feed, optimised=False),
-            run_onnx(model, feed, optimised=False),
-        )
-
-    def test_ties_reach_on(self, graph_of: GraphOf, pictures: Any, run_onnx: Run) -> None:
-        """Through a second join, of what was joined with one of its parts."""
-        nodes = [
-            helper.make_node("Concat", ["left_relu", "right"], ["wide"], "join", axis=3),
-            helper.make_node("Concat", ["wide", "right"], ["z"], "join_again", axis=3),
-        ]
-        model = two_layers(graph_of, *nodes)
-        found = find_exponents(model, measure_peaks(model, pictures))
-        assert found["left.weight"] == found["right.weight"]
-        assert any(found["left.weight"])
-        check_answers_stay(model, pictures, run_onnx)
-
-    def test_one_that_is_fixed_fixes_all(self, graph_of: GraphOf, pictures: Any) -> None:
-        model = two_layers(graph_of, self.JOIN, also="right")
-        found = find_exponents(model, measure_peaks(model, pictures))
-        assert not any(found["left.weight"])
-        assert not any(found["right.weight"])
-
-
-class TestReadByASum:
-    """A sum gets the channels back as they were."""
-
-    SUM = (
-        helper.make_node("Sigmoid", ["right"], ["gate"], "gate"),
-        helper.make_node("Add", ["left_relu", "gate"], ["z"], "sum"),
-    )
-
-    def test_all_channels_get_one_peak(self, graph_of: GraphOf, pictures: Any) -> None:
-        model = two_layers(graph_of, *self.SUM)
-        peaks = measure_peaks(model, pictures)
-        found = find_exponents(model, peaks)
-        before = peaks["left.weight"]
-        after = before / np.exp2(np.divide(found["left.weight"], OCTAVE))
-        # Rounding the exponent leaves half a step either way.
-        most = 1.0001 * 2 ** (0.5 / OCTAVE)
-        assert (after <= before.max() * most).all()
-        assert (after >= before.max() / most).all()
-        assert before.min() < before.max() / 16, "they were alike before"
-        assert not any(found["right.weight"]), "what reads it doesn't scale"
-
-    def test_answers_stay_equal(self, graph_of: GraphOf, pictures: Any, run_onnx: Run) -> None:
-        model = two_layers(graph_of, *self.SUM)
-        check_answers_stay(model, pictures, run_onnx)
-        exponents = find_exponents(model, measure_peaks(model, pictures))
-        kinds = [node.op_type for node in equalise(model, exponents).graph.node]
-        assert kinds.count("Mul") == 1
-
-    @pytest.mark.parametrize(
-        "node",
-        [
-            helper.make_node("Concat", ["z", "left_relu"], ["more"], "more", axis=1),
-            helper.make_node("Sigmoid", ["left_relu"], ["more"], "more"),
-            helper.make_node("Add", ["left_relu", "z"], ["more"], "more"),
-        ],
-        ids=lambda node: str(node.op_type),
-    )
-    def test_what_others_read_too_stays(
-        self, graph_of: GraphOf, pictures: Any, node: NodeProto
-    ) -> None:
-        model = two_layers(graph_of, *self.SUM, node)
-        found = find_exponents(model, measure_peaks(model, pictures))
-        assert not any(found["left.weight"])
-
-    @pytest.mark.parametrize("dialect", DIALECTS)
-    def test_sum_of_two_stays(
-        self,
-        graph_of: GraphOf,
-        pictures: Any,
-        run_onnx: Run,
-        quantise: Callable[..., Quantised],
-        dialect: DialectName,
-    ) -> None:
-        """ONNX Runtime has an int8 sum, and that has one scale for all channels."""
-        model = two_layers(graph_of, helper.make_node("Add", ["left_relu", "right"], ["z"], "sum"))
-        found = find_exponents(model, measure_peaks(model, pictures))
-        assert not any(found["left.weight"])
-        assert not any(found["right.weight"])
-        run_onnx(quantise(equalise(model, found), pictures, dialect).model, pictures[0], int8=True)
-
-    @pytest.mark.parametrize("dialect", DIALECTS)
-    def test_costs_nothing_on_integers(
-        self,
-        graph_of: GraphOf,
-        pictures: Any,
-        run_onnx: Run,
-        quantise: Callable[..., Quantised],
-        dialect: DialectName,
-    ) -> None:
-        """Each channel is dequantised with a scale of its own, and engines compute that."""
-        model = two_layers(graph_of, *self.SUM)
-        equal = equalise(model, find_exponents(model, measure_peaks(model, pictures)))
-        quantised = quantise(equal, pictures, dialect).model
-        kinds = [node.op_type for node in quantised.graph.node]
-        assert kinds.count("Mul") == (0 if DIALECTS[dialect].channel_scales else 1)
-        check_dialect(quantised, DIALECTS[dialect])
-        for feed in pictures:
-            expected = run_onnx(model, feed)
-            for optimised in (True, False):
-                found = run_onnx(quantised, feed, optimised=optimised, int8=True)
-                # Three layers of 8 bits.
-                assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
-
-    @pytest.mark.parametrize("dialect", ["x86", "arm"])
-    def test_faint_channels_gain(
-        self,
-        graph_of: GraphOf,
-        pictures: Any,
-        quantise: Callable[..., Quantised],
-        dialect: DialectName,
-    ) -> None:
-        model = two_layers(graph_of, *self.SUM)
-        peaks = measure_peaks(model, pictures)
-        equal = equalise(model, find_exponents(model, peaks))
-        faint = peaks["left.weight"] < peaks["left.weight"].max() / 16
-        assert faint.sum() > 4
-
-        def measure(graph: ModelProto, tensor: str) -> float:
-            """Noise of the faint channels, as the sum reads them."""
-            exact, given = Probe(model, ["left_relu"]), Probe(graph, [tensor])
-            errors = [exact.read(feed)["left_relu"] - given.read(feed)[tensor] for feed in pictures]
-            return float(np.square(np.concatenate(errors)[:, faint]).mean())
-
-        before = measure(quantise(model, pictures, dialect).model, "left_relu_dq")
-        after = measure(quantise(equal, pictures, dialect).model, "left_relu_restored")
-        # Four bits more; but weights and pixels are rounded as before.
-        assert after < 0.1 * before
-
-
 def test_dense_convolution_of_one_channel(graph_of: GraphOf, run_onnx: Run) -> None:
     """Its weight has the shape of a depthwise one's."""
     generator = np.random.default_rng(3)
@@ -432,11 +165,7 @@ def test_dense_convolution_of_one_channel(graph_of: GraphOf, run_onnx: Run) -> N
     inputs = {"x": (TensorProto.FLOAT, [1, 3, 4, 4])}
     model = graph_of(nodes, constants, inputs, {"y": [1, 4, 4, 4]})
     feed = {"x": generator.normal(0, 1, (1, 3, 4, 4)).astype(np.float32)}
-    found = find_exponents(model, measure_peaks(model, [feed]))
-    assert_close(
-        run_onnx(equalise(model, found), feed, optimised=False),
-        run_onnx(model, feed, optimised=False),
-    )
+    check_answers_stay(model, [feed], run_onnx)
 
 
 def test_constants_that_layers_share(graph_of: GraphOf, run_onnx: Run) -> None:
@@ -459,11 +188,7 @@ def test_constants_that_layers_share(graph_of: GraphOf, run_onnx: Run) -> None:
     inputs = {"x": (TensorProto.FLOAT, [1, 3, 4, 4])}
     model = graph_of(nodes, constants, inputs, {"y": [1, 4, 4, 4]})
     feed = {"x": generator.normal(0, 1, (1, 3, 4, 4)).astype(np.float32)}
-    found = find_exponents(model, measure_peaks(model, [feed]))
-    assert_close(
-        run_onnx(equalise(model, found), feed, optimised=False),
-        run_onnx(model, feed, optimised=False),
-    )
+    check_answers_stay(model, [feed], run_onnx)
 
 
 def test_readers_whose_weights_are_zero(graph_of: GraphOf) -> None:
@@ -514,37 +239,3 @@ def test_badly_scaled_channels_gain(
 
     # A bit is 6 dB; eight channels of sixteen have lost more than four of their eight.
     assert sqnr(good) > sqnr(bad) + 3
-
-
-class TestPixelMeans:
-    """What rounded weights of the first layer add to bright pictures is taken off its bias."""
-
-    def test_shift_of_the_mean_vanishes(
-        self, net: ModelProto, ranges_of: Callable[..., Any]
-    ) -> None:
-        means = (90.0, 140.0, 200.0)
-        plain = np.broadcast_to(np.array(means, np.uint8), (1, 8, 8, 3)).copy()
-        feed = {"faces": plain}
-        ranges = ranges_of(net, [feed])
-        errors = {}
-        for name, given_means in (("plain", ()), ("corrected", means)):
-            # Without rounding the bias to float16.
-            dialect = dataclasses.replace(DIALECTS["tensorrt"], half_constants=False)
-            model = quantise_graph(net, ranges, dialect, (), given_means, fold=False).model
-            bias = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-            weight = bias["stem.weight_q"] * bias["stem.weight_scale"][:, None, None, None]
-            used = bias["stem.bias_corrected" if given_means else "stem.bias"]
-            original = constants_of(net)
-            exact = original["stem.weight"].sum(axis=(2, 3)) @ means + original["stem.bias"]
-            errors[name] = np.abs(weight.sum(axis=(2, 3)) @ np.array(means) + used - exact).max()
-        # Of sums near 100, in float32.
-        assert errors["corrected"] < 1e-4
-        assert errors["plain"] > 10 * errors["corrected"]
-
-    def test_other_layers_keep_their_bias(
-        self, net: ModelProto, feeds: Any, ranges_of: Callable[..., Any]
-    ) -> None:
-        dialect, means = DIALECTS["tensorrt"], (128.0,) * 3
-        model = quantise_graph(net, ranges_of(net, feeds), dialect, (), means, fold=False).model
-        names = {t.name for t in model.graph.initializer if t.name.endswith("_corrected")}
-        assert names == {"stem.bias_corrected"}

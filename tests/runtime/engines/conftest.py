@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mer_runtime.store import CACHE_VARIABLE
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Any:
+    """TensorRT-RTX, which builds engines without a GPU."""
+    return pytest.importorskip("tensorrt_rtx")
 
 
 @pytest.fixture

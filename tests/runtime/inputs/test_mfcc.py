@@ -100,6 +100,7 @@ def test_defaults_are_librosa_feature_mfcc() -> None:
     np.testing.assert_allclose(compute_mfcc(waveform, spec), oracle, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.parametrize(
     "spec", [SPECS["16 kHz, 10"], SPECS["22 kHz, 10, reference"]], ids=["16 kHz", "22 kHz"]

@@ -9,11 +9,11 @@ from errno import EIO
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import av
 
+from mer_runtime.closing import Closing
 from mer_runtime.errors import MediaError
 from mer_runtime.inputs.container import open_file, open_pipe, open_url, pixel_aspect
 from mer_runtime.inputs.media_file import check_file
@@ -50,7 +50,7 @@ class Clock(Protocol):
     def place(self, stream: int, stamp: float, length: float, arrival: float) -> float: ...
 
 
-class OpenSource:
+class OpenSource(Closing):
     """A source that is open; a context manager.
 
     Args:
@@ -160,15 +160,7 @@ class OpenSource:
         except (av.FFmpegError, OSError) as error:
             raise self._error(error, asked) from error
 
-    def __enter__(self) -> OpenSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._closing.close()
 
     def _open(self, stop: Event) -> Any:

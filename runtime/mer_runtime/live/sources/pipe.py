@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 from threading import Event
-from types import TracebackType
 
+from mer_runtime.closing import Closing
 from mer_runtime.live.sources.address import Address
 from mer_runtime.live.sources.captured import SourceError
 
@@ -14,7 +14,7 @@ from mer_runtime.live.sources.captured import SourceError
 TICK = 0.1
 
 
-class PipeReader:
+class PipeReader(Closing):
     """A file-like object for ``av.open``. ``read`` answers nothing, as at the end, once stopped.
 
     A named pipe is opened at once; its end comes when the last of its writers is gone, and
@@ -50,14 +50,3 @@ class PipeReader:
         if self._own and self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> PipeReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
