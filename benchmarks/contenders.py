@@ -18,7 +18,8 @@ Tasks = Mapping[str, Callable[[], Any]]
 
 def load_contender(name: str, folder: Path, checkpoint: Path, clip: Path, threads: int) -> Tasks:
     """Load one; ``window`` gives logits (classes,), the other tasks nothing of note."""
-    windows = np.load(folder / "windows.npz")
+    prefix = "compact-" if name.startswith("compact-") else ""  # its crops are smaller
+    windows = np.load(folder / f"{prefix}windows.npz")
     mfcc, faces, voice = windows["mfcc"][0], windows["faces"][0], windows["voice"]
     if name.startswith("pytorch"):
         compiled = name == "pytorch-compiled"

@@ -93,7 +93,20 @@ RATIOS = (
         "openvino-int8/hop",
         {ANY: (6, 9)},
     ),
+    Goal(
+        "`ia-compact` in int8, OpenVINO, against eager float PyTorch of `ia`",
+        "pytorch/window",
+        "compact-openvino-int8/window",
+        {"vnni": (16, 20), "avx2": (10, 14)},
+    ),
+    Goal(
+        "`ia-compact-int8`, ONNX Runtime, against eager float PyTorch of `ia`",
+        "pytorch/window",
+        "compact-onnx-int8/window",
+    ),
     Goal("MFCC against librosa, warm", "mfcc-librosa/mfcc", "mfcc-ours/mfcc", {ANY: (4, 6)}),
 )
 #: Times the clip's own length, and seconds from a process's start to its answer: least and aim.
 REAL_TIME, START = (25, 40), (1.5, 0.8)
+#: The first of them for ``ia-compact``.
+COMPACT_REAL_TIME = (55, 100)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goals import RATIOS, REAL_TIME, START
+from goals import COMPACT_REAL_TIME, RATIOS, REAL_TIME, START
 from mer_runtime.engines.processor import KIND_TITLES, KINDS, OTHER, find_kind
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +30,11 @@ TITLES = {
     "openvino-bf16": "our graph, OpenVINO bf16",
     "onnx-int8": "**our int8 bundle, ONNX Runtime**",
     "openvino-int8": "**our int8 bundle, OpenVINO**",
+    "compact-onnx-int8": "**`ia-compact-int8`, ONNX Runtime**",
+    "compact-openvino-int8": "**`ia-compact` in int8, OpenVINO**",
 }
 #: Bundles whose hops and clips are timed, too.
-BUNDLES = ("onnx-int8", "openvino-int8")
+BUNDLES = ("onnx-int8", "openvino-int8", "compact-onnx-int8", "compact-openvino-int8")
 #: By ``contender/task``.
 TIMED = {f"{name}/window": title for name, title in TITLES.items()} | {
     f"{name}/hop": f"one new crop and the answer (a hop), {name}" for name in BUNDLES
@@ -45,7 +47,10 @@ OVERVIEW = (
     "untouched-openvino-nncf/window",
     "onnx-int8/window",
     "openvino-int8/window",
+    "compact-onnx-int8/window",
+    "compact-openvino-int8/window",
     "openvino-int8/hop",
+    "compact-openvino-int8/hop",
     "onnx-int8/start",
 )
 START_TITLE = "process start to a clip's answer, onnx-int8"
@@ -119,12 +124,13 @@ def list_rows(columns: Sequence[Column]) -> list[Row]:
             found = [ratio.find(name_kind(result)) for _, result in columns]
             rows.append(Row(ratio.name, cells, [_render_goal(goal, TIMES) for goal in found]))
     for bundle in BUNDLES:
-        clip = columns[0][1]["clip"]
-        title = f"{clip['name']} ({clip['seconds']:g} s) to answer, times real time, {bundle}"
-        taken = [run["milliseconds"][f"{bundle}/clip"]["median"] / 1e3 for run, _ in columns]
-        lengths = [result["clip"]["seconds"] for _, result in columns]
-        cells = [f"{n / t:.1f} {TIMES}" for n, t in zip(lengths, taken, strict=True)]
-        rows.append(Row(title, cells, [_render_goal(REAL_TIME, TIMES)] * len(columns)))
+        task = f"{bundle}/clip"
+        if any(task in run["milliseconds"] for run, _ in columns):
+            clip = columns[0][1]["clip"]
+            title = f"{clip['name']} ({clip['seconds']:g} s) to answer, times real time, {bundle}"
+            cells = [_render_rate(run, task, result["clip"]["seconds"]) for run, result in columns]
+            goal = COMPACT_REAL_TIME if bundle.startswith("compact") else REAL_TIME
+            rows.append(Row(title, cells, [_render_goal(goal, TIMES)] * len(columns)))
     starts = [run["milliseconds"]["onnx-int8/start"]["median"] / 1e3 for run, _ in columns]
     goals = [_render_goal(START, "s")] * len(columns)
     return [*rows, Row(START_TITLE, [f"{start:.2f} s" for start in starts], goals)]
@@ -143,6 +149,11 @@ def render_time(run: dict[str, Any], name: str) -> str:
     if found is None:
         return NOTHING
     return f"{found['median']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+
+
+def _render_rate(run: dict[str, Any], task: str, seconds: float) -> str:
+    found = run["milliseconds"].get(task)
+    return NOTHING if found is None else f"{1e3 * seconds / found['median']:.1f} {TIMES}"
 
 
 def _render_median(run: dict[str, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""What was measured of presence and of following, as docs/*.json have it, to Markdown tables."""
+"""What was measured of faces: presence, following, crops, encoders. JSON to Markdown tables."""
 
 from __future__ import annotations
 
@@ -90,6 +90,36 @@ def format_crop_sizes(data: Json) -> str:
         voice = "yes" if one["voice"] else "no"
         lines.append(row(one["clip"], voice, *cells, f"{100 * change:.0f} points"))
     return "\n".join(lines)
+
+
+def format_encoders(data: Json) -> str:
+    """Face encoders under one protocol."""
+    lines = head(
+        "encoder, pixels",
+        "million MACs a crop",
+        "parameters, thousand",
+        "photos, %",
+        "clips: both, voice, face, %",
+        "SQNR in ONNX Runtime, OpenVINO, dB",
+        "15 crops in ONNX Runtime, OpenVINO, ms",
+    )
+    for one in data["rows"]:
+        clips, sqnr, times = one["clips"], one["sqnr"], one["milliseconds"]
+        lines.append(
+            row(
+                f"`{one['encoder']}`, {one['size']}",
+                f"{one['macs'] / 15 / 1e6:.1f}",
+                f"{one['parameters'] / 1e3:.0f}",
+                one["photos"],
+                ", ".join(str(clips[shown]) for shown in ("both", "audio", "video")),
+                ", ".join(str(sqnr[engine]) for engine in ("onnxruntime", "openvino")),
+                ", ".join(str(times[engine]) for engine in ("onnxruntime", "openvino")),
+            )
+        )
+    told = (
+        f"Int8, {data['threads']} threads, medians of {data['rounds']} turns: {data['processor']}."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def _share(part: int, whole: int) -> str:

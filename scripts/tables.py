@@ -16,6 +16,7 @@ from engine_tables import (
 )
 from face_tables import (
     format_crop_sizes,
+    format_encoders,
     format_faces,
     format_following,
     format_sizes,
@@ -260,5 +261,6 @@ TABLES: dict[str, tuple[str, Callable[[Json], str]]] = {
     "faces": ("presence.json", format_faces),
     "following": ("following.json", format_following),
     "crop-sizes": ("crop-sizes.json", format_crop_sizes),
+    "encoders": ("encoders.json", format_encoders),
     "detect-sizes": ("following.json", format_sizes),
 }

@@ -19,6 +19,7 @@ from mer.models import (
     MultimodalNet,
     Standardiser,
     VisualBranch,
+    build_encoder,
     build_model,
 )
 from mer.models.efficientface import LocalFeatureExtractor, Modulator, ShuffleUnit
@@ -313,6 +314,7 @@ def test_encoder_on_other_sizes() -> None:
     encoder = EfficientFace().eval()
     for size in (64, 112, 224):
         assert encoder(torch.rand(1, 3, size, size)).shape == (1, 1024)
+    assert build_encoder("efficientface-narrow").eval()(torch.rand(1, 3, 112, 112)).shape == (1, 512)
 
 
 # --- training -----------------------------------------------------------------------------

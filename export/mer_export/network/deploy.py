@@ -53,6 +53,7 @@ class ReferenceNet(nn.Module):
 #: Any other is exported as it is.
 REWRITTEN: dict[str, Callable[[Any, VideoSpec], nn.Module]] = {
     "efficientface": DeploymentEncoder,
+    "efficientface-narrow": DeploymentEncoder,
     "compact": DeploymentCompact,
 }
 

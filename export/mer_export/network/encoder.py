@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from mer.models.efficientface import (
-    STAGE_CHANNELS,
     EfficientFace,
     LocalFeatureExtractor,
     Modulator,
@@ -30,13 +29,13 @@ from mer_runtime.spec import VideoSpec
 
 
 class DeploymentEncoder(nn.Module):
-    """Raw crops (N, S, S, 3), float32 in 0 to 255, to frame features (N, 1024)."""
+    """Raw crops (N, S, S, 3), float32 in 0 to 255, to frame features (N, F)."""
 
     def __init__(self, encoder: EfficientFace, video: VideoSpec) -> None:
         super().__init__()
         stem, *rest = fold(encoder.conv1)
         self.scaling = PixelScaling(video)
-        stem_order = pad_order(range(STAGE_CHANNELS[0]))
+        stem_order = pad_order(range(encoder.channels[0]))
         self.stem = nn.Sequential(self.scaling.absorb(stem), *rest)
         self.maxpool = encoder.maxpool
         self.stage2 = UnshuffledStage(encoder.stage2, stem_order)

@@ -23,6 +23,7 @@ from mer_export.proof.limits import (
     find_agreement_interval,
     loss_p_value,
     measure_bias,
+    measure_loss,
     signal_to_noise,
 )
 from mer_export.proof.outcome import GoldenReport, ModalityReport
@@ -88,6 +89,13 @@ def check_golden(
         raise GateError(
             f"the frame features of the golden crops have {sqnr:.1f} dB over their noise, less "
             f"than {limits.sqnr:.1f}: no bundle was written",
+            shown="video",
+        )
+    loss = measure_loss(golden.features, features)
+    if loss > limits.loss:
+        raise GateError(
+            f"what is added to the frame features of the golden crops is {loss:.0%} as large as "
+            f"what tells these crops apart, more than {limits.loss:.0%}: no bundle was written",
             shown="video",
         )
     if bias > limits.bias:

@@ -24,9 +24,11 @@ from mer_runtime.proof.signals import signal_crop, signal_mfcc
 from mer_runtime.spec import Spec
 
 #: Crops of the sample clip that the golden windows show.
-DISTINCT_CROPS = 5
-#: Share of a crop's side that the tighter golden crop cuts off on each side.
-TIGHTER = 0.1
+DISTINCT_CROPS = 3
+#: How much larger and smaller than it is a face is shown, too.
+CLOSER, FARTHER = 1.25, 0.75
+#: Degrees of its turn, shares of a crop's side of its shift, and the light that is left.
+TURNED, SHIFTED, DARKER = 12.0, 0.1, 0.5
 #: Level of the quieter golden voice, and of the noise added to it.
 QUIET, NOISE = 0.25, 0.02
 #: Gain of the loud golden voice, and how much faster the fast one is.
@@ -41,6 +43,10 @@ def sample_clip() -> Path:
 def golden_inputs(spec: Spec) -> Golden:
     """Cases without answers: the sample clip as it is, mirrored, cropped tighter, in other orders
     of its frames, with quieter, louder and faster voices, and without its face or its voice.
+
+    It shows one face. Crops of it are rounded alike, so some are changed as far as other people's
+    would be: turned, shifted, darker, smaller, upside down. What is then still added to all of
+    them is a fault, and no rounding.
     """
     window = read_window(sample_clip(), spec)
     if window.frames is None or window.waveform is None:
@@ -51,11 +57,12 @@ def golden_inputs(spec: Spec) -> Golden:
         raise ExportError(f"no face is found in {sample_clip()}")
     frames = spec.video.frames
     plain = faces.crops[np.linspace(0, frames - 1, DISTINCT_CROPS).round().astype(int)]
-    crops = np.concatenate([plain, plain[:2, :, ::-1], _tighter(plain[-2:])])
+    tight = [_move(crop, zoom=CLOSER) for crop in plain[-2:]]
+    crops = np.stack([*plain, *plain[:2, :, ::-1], *tight, *_vary(plain)])
     steps = np.arange(frames)
     clip = steps * DISTINCT_CROPS // frames
     mirrored = DISTINCT_CROPS + steps * 2 // frames
-    tighter = DISTINCT_CROPS + 2 + steps * 2 // frames
+    tighter = mirrored + 2
     every, missing = steps * len(crops) // frames, np.full(frames, -1)
     voices = _voices(window.waveform, spec)
     silence = np.zeros(spec.audio.shape, np.float32)
@@ -116,12 +123,26 @@ def _voices(waveform: NDArray[np.float32], spec: Spec) -> dict[str, NDArray[np.f
     return {name: compute_mfcc(w.astype(np.float32), spec.audio) for name, w in waves.items()}
 
 
-def _tighter(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = crops.shape[1]
-    cut = round(TIGHTER * size)
-    return np.stack(
-        [
-            cv2.resize(c[cut:-cut, cut:-cut], (size, size), interpolation=cv2.INTER_LINEAR)
-            for c in crops
-        ]
-    )
+def _vary(plain: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """What stands for other faces: changed crops of this one."""
+    first, last = plain[0], plain[-1]
+    return [
+        _move(first, degrees=TURNED),
+        _move(last[:, ::-1], degrees=-TURNED),
+        _move(first, shift=SHIFTED),
+        _move(last[:, ::-1], shift=-SHIFTED),
+        _move(first, zoom=FARTHER),
+        (first * DARKER).astype(np.uint8),
+        first[::-1],
+    ]
+
+
+def _move(
+    crop: NDArray[np.uint8], *, degrees: float = 0.0, zoom: float = 1.0, shift: float = 0.0
+) -> NDArray[np.uint8]:
+    """A crop (S, S, 3) turned and enlarged around its middle, then shifted right and down."""
+    size = crop.shape[0]
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), degrees, zoom)
+    matrix = turn + np.array([[0, 0, shift * size]])
+    moved = cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)

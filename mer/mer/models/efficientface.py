@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 STAGE_REPEATS = (4, 8, 4)
-STAGE_CHANNELS = (29, 116, 232, 464, 1024)
-FEATURES = STAGE_CHANNELS[-1]
 
 #: Channel reduction inside the modulator's two gates, and the spatial gate's dilation.
 GATE_REDUCTION = 16
@@ -26,12 +24,14 @@ class EfficientFace(nn.Module):
     S is 224 in the paper; any multiple of 32 works, and pre-training starts smaller.
     """
 
-    #: How many numbers describe a crop.
-    feature_width = FEATURES
+    #: Of the stem, of the three stages and of the last layer.
+    channels = (29, 116, 232, 464, 1024)
+    #: How many numbers describe a crop: the last of them.
+    feature_width = 1024
 
     def __init__(self) -> None:
         super().__init__()
-        stem, *stages, features = STAGE_CHANNELS
+        stem, *stages, features = self.channels
         self.conv1 = _conv_bn_relu(3, stem, kernel=3, stride=2)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stage2, self.stage3, self.stage4 = (
@@ -52,6 +52,16 @@ class EfficientFace(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         return self.features(crops)
+
+
+class NarrowEfficientFace(EfficientFace):
+    """The same with about half the channels, in blocks of 16: (N, 3, S, S) to (N, 512).
+
+    It is there to be compared with (docs/explanation/compact.md); no checkpoint of it ships.
+    """
+
+    channels = (16, 64, 128, 256, 512)
+    feature_width = 512
 
 
 class ShuffleUnit(nn.Module):

@@ -11,7 +11,7 @@ from typing import TypeVar
 from torch import nn
 
 from mer.models.compact import CompactFace
-from mer.models.efficientface import EfficientFace
+from mer.models.efficientface import EfficientFace, NarrowEfficientFace
 from mer.models.fusion import (
     GatedAttention,
     IntermediateAttention,
@@ -36,6 +36,7 @@ FUSIONS: dict[str, type[MultimodalNet]] = {
 #: ``features``, standardised crops (N, 3, S, S) to (N, F), and ``feature_width``, which is F.
 ENCODERS: dict[str, type[nn.Module]] = {
     "efficientface": EfficientFace,
+    "efficientface-narrow": NarrowEfficientFace,
     "compact": CompactFace,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from typing import Any
@@ -35,16 +36,19 @@ class TestGolden:
         sqnr=20.0,
         predicted=math.inf,
         bias=0.6,
+        loss=math.inf,
         noise={},
         device=0.5,
     )
 
-    def check(self, golden: Golden, logits: Any = None, features: Any = None) -> Any:
+    def check(
+        self, golden: Golden, logits: Any = None, features: Any = None, **limits: float
+    ) -> Any:
         return check_golden(
             golden,
             golden.reference if logits is None else logits,
             golden.features if features is None else features,
-            self.limits,
+            dataclasses.replace(self.limits, **limits),  # type: ignore[arg-type]
         )
 
     def test_exact_engine_passes(self, golden: Golden) -> None:
@@ -99,9 +103,18 @@ class TestGolden:
     def test_noise_of_the_features(self, golden: Golden) -> None:
         _, report = self.check(golden, features=self.add_noise(golden, 20.05))
         assert report.sqnr == pytest.approx(20.05, abs=0.02)
-        assert report.bias == pytest.approx(1 / 3, abs=0.03)
+        # Of 14 crops' noise, that much is left in their average.
+        assert report.bias == pytest.approx(1 / math.sqrt(14), abs=0.03)
         with pytest.raises(GateError, match=r"golden crops have 19\.\d dB .*less than 20\.0:"):
             self.check(golden, features=self.add_noise(golden, 19.9))
+
+    def test_one_answer_to_all_crops(self, golden: Golden) -> None:
+        """Their mean has no bias, and as much noise as a bad calibration may predict."""
+        mean = np.broadcast_to(golden.features.mean(axis=0), golden.features.shape)
+        with pytest.raises(GateError, match=r"is 100% as large as what tells .*more than 50%"):
+            self.check(golden, features=mean, sqnr=-math.inf, loss=0.5)
+        halfway = golden.features + np.float32(0.49) * (mean - golden.features)
+        self.check(golden, features=halfway, sqnr=-math.inf, loss=0.5)
 
     def test_noise_that_all_crops_share(self, golden: Golden) -> None:
         """However little it is."""
