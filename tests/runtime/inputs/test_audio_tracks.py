@@ -28,7 +28,8 @@ RATE = SPEC.audio.sample_rate
 def add_harmonics(pitch: float, seconds: float) -> NDArray[np.float64]:
     """A tone with eleven of them, of at most 1."""
     time = np.arange(round(seconds * RATE)) / RATE
-    waves = sum(np.sin(2 * np.pi * pitch * number * time) / number for number in range(1, 12))
+    parts = [np.sin(2 * np.pi * pitch * number * time) / number for number in range(1, 12)]
+    waves = np.sum(parts, axis=0)
     return np.asarray(waves / np.abs(waves).max())
 
 
