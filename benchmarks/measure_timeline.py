@@ -93,6 +93,7 @@ def make_clip(clips: list[Path], out: Path, seconds: int) -> float:
     times = max(round(seconds / PIECE), 1)
     with av.open(str(out), "w") as target:
         streams: dict[int, Any] = {}
+        newest: dict[int, int] = {}  # time stamp in each, as sound of a piece reaches into the next
         for i in range(times):
             with av.open(str(piece)) as source:
                 for stream in source.streams:
@@ -103,8 +104,11 @@ def make_clip(clips: list[Path], out: Path, seconds: int) -> float:
                         continue
                     later = round(i * length / packet.time_base)
                     packet.pts, packet.dts = packet.pts + later, packet.dts + later
-                    packet.stream = streams[packet.stream.index]
-                    target.mux(packet)
+                    index = packet.stream.index
+                    if packet.dts > newest.get(index, -SAMPLE_RATE):
+                        newest[index] = packet.dts
+                        packet.stream = streams[index]
+                        target.mux(packet)
     return times * length
 
 
