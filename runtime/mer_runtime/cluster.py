@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,7 +165,8 @@ def connected(address: str, cpus: int | None = None) -> Iterator[None]:
             "_system_config": {"agent_register_timeout_ms": PATIENCE},
         }
     try:
-        ray.init(address, **options)
+        with _away_from_working_folder():
+            ray.init(address, **options)
     except Exception as error:  # Ray's exceptions share no base class here
         reason = " ".join(str(error).split())
         raise MerError(f"no Ray cluster can be reached at {address}: {reason}") from error
@@ -172,6 +174,17 @@ def connected(address: str, cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _away_from_working_folder() -> Iterator[None]:
+    """Ray's workers import first of all from the folder that a connection is made in."""
+    here = Path.cwd()
+    os.chdir(Path(sys.executable).parent)
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 class _AnswerNamed:

@@ -76,6 +76,22 @@ def test_same_lines_as_here_though_a_worker_is_killed(
     assert [line["source"] for line in read_lines(out) if "error" in line] == ["archive/bad.wav"]
 
 
+def test_workers_import_nothing_from_the_working_folder(
+    bundle: Path, archive: Path, cluster: str, tmp_path: Path
+) -> None:
+    """Ray would put it first in their paths."""
+    for name in ("mer_runtime", "numpy", "pickle"):
+        (archive / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    # As a console script: -c and -m would import from there themselves.
+    script = tmp_path / "start.py"
+    script.write_text("from mer_runtime.cli import main\nmain()\n")
+    command = [sys.executable, script, bundle, "b", "--json", "--ray", cluster]
+    done = subprocess.run(list(map(str, command)), cwd=archive, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(read_lines(done.stdout)) == 11
+    assert not (tmp_path / "mark").exists()
+
+
 def test_cluster_reports_to_nobody(cluster: str) -> None:
     from ray._common.usage import usage_lib
 

@@ -21,8 +21,10 @@ from mer_runtime.store import find_folder, make_folder, read_kept, write_kept
 KNOWN_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 #: Bytes: YuNet has 230 000.
 MOST_BYTES = 1 << 26
-#: Seconds and bytes that the other process may take.
-PATIENCE, MEMORY = 9.0, 1 << 30
+#: Seconds of a processor and bytes that the other process may take: no YuNet takes a tenth.
+CPU_SECONDS, MEMORY = 9, 1 << 30
+#: Seconds until it is ended in any case; a busy machine may let it wait.
+PATIENCE = 60.0
 #: Inside the folder of what is kept; the content of a file there.
 PASSES_FOLDER, PASSED = "detectors", b"passed"
 
@@ -65,6 +67,7 @@ def try_detector() -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import cv2
@@ -93,5 +96,5 @@ def _try(content: bytes) -> bool:
         try:
             process.communicate(content, timeout=PATIENCE)
         except (OSError, subprocess.TimeoutExpired):
-            process.kill()  # no YuNet takes a tenth of it
+            process.kill()
     return process.returncode == 0

@@ -21,7 +21,8 @@ from mer_runtime.inputs.picks import STALE, FramePicks, Watcher
 from mer_runtime.inputs.picture import FrameDrawer
 from mer_runtime.inputs.streams import MediaStreams
 from mer_runtime.inputs.timeline import Timeline, packet_span, stated_span
-from mer_runtime.inputs.waveform import WaveformBuffer
+from mer_runtime.inputs.voice_activity import hears_voice
+from mer_runtime.inputs.waveform import SILENCE, WaveformBuffer
 from mer_runtime.spec import Spec
 
 #: Seconds before the window from which seeking is cheaper than decoding from the start.
@@ -34,8 +35,6 @@ LOOK_AHEAD = 1.0
 HELD_BYTES, HELD_PACKETS = 64_000_000, 50_000
 #: What covers all of a long clip.
 TIMELINES = "mer-run --timeline, or Recognizer.timeline,"
-#: Of full scale (3 steps of 16 bits): a track that stays within this is silent.
-SILENCE = 1e-4
 
 #: All of a clip, as a part of it.
 WHOLE = (0.0, math.inf)
@@ -99,8 +98,8 @@ def read_window(
         media: a path, a file's content, or a file object (see ``MediaFile``).
         watch: told of each picture as soon as it is decoded, in the caller's thread; ``frames``
             holds the same.
-        audio_track: the audio track to listen to, counted from 1; by default the first one that
-            isn't silent in the window.
+        audio_track: the audio track to listen to, counted from 1; by default the first one
+            with a voice in the window, else the first that isn't silent there.
         part: seconds from the clip's first moment, of whose middle the window is; what lies
             beside a shorter part is in the window too.
 
@@ -258,7 +257,7 @@ class _Reading:
             return faults
         if chosen is not None and not picks.picked(chosen):
             raise _OtherFramesError
-        track = _choose_track(tracks)
+        track = _choose_track(tracks, spec.audio.sample_rate)
         notes = [*faults, *describe_jumps(timeline)]
         duration = span[1] - span[0]
         opens, closes = max(start - span[0], 0.0), min(end - span[0], duration)
@@ -311,7 +310,11 @@ def _choose(packets: Sequence[Any], video: Any, picks: FramePicks) -> list[int |
     return picks.choose([(p.pts * base, p.pts) for p in own])
 
 
-def _choose_track(tracks: Mapping[int, WaveformBuffer]) -> int | None:
-    """The first track that isn't silent, else the first that gave anything; None without."""
-    heard = [number for number, sound in tracks.items() if sound.seen]
-    return next((n for n in heard if tracks[n].peak > SILENCE), min(heard, default=None))
+def _choose_track(tracks: Mapping[int, WaveformBuffer], rate: int) -> int | None:
+    """The first track with a voice, else the first that isn't silent, else the first that gave
+    anything; None without. A track's waveform has ``rate`` Hz."""
+    given = [number for number, sound in tracks.items() if sound.seen]
+    loud = [number for number in given if tracks[number].peak > SILENCE]
+    if len(loud) > 1:
+        loud = [n for n in loud if hears_voice(tracks[n].waveform(), rate)] or loud
+    return next(iter(loud or given), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from mer_runtime.inputs.picks import FramePicks
 from mer_runtime.inputs.timeline import Timeline
-from mer_runtime.inputs.waveform import WaveformBuffer
+from mer_runtime.inputs.waveform import SILENCE, WaveformBuffer
 
 CANCELLED = "its channels cancel each other out: one of them was taken"
 
@@ -33,8 +33,10 @@ def describe_sound(tracks: Mapping[int, WaveformBuffer], track: int, window: str
     sound = tracks[track]
     if not sound.inside:
         yield f"there is no sound {window}"
-    if len(tracks) > 1 and track != min(tracks):
-        yield f"audio track {min(tracks)} is silent: track {track} was listened to"
+    first = min(tracks)
+    if track != first:
+        lack = "has no voice" if tracks[first].peak > SILENCE else "is silent"
+        yield f"audio track {first} {lack}: track {track} was listened to"
     if sound.unusable:
         yield describe_unusable(sound.unusable)
     if sound.cancelled:

@@ -24,6 +24,8 @@ LARGEST = 1e6
 #: Where a mean of channels has less than this share of the power that its loudest channel brings
 #: into it, the channels cancel each other out: one is (nearly) the other's negative.
 CANCELLED = 0.02
+#: Of full scale (3 steps of 16 bits): a track that stays within this is silent.
+SILENCE = 1e-4
 #: Seconds for which a channel's past loudness counts.
 MEMORY = 3.6
 

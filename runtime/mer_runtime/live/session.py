@@ -32,7 +32,8 @@ FAREWELL = 1.0
 class Input:
     """A source, and what is wanted of it.
 
-    ``audio_track`` counts from 1; by default it is the first in which there has been any sound.
+    ``audio_track`` counts from 1; by default it is the first in which there has been a voice,
+    or any sound while no track has had one.
     """
 
     address: Address

@@ -41,7 +41,7 @@ class Timeline(Closing, Iterator[StreamEvent]):
         model: a ``Recognizer``.
         faces, hop: as for ``StreamRecognizer``.
         audio_track: the track to listen to, counted from 1; by default the first in which there
-            has been any sound.
+            has been a voice, else any sound.
         overlay: an .mp4 to write, with the whole clip and its answers drawn in, once it was read
             to its end. It takes longer then.
 

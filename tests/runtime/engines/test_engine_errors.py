@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from mer_runtime import Recognizer
+from mer_runtime import Recognizer, registry
 from mer_runtime.bundle import load_bundle
 from mer_runtime.engines import open_backend
-from mer_runtime.errors import BundleError
+from mer_runtime.errors import BundleError, MerError
 from mer_runtime.store import CACHE_VARIABLE
 
 
@@ -28,6 +29,14 @@ def node(operator: str, *inputs: str, to: str | Sequence[str] = "y", **attribute
 
 
 WriteBundle = Callable[..., Path]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux alone")
+def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ONNX Runtime would end the process while it is imported."""
+    monkeypatch.setattr(registry, "CPU_INFO", tmp_path / "proc" / "cpuinfo")
+    with pytest.raises(MerError, match=r"without .*cpuinfo: mount /proc here"):
+        Recognizer.load("ia-int8")
 
 
 class TestRun:

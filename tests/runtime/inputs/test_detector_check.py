@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,18 @@ def test_what_takes_a_process_along(
     with pytest.raises(FaceDetectorError, match="not a YuNet face detector"):
         YuNetDetector(renamed)
     assert not kept.exists()
+
+
+def test_trial_that_computes_for_ever_is_ended() -> None:
+    """By its own processor time: a busy machine's wait is no fault of the file's."""
+    code = (
+        "from mer_runtime.inputs import detector_check as d; d.CPU_SECONDS = 1\n"
+        "def compute(*given):\n    while True: pass\n"
+        "import cv2; cv2.FaceDetectorYN.create = compute; d.try_detector()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=b"", capture_output=True, check=False, timeout=300)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_trial_is_bounded() -> None:

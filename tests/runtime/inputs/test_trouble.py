@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mer_runtime import MissingModalityError, Recognizer
-from mer_runtime.errors import MediaError
+from mer_runtime import Recognizer
 from mer_runtime.inputs.media import read_window
 from mer_runtime.inputs.timeline import Timeline
 from mer_runtime.inputs.waveform import ChannelMixer, choose_mix
@@ -314,66 +313,3 @@ def test_stream_hears_channels_in_opposite_phase() -> None:
     assert len(answers[0]) > 5
     for heard, expected in zip(*answers, strict=True):
         assert heard == pytest.approx(expected, abs=1e-6)
-
-
-def write_tracks(path: Path, tracks: Sequence[NDArray[np.float32]]) -> Path:
-    with av.open(str(path), "w") as container:
-        streams: list[Any] = [
-            container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tracks
-        ]
-        for stream, sound in zip(streams, tracks, strict=True):
-            for first in range(0, len(sound), RATE):
-                chunk = np.ascontiguousarray(sound[None, first : first + RATE])
-                frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout="mono")
-                frame.sample_rate, frame.pts = RATE, first
-                frame.time_base = Fraction(1, RATE)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-    return path
-
-
-def test_first_track_with_sound(tmp_path: Path) -> None:
-    silent = np.zeros(4 * RATE, np.float32)
-    path = write_tracks(tmp_path / "clip.mkv", [silent, voice(), 0.5 * voice()])
-    window = read_window(path, SPEC)
-    assert window.audio_track == 2
-    assert window.notes == ("audio track 1 is silent: track 2 was listened to",)
-    peaks = [0.0, 0.4, 0.2]
-    for track, peak in enumerate(peaks, 1):
-        chosen = read_window(path, SPEC, audio_track=track)
-        assert chosen.audio_track == track
-        assert chosen.notes == ()
-        assert chosen.waveform is not None
-        assert np.abs(chosen.waveform).max() == pytest.approx(peak, abs=0.01)
-    with pytest.raises(MediaError, match="has no audio track 4, but 3"):
-        read_window(path, SPEC, audio_track=4)
-
-
-def test_recogniser_says_which_track(tmp_path: Path) -> None:
-    path = write_tracks(tmp_path / "clip.mkv", [np.zeros(4 * RATE, np.float32), voice()])
-    recognizer = Recognizer.load("ia-int8", prove=False)
-    assert recognizer.predict(path).audio_track == 2
-    assert recognizer.predict(path).to_dict()["audio_track"] == 2
-    recognizer.audio_track = 1
-    with pytest.raises(MissingModalityError, match="no sound"):
-        recognizer.predict(path)
-    assert recognizer.predict(path, audio_track=2).audio_track == 2
-
-
-def test_stream_takes_the_first_track_with_sound(tmp_path: Path) -> None:
-    from threading import Event
-
-    from mer_runtime import parse_source
-    from mer_runtime.live.sources import Sound
-    from mer_runtime.live.sources.clock import RecordedClock
-    from mer_runtime.live.sources.container import OpenSource
-
-    path = write_tracks(tmp_path / "clip.mkv", [np.zeros(4 * RATE, np.float32), voice()])
-    stop = Event()
-    for track, heard in ((None, True), (1, False), (2, True)):
-        with OpenSource(
-            parse_source(str(path)), stop, video=True, audio=True, timeout=5, audio_track=track
-        ) as source:
-            items = list(source.items(RecordedClock(stop, paced=False)))
-        sounds = [item.samples for item in items if isinstance(item, Sound)]
-        assert bool(np.abs(np.concatenate(sounds)).max() > 0.3) is heard

@@ -58,7 +58,7 @@ class OpenSource(Closing):
         video, audio: which streams to read, where it has them.
         timeout: seconds that it may take to open, and then between two packets.
         audio_track: the track to listen to, counted from 1; by default the first in which there
-            has been any sound.
+            has been a voice, else any sound.
 
     Raises:
         SourceError: it can't be opened, or has none of these streams or no such track.
