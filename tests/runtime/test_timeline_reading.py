@@ -59,7 +59,7 @@ def test_to_the_bit(clip: Path, recognizer: Recognizer, monkeypatch: pytest.Monk
 
     sparing = answer()
     monkeypatch.setattr(SparingChoice, "needs", lambda self, packet: True)
-    monkeypatch.setattr(WindowResampler, "_go_on", lambda self, *given: None)
+    monkeypatch.setattr(WindowResampler, "_extend", lambda self, *given: None)
     monkeypatch.setattr(reading, "gather_sound", lambda items, seconds: items)
     assert sparing == answer()
 
