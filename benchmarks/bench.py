@@ -214,7 +214,7 @@ def main(
     paths = {"folder": cache, "checkpoint": checkpoint, "clip": clip}
     left_out = (*(() if nncf else ("nncf",)), *(() if has_bf16() else ("bf16",)))
     names = [name for name in WINDOWS if not name.endswith(left_out)]
-    runs = [measure(names, threads, rounds, paths) for threads in counts]
+    runs = [measure(names, threads, rounds, paths) for threads in sorted(counts)]
     result = {
         "date": date.today().isoformat(),
         "machine": machine,
