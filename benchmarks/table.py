@@ -49,7 +49,6 @@ OVERVIEW = (
     "openvino-int8/window",
     "compact-onnx-int8/window",
     "compact-openvino-int8/window",
-    "openvino-int8/hop",
     "compact-openvino-int8/hop",
     "onnx-int8/start",
 )
