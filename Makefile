@@ -29,7 +29,7 @@ lint: .venv/installed ## Style, types, import contracts.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-fast: .venv/installed ## The tests that are not marked slow: three and a quarter minutes on two cores.
+test-fast: .venv/installed ## The tests that are not marked slow: three minutes on two cores.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 # The runtime's tests keep time, so nothing heavy runs beside them. In a worker a crash is told with its test.
