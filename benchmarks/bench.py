@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 
-from goals import RATIOS, Ratio
+from goals import COMPACT, RATIOS, Ratio
 from mer.weights import shipped_checkpoint
 from mer_bench import (
     Contender,
@@ -41,7 +41,7 @@ from mer_runtime.console import Command
 from mer_runtime.engines.processor import find_kind, read_instructions
 from mer_runtime.files import write_file
 from mer_runtime.turns import take_turns
-from rivals import COMPACT, prepare_rivals
+from rivals import prepare_rivals
 from table import BUNDLES, list_rows, name_kind, write_tables
 
 HERE = Path(__file__).resolve().parent

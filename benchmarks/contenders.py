@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goals import COMPACT
 from mer_bench.worker import Loaded, serve, time_second
 
 #: Of a loaded contender: the name of a task to what does it once.
@@ -18,7 +19,7 @@ Tasks = Mapping[str, Callable[[], Any]]
 
 def load_contender(name: str, folder: Path, checkpoint: Path, clip: Path, threads: int) -> Tasks:
     """Load one; ``window`` gives logits (classes,), the other tasks nothing of note."""
-    prefix = "compact-" if name.startswith("compact-") else ""  # its crops are smaller
+    prefix = COMPACT if name.startswith(COMPACT) else ""  # its crops are smaller
     windows = np.load(folder / f"{prefix}windows.npz")
     mfcc, faces, voice = windows["mfcc"][0], windows["faces"][0], windows["voice"]
     if name.startswith("pytorch"):

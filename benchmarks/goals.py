@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: Contenders of ``ia-compact`` have names that begin so.
+COMPACT = "compact-"
 #: For a goal that holds on every kind: no instruction for int8 is in what it compares.
 ANY = "any"
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 
+from goals import COMPACT
 from mer import Checkpoint, load_checkpoint, shipped_checkpoint
 from mer_export import ExportOptions, export_bundle
 from mer_export.network.deploy import OPSET, ReferenceNet
@@ -28,8 +29,8 @@ BUNDLES: dict[str, tuple[Target, Precision]] = {
     "openvino-fp32": ("openvino", "fp32"),
     "openvino-int8": ("openvino", "int8"),
 }
-#: Names of the small model's begin so; it is the one that ships, whatever else is timed.
-COMPACT, COMPACT_MODEL = "compact-", "ia-compact"
+#: The small model, which is the one that ships, whatever else is timed.
+COMPACT_MODEL = "ia-compact"
 COMPACT_BUNDLES: dict[str, tuple[Target, Precision]] = {
     f"{COMPACT}{name}": BUNDLES[name] for name in ("onnx-int8", "openvino-int8")
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goals import COMPACT_REAL_TIME, RATIOS, REAL_TIME, START
+from goals import COMPACT, COMPACT_REAL_TIME, RATIOS, REAL_TIME, START
 from mer_runtime.engines.processor import KIND_TITLES, KINDS, OTHER, find_kind
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,7 +128,7 @@ def list_rows(columns: Sequence[Column]) -> list[Row]:
             clip = columns[0][1]["clip"]
             title = f"{clip['name']} ({clip['seconds']:g} s) to answer, times real time, {bundle}"
             cells = [_render_rate(run, task, result["clip"]["seconds"]) for run, result in columns]
-            goal = COMPACT_REAL_TIME if bundle.startswith("compact") else REAL_TIME
+            goal = COMPACT_REAL_TIME if bundle.startswith(COMPACT) else REAL_TIME
             rows.append(Row(title, cells, [_render_goal(goal, TIMES)] * len(columns)))
     starts = [run["milliseconds"]["onnx-int8/start"]["median"] / 1e3 for run, _ in columns]
     goals = [_render_goal(START, "s")] * len(columns)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +21,13 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from make_tables import ROOT, write_all_tables
 from mer import PretrainingRecipe, evaluate_model, pretrain_encoder, train_model
 from mer.data.classes import parse_classes
 from mer.data.photo_augmentation import PhotoAugmentation
 from mer.models import build_encoder
+from mer_bench.worker import time_second
 from mer_calibration import Ranges
 from mer_export import ExportOptions, export_bundle
 from mer_export.inspection.bundles import inspect_bundle
@@ -123,7 +122,9 @@ def measure(one: Candidate, photos: Path, cache: Path, runs: Path) -> dict[str, 
 
 def learn_photos(one: Candidate, photos: Path, cache: Path, out: Path) -> float:
     """Train on photos; percent of the photos held out that it names."""
-    if not (out / "done").is_file():
+    metrics = out / "metrics.csv"
+    last = read_last(metrics) if metrics.is_file() else {}
+    if not last.get("test_prec1"):  # which is scored when a run is done
         pretrain_encoder(
             photos,
             out,
@@ -139,9 +140,14 @@ def learn_photos(one: Candidate, photos: Path, cache: Path, out: Path) -> float:
             ),
             resume=out.is_dir(),
         )
-        (out / "done").touch()
-    with (out / "metrics.csv").open() as file:
-        return float(list(csv.DictReader(file))[-1]["validation_prec1"])
+        last = read_last(metrics)
+    return float(last["validation_prec1"])
+
+
+def read_last(metrics: Path) -> dict[str, str]:
+    """The last epoch's row."""
+    with metrics.open() as file:
+        return list(csv.DictReader(file))[-1]
 
 
 def learn_clips(one: Candidate, cache: Path, runs: Path) -> Path:
@@ -177,18 +183,12 @@ def time_encoders(chosen: list[Candidate], runs: Path) -> dict[str, dict[str, fl
             recognizer = Recognizer.load(bundle, threads=THREADS)
             shape = recognizer.spec.video.shape
             crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-            work[f"{one.name} {engine}"] = partial(_time, recognizer, crops)
+            work[f"{one.name} {engine}"] = partial(time_second, partial(recognizer.encode, crops))
     found: dict[str, dict[str, float]] = {one.name: {} for one in chosen}
     for name, times in take_turns(work, ROUNDS, warm_up=3).items():
         candidate, engine = name.split()
-        found[candidate][engine] = round(1000 * statistics.median(times), 1)
+        found[candidate][engine] = round(statistics.median(times), 1)
     return found
-
-
-def _time(recognizer: Recognizer, crops: NDArray[np.uint8]) -> float:
-    began = time.perf_counter()
-    recognizer.encode(crops)
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -19,12 +19,17 @@ def test_what_was_trained_is_not_trained_again(load_script: Load, tmp_path: Path
     script = load_script("measure_encoders")
     candidate, run = script.CANDIDATES[0], tmp_path / "run"
     run.mkdir()
-    with (run / "metrics.csv").open("w") as file:
-        csv.writer(file).writerows([["epoch", "validation_prec1"], [1, 20.5], [2, 51.25]])
+    head = ["epoch", "validation_prec1", "test_prec1"]
+
+    def write(*rows: list[float | str]) -> None:
+        with (run / "metrics.csv").open("w") as file:
+            csv.writer(file).writerows([head, *rows])
+
+    write([1, 20.5, ""])
     nothing = tmp_path / "photos"
     with pytest.raises(CacheError):  # an unfinished run goes on
         script.learn_photos(candidate, nothing, nothing, run)
-    (run / "done").touch()
+    write([1, 20.5, ""], [2, 51.25, 49.5])
     assert script.learn_photos(candidate, nothing, nothing, run) == 51.25
 
 
